@@ -1,0 +1,24 @@
+# cadvlm_room(NAME SOURCES … LIBS …): the static library of one room. What may be linked mirrors the include fences
+# (tools/check_includes.py).
+set(CADVLM_WARNINGS -Wall -Wextra -Wshadow -Wpointer-arith -Wundef -Wformat=2 -Wcast-align -Wimplicit-fallthrough -Wvla
+                    -Wunused -Wdouble-promotion)
+set(CADVLM_C_WARNINGS -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition)
+
+add_library(cadvlm_flags INTERFACE)
+target_include_directories(cadvlm_flags INTERFACE ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR}/generated)
+target_compile_options(cadvlm_flags INTERFACE ${CADVLM_WARNINGS} $<$<COMPILE_LANGUAGE:C>:${CADVLM_C_WARNINGS}>
+                                              -ffile-prefix-map=${CMAKE_SOURCE_DIR}/= -fno-math-errno)
+target_compile_definitions(cadvlm_flags INTERFACE _GNU_SOURCE)
+if(CADVLM_WERROR)
+  target_compile_options(cadvlm_flags INTERFACE -Werror)
+endif()
+if(CADVLM_SANITIZE)
+  target_compile_options(cadvlm_flags INTERFACE -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_link_options(cadvlm_flags INTERFACE -fsanitize=address,undefined)
+endif()
+
+function(cadvlm_room name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LIBS" ${ARGN})
+  add_library(${name} STATIC ${ARG_SOURCES})
+  target_link_libraries(${name} PUBLIC cadvlm_flags ${ARG_LIBS})
+endfunction()

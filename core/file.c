@@ -1,0 +1,219 @@
+/* Files and paths; see the header. */
+#include "core/file.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static Err read_descriptor(Buf *out, int fd, size_t size, const char *path) {
+    buf_reserve(out, size);
+    while (out->size < size) {
+        ssize_t got = read(fd, out->data + out->size, size - out->size);
+        if (got < 0 && errno == EINTR) continue;
+        REQUIRE(got >= 0, ERR_IO, "cannot read %s: %s", path, strerror(errno));
+        REQUIRE(got > 0, ERR_IO, "%s became shorter while it was read", path);
+        out->size += (size_t)got;
+    }
+    out->data[out->size] = 0;
+    return OK;
+}
+
+Err file_read(Buf *out, const char *path, size_t max_bytes) {
+    buf_clear(out);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    REQUIRE(fd >= 0, ERR_INPUT, "cannot open %s: %s", path, strerror(errno));
+    Err err = OK;
+    struct stat info;
+    REQUIRE_GOTO(err, fstat(fd, &info) == 0, ERR_IO, "cannot stat %s: %s", path, strerror(errno));
+    REQUIRE_GOTO(err, S_ISREG(info.st_mode), ERR_INPUT, "%s is not a regular file", path);
+    REQUIRE_GOTO(err, (uint64_t)info.st_size <= max_bytes, ERR_INPUT,
+                 "%s has %lld bytes, more than the %zu allowed", path, (long long)info.st_size,
+                 max_bytes);
+    TRY_GOTO(err, read_descriptor(out, fd, (size_t)info.st_size, path));
+done:
+    close(fd);
+    return err;
+}
+
+static Err write_descriptor(int fd, const char *bytes, size_t size, const char *path) {
+    while (size) {
+        ssize_t wrote = write(fd, bytes, size);
+        if (wrote < 0 && errno == EINTR) continue;
+        REQUIRE(wrote >= 0, ERR_IO, "cannot write %s: %s", path, strerror(errno));
+        bytes += wrote;
+        size -= (size_t)wrote;
+    }
+    REQUIRE(fsync(fd) == 0, ERR_IO, "cannot sync %s: %s", path, strerror(errno));
+    return OK;
+}
+
+Err file_write(const char *path, const void *bytes, size_t size) {
+    char temporary[PATH_SIZE];
+    TRY(path_format(temporary, "%s.tmp.%d", path, (int)getpid()));
+    int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    REQUIRE(fd >= 0, ERR_IO, "cannot create %s: %s", temporary, strerror(errno));
+    Err err = write_descriptor(fd, bytes, size, path);
+    if (close(fd) != 0 && err == OK)
+        err = err_raise(ERR_IO, __FILE__, __LINE__, "cannot close %s: %s", path, strerror(errno));
+    if (err == OK) err = file_rename(temporary, path);
+    if (err != OK) unlink(temporary);
+    return err;
+}
+
+Err file_copy(const char *from, const char *to, size_t max_bytes) {
+    Buf bytes = {0};
+    Err err = file_read(&bytes, from, max_bytes);
+    if (err == OK) err = file_write(to, bytes.data, bytes.size);
+    buf_free(&bytes);
+    return err;
+}
+
+bool file_exists(const char *path) {
+    struct stat info;
+    return stat(path, &info) == 0;
+}
+
+bool file_is_directory(const char *path) {
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+Err file_size(const char *path, uint64_t *bytes) {
+    struct stat info;
+    REQUIRE(stat(path, &info) == 0, ERR_IO, "cannot stat %s: %s", path, strerror(errno));
+    *bytes = (uint64_t)info.st_size;
+    return OK;
+}
+
+Err file_make_directories(const char *path) {
+    char prefix[PATH_SIZE];
+    TRY(path_format(prefix, "%s", path));
+    for (char *at = prefix + 1; *at; at++) {
+        if (*at != '/') continue;
+        *at = 0;
+        if (mkdir(prefix, 0777) != 0 && errno != EEXIST)
+            FAIL(ERR_IO, "cannot create the folder %s: %s", prefix, strerror(errno));
+        *at = '/';
+    }
+    if (mkdir(prefix, 0777) != 0 && errno != EEXIST)
+        FAIL(ERR_IO, "cannot create the folder %s: %s", prefix, strerror(errno));
+    REQUIRE(file_is_directory(path), ERR_IO, "%s is in the way: a folder is needed there", path);
+    return OK;
+}
+
+Err file_sync_directory(const char *path) {
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    REQUIRE(fd >= 0, ERR_IO, "cannot open the folder %s: %s", path, strerror(errno));
+    /* Some file systems cannot sync a folder (EINVAL); the rename itself is then all there is. */
+    int failed = fsync(fd) != 0 && errno != EINVAL;
+    int code = errno;
+    close(fd);
+    REQUIRE(!failed, ERR_IO, "cannot sync the folder %s: %s", path, strerror(code));
+    return OK;
+}
+
+Err file_rename(const char *from, const char *to) {
+    char parent[PATH_SIZE];
+    REQUIRE(rename(from, to) == 0, ERR_IO, "cannot rename %s to %s: %s", from, to, strerror(errno));
+    TRY(path_format(parent, "%s", to));
+    char *slash = strrchr(parent, '/');
+    if (!slash) return file_sync_directory(".");
+    if (slash == parent) slash++;
+    *slash = 0;
+    return file_sync_directory(parent);
+}
+
+Err file_remove_tree(const char *path) {
+    struct stat info;
+    if (lstat(path, &info) != 0) {
+        REQUIRE(errno == ENOENT, ERR_IO, "cannot stat %s: %s", path, strerror(errno));
+        return OK;
+    }
+    if (!S_ISDIR(info.st_mode)) {
+        REQUIRE(unlink(path) == 0, ERR_IO, "cannot delete %s: %s", path, strerror(errno));
+        return OK;
+    }
+    FileNames names;
+    TRY(file_list(&names, path));
+    Err err = OK;
+    for (size_t i = 0; i < names.count && err == OK; i++) {
+        char child[PATH_SIZE];
+        err = path_join(child, path, names.names[i]);
+        if (err == OK) err = file_remove_tree(child);
+    }
+    file_names_free(&names);
+    TRY(err);
+    REQUIRE(rmdir(path) == 0, ERR_IO, "cannot delete the folder %s: %s", path, strerror(errno));
+    return OK;
+}
+
+static int compare_names(const void *a, const void *b) {
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+Err file_list(FileNames *out, const char *directory) {
+    *out = (FileNames){0};
+    DIR *dir = opendir(directory);
+    REQUIRE(dir, ERR_IO, "cannot open the folder %s: %s", directory, strerror(errno));
+    size_t capacity = 0;
+    for (struct dirent *entry; (entry = readdir(dir));) {
+        if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..")) continue;
+        if (out->count == capacity) {
+            capacity = capacity ? 2 * capacity : 16;
+            out->names = realloc(out->names, capacity * sizeof *out->names);
+            CHECK(out->names, "out of memory: %zu names", capacity);
+        }
+        out->names[out->count] = strdup(entry->d_name);
+        CHECK(out->names[out->count], "out of memory: a name");
+        out->count++;
+    }
+    closedir(dir);
+    if (out->count) qsort(out->names, out->count, sizeof *out->names, compare_names);
+    return OK;
+}
+
+void file_names_free(FileNames *names) {
+    for (size_t i = 0; i < names->count; i++) free(names->names[i]);
+    free(names->names);
+    *names = (FileNames){0};
+}
+
+Err path_format(char out[PATH_SIZE], const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    int length = vsnprintf(out, PATH_SIZE, format, args);
+    va_end(args);
+    REQUIRE(length >= 0 && length < PATH_SIZE, ERR_INPUT,
+            "a path is longer than %d characters: %.60s…", PATH_SIZE, out);
+    return OK;
+}
+
+Err path_join(char out[PATH_SIZE], const char *directory, const char *name) {
+    return path_format(out, "%s/%s", directory, name);
+}
+
+const char *path_name(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+const char *path_extension(const char *path) {
+    const char *name = path_name(path);
+    const char *dot = strrchr(name, '.');
+    return dot && dot != name ? dot : name + strlen(name);
+}
+
+Err path_of_program(char out[PATH_SIZE]) {
+    ssize_t length = readlink("/proc/self/exe", out, PATH_SIZE - 1);
+    REQUIRE(length > 0, ERR_IO, "cannot read where this program lies: %s", strerror(errno));
+    out[length] = 0;
+    char *slash = strrchr(out, '/');
+    if (slash && slash != out) *slash = 0;
+    return OK;
+}

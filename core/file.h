@@ -1,0 +1,63 @@
+/* Files: read whole with a limit, written complete or not at all. */
+#ifndef CADVLM_CORE_FILE_H
+#define CADVLM_CORE_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/buf.h"
+#include "core/err.h"
+
+enum { PATH_SIZE = 4096 };
+
+/* Reads a whole regular file; more than `max_bytes` is an error (user files are hostile). `out` is
+ * cleared first. */
+Err file_read(Buf *out, const char *path, size_t max_bytes);
+
+/* Writes `path` so that it is complete or absent: temporary name beside it, fsync of file and
+ * folder, rename. */
+Err file_write(const char *path, const void *bytes, size_t size);
+
+/* Copies through file_write's temporary-and-rename; `max_bytes` as in file_read. */
+Err file_copy(const char *from, const char *to, size_t max_bytes);
+
+bool file_exists(const char *path);
+bool file_is_directory(const char *path);
+Err file_size(const char *path, uint64_t *bytes);
+
+/* mkdir -p. */
+Err file_make_directories(const char *path);
+Err file_sync_directory(const char *path);
+
+/* Renames and syncs the parent folder. */
+Err file_rename(const char *from, const char *to);
+
+/* Deletes a file or a whole folder; nothing there is fine. */
+Err file_remove_tree(const char *path);
+
+/* The names in a folder, sorted, without . and ..; free with file_names_free. */
+typedef struct FileNames {
+    char **names;
+    size_t count;
+} FileNames;
+
+Err file_list(FileNames *out, const char *directory);
+void file_names_free(FileNames *names);
+
+/* "a/b" from "a" and "b"; an error when longer than PATH_SIZE. */
+Err path_join(char out[PATH_SIZE], const char *directory, const char *name);
+
+/* snprintf into a path; an error when it does not fit. */
+Err path_format(char out[PATH_SIZE], const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* The part after the last '/'. */
+const char *path_name(const char *path);
+
+/* The extension of the name with its dot (".py"), or "". */
+const char *path_extension(const char *path);
+
+/* Where this program's own file lies ("/usr/bin"), to find what is installed beside it. */
+Err path_of_program(char out[PATH_SIZE]);
+
+#endif

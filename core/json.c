@@ -1,0 +1,209 @@
+/* The one place that names Jansson. A Json is a json_t. */
+#include "core/json.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <string.h>
+
+#include "core/file.h"
+
+static const json_t *in(const Json *value) {
+    return (const json_t *)value;
+}
+
+static json_t *in_mutable(Json *value) {
+    return (json_t *)value;
+}
+
+static Json *made(json_t *value) {
+    CHECK(value, "out of memory: a JSON value, or text that is not UTF-8");
+    return (Json *)value;
+}
+
+Err js_parse(Json **root, const char *text, size_t size, const char *name) {
+    json_error_t error;
+    *root = (Json *)json_loadb(text, size, JSON_ALLOW_NUL | JSON_DECODE_ANY, &error);
+    REQUIRE(*root, ERR_INPUT, "%s is not valid JSON at line %d, column %d: %s", name, error.line,
+            error.column, error.text);
+    return OK;
+}
+
+Err js_read(Json **root, const char *path, size_t max_bytes) {
+    Buf text = {0};
+    *root = NULL;
+    Err err = file_read(&text, path, max_bytes);
+    if (err == OK) err = js_parse(root, buf_cstr(&text), text.size, path);
+    buf_free(&text);
+    return err;
+}
+
+void js_free(Json **root) {
+    if (*root) json_decref(in_mutable(*root));
+    *root = NULL;
+}
+
+JsonType js_type(const Json *value) {
+    if (!value) return JSON_KIND_NULL;
+    switch (json_typeof(in(value))) {
+    case JSON_OBJECT: return JSON_KIND_OBJECT;
+    case JSON_ARRAY: return JSON_KIND_ARRAY;
+    case JSON_STRING: return JSON_KIND_TEXT;
+    case JSON_INTEGER:
+    case JSON_REAL: return JSON_KIND_NUMBER;
+    case JSON_TRUE:
+    case JSON_FALSE: return JSON_KIND_BOOL;
+    case JSON_NULL: return JSON_KIND_NULL;
+    }
+    return JSON_KIND_NULL;
+}
+
+const Json *js_get(const Json *object, const char *key) {
+    return (const Json *)json_object_get(in(object), key); /* NULL for NULL and for other types */
+}
+
+size_t js_count(const Json *value) {
+    if (json_is_array(in(value))) return json_array_size(in(value));
+    return json_object_size(in(value));
+}
+
+const Json *js_at(const Json *array, size_t index) {
+    return (const Json *)json_array_get(in(array), index);
+}
+
+const Json *js_member(const Json *object, size_t index, const char **key) {
+    void *iter = json_object_iter((json_t *)in(object));
+    for (size_t i = 0; iter && i < index; i++)
+        iter = json_object_iter_next((json_t *)in(object), iter);
+    if (!iter) return NULL;
+    *key = json_object_iter_key(iter);
+    return (const Json *)json_object_iter_value(iter);
+}
+
+const char *js_text(const Json *value, size_t *size) {
+    if (!json_is_string(in(value))) return NULL;
+    if (size) *size = json_string_length(in(value));
+    return json_string_value(in(value));
+}
+
+bool js_number(const Json *value, double *out) {
+    if (!json_is_number(in(value))) return false;
+    *out = json_number_value(in(value));
+    return true;
+}
+
+bool js_integer(const Json *value, int64_t *out) {
+    if (!json_is_integer(in(value))) return false;
+    *out = json_integer_value(in(value));
+    return true;
+}
+
+bool js_bool(const Json *value, bool *out) {
+    if (!json_is_boolean(in(value))) return false;
+    *out = json_is_true(in(value));
+    return true;
+}
+
+Err js_need(const Json **out, const Json *object, const char *key, JsonType type,
+            const char *where) {
+    static const char *const names[] = {"null",   "true or false", "a number",
+                                        "a text", "an array",      "an object"};
+    *out = js_get(object, key);
+    REQUIRE(*out, ERR_INPUT, "%s: \"%s\" is missing", where, key);
+    REQUIRE(js_type(*out) == type, ERR_INPUT, "%s: \"%s\" is %s where %s is expected", where, key,
+            names[js_type(*out)], names[type]);
+    return OK;
+}
+
+Err js_need_text(const char **out, const Json *object, const char *key, const char *where) {
+    const Json *value;
+    TRY(js_need(&value, object, key, JSON_KIND_TEXT, where));
+    *out = js_text(value, NULL);
+    return OK;
+}
+
+Err js_need_number(double *out, const Json *object, const char *key, const char *where) {
+    const Json *value;
+    TRY(js_need(&value, object, key, JSON_KIND_NUMBER, where));
+    js_number(value, out);
+    return OK;
+}
+
+Err js_need_integer(int64_t *out, const Json *object, const char *key, const char *where) {
+    const Json *value;
+    TRY(js_need(&value, object, key, JSON_KIND_NUMBER, where));
+    REQUIRE(js_integer(value, out), ERR_INPUT, "%s: \"%s\" is not a whole number", where, key);
+    return OK;
+}
+
+Json *js_new_object(void) {
+    return made(json_object());
+}
+
+Json *js_new_array(void) {
+    return made(json_array());
+}
+
+Json *js_new_text(const char *text) {
+    json_t *value = json_string(text);
+    /* Text that is not UTF-8 (a file name, say) is kept as far as it can be: other bytes become
+     * '?'. */
+    if (!value) {
+        Buf ascii = {0};
+        buf_text(&ascii, text);
+        for (size_t i = 0; i < ascii.size; i++)
+            if ((unsigned char)ascii.data[i] >= 0x80) ascii.data[i] = '?';
+        value = json_string(buf_cstr(&ascii));
+        buf_free(&ascii);
+    }
+    return made(value);
+}
+
+Json *js_new_number(double number) {
+    return made(isfinite(number) ? json_real(number) : json_null());
+}
+
+Json *js_new_integer(int64_t number) {
+    return made(json_integer(number));
+}
+
+Json *js_new_bool(bool value) {
+    return made(json_boolean(value));
+}
+
+Json *js_new_null(void) {
+    return made(json_null());
+}
+
+void js_set(Json *object, const char *key, Json *value) {
+    CHECK(json_object_set_new(in_mutable(object), key, in_mutable(value)) == 0, "cannot set %s",
+          key);
+}
+
+void js_push(Json *array, Json *value) {
+    CHECK(json_array_append_new(in_mutable(array), in_mutable(value)) == 0, "cannot append");
+}
+
+Json *js_copy(const Json *value) {
+    return made(json_deep_copy(in(value)));
+}
+
+static int append_text(const char *text, size_t size, void *out) {
+    buf_append(out, text, size);
+    return 0;
+}
+
+void js_print(Buf *out, const Json *value, JsonLayout layout, int digits) {
+    size_t flags = JSON_ENCODE_ANY | (layout == JSON_INDENTED ? JSON_INDENT(2) : 0) |
+                   JSON_REAL_PRECISION((size_t)digits);
+    CHECK(json_dump_callback(in(value), append_text, out, flags) == 0,
+          "a JSON value that cannot be printed");
+}
+
+Err js_write(const char *path, const Json *value) {
+    Buf text = {0};
+    js_print(&text, value, JSON_INDENTED, 17);
+    buf_text(&text, "\n");
+    Err err = file_write(path, text.data, text.size);
+    buf_free(&text);
+    return err;
+}

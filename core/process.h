@@ -1,0 +1,34 @@
+/* Child processes, started by exec (never a bare fork: MPI and CUDA may be running) and spoken to
+ * through pipes. */
+#ifndef CADVLM_CORE_PROCESS_H
+#define CADVLM_CORE_PROCESS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "core/err.h"
+
+typedef struct Process {
+    pid_t pid;    /* 0: none */
+    int to, from; /* its standard input and output */
+} Process;
+
+/* Starts argv[0] (a path; no shell) with its standard input and output as pipes and standard error
+ * shared. */
+Err process_start(Process *process, const char *const argv[]);
+
+/* Sends or receives exactly `size` bytes. When the peer is gone or `deadline` (clock_seconds; 0:
+ * none) has passed, they return false; *timed_out (may be NULL) tells the two apart. */
+bool process_send(Process *process, const void *bytes, size_t size, double deadline,
+                  bool *timed_out);
+bool process_receive(Process *process, void *bytes, size_t size, double deadline, bool *timed_out);
+
+/* Closes its input and waits; `signal` is the one that ended it, or 0 with `status` its exit code.
+ */
+void process_finish(Process *process, int *status, int *signal);
+
+/* Kills it and reaps it. Does nothing when there is none. */
+void process_kill(Process *process);
+
+#endif

@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+"""Checks who includes whom: every room may include itself and what stands left of it, and every third-party header is
+named in one room only (docs/architecture.md, section 1). Usage: check_includes.py [SOURCE_FOLDER]"""
+
+import pathlib
+import re
+import sys
+
+# Room -> rooms whose headers it may include, beside its own.
+ALLOWED = {
+    "core": [],
+    "config": ["core"],
+    "ops": ["core", "config"],
+    "cad": ["core"],
+    "cuda": ["core", "config", "ops"],
+    "comm": ["core", "config"],
+    "data": ["core", "config", "ops", "cad"],
+    "model": ["core", "config", "ops", "cuda"],
+    "trainer": ["core", "config", "ops", "cad", "cuda", "comm", "data", "model"],
+    "launch": ["core", "config", "ops", "cad", "cuda", "comm", "data", "model", "trainer"],
+    "tests": ["core", "config", "ops", "cad", "cuda", "comm", "data", "model", "trainer", "launch"],
+    "benchmarks": ["core", "config", "ops", "cad", "cuda", "comm", "data", "model", "trainer"],
+}
+# Headers a room may see besides: model knows batches, and nothing else of data.
+EXTRA = {"model": ["data/batch.h"]}
+
+# Third-party header (regular expression) -> the places that may name it.
+FOREIGN = {
+    r"mpi\.h": ["comm/"],
+    r"nccl\.h": ["comm/"],
+    r"hdf5(_hl)?\.h": ["data/"],
+    r"pcre2\.h": ["data/"],
+    r"yaml\.h": ["config/"],
+    r"(oneapi/)?dnnl.*": ["ops/cpu/"],
+    r"omp\.h": ["ops/cpu/"],
+    r"cuda.*|cublas.*": ["cuda/"],
+    r"cairo.*|nanoflann\.hpp": ["cad/"],
+    r"[A-Za-z0-9_]+\.hxx": ["cad/"],
+    r"jansson\.h|png\.h|zlib\.h|xxhash\.h": ["core/"],
+}
+
+
+def problems_of(root, path):
+    relative = path.relative_to(root).as_posix()
+    room = relative.split("/")[0]
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        own = re.match(r'\s*#\s*include\s+"([^"]+)"', line)
+        foreign = re.match(r"\s*#\s*include\s+<([^>]+)>", line)
+        if own:
+            target = own.group(1)
+            target_room = target.split("/")[0]
+            if "/" not in target:
+                yield f"{relative}:{number}: write the path from the top of the tree: {target}"
+            elif target_room not in ALLOWED:
+                yield f"{relative}:{number}: {target} is in no room"
+            elif target_room != room and target_room not in ALLOWED[room] and target not in EXTRA.get(room, []):
+                yield f"{relative}:{number}: {room} may not include {target}"
+            elif target.startswith("ops/backend.h") and room not in ("ops", "cuda", "tests"):
+                yield f"{relative}:{number}: ops/backend.h is for backend authors; include ops/ops.h"
+        elif foreign:
+            header = foreign.group(1)
+            for pattern, places in FOREIGN.items():
+                if re.fullmatch(pattern, header) and not any(relative.startswith(p) for p in places):
+                    yield f"{relative}:{number}: <{header}> may be named in {', '.join(places)} only"
+
+
+def main():
+    root = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else ".").resolve()
+    count = 0
+    found = []
+    for room in ALLOWED:
+        for path in sorted((root / room).rglob("*")):
+            if path.suffix in (".c", ".h", ".cpp", ".hpp", ".cu", ".cuh", ".inc"):
+                count += 1
+                found += problems_of(root, path)
+    print("\n".join(found) if found else f"{count} files keep the fences")
+    return 1 if found or not count else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
