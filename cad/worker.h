@@ -1,0 +1,97 @@
+/* Executing CAD in worker processes.
+ *
+ * Geometry kernels crash and hang, and code may be anything a model wrote, so solids are built only
+ * in `cadvlm-cad`, a small program that is exec'd beside this one, links OpenCASCADE but neither
+ * MPI nor CUDA, and lives under limits of time and memory. A pool keeps several busy; one that dies
+ * or overruns is replaced, and its item says so. */
+#ifndef CADVLM_CAD_WORKER_H
+#define CADVLM_CAD_WORKER_H
+
+#include <stddef.h>
+
+#include "cad/draw.h"
+#include "cad/program.h"
+#include "core/buf.h"
+
+typedef enum CadStatus {
+    CAD_OK,
+    CAD_PARSE_FAIL, /* not OpenECAD code */
+    CAD_EXEC_FAIL,  /* code, but it cannot be built: refused by the validator or by the kernel */
+    CAD_TIMEOUT,
+    CAD_EMPTY_SOLID,   /* nothing is left */
+    CAD_INVALID_SOLID, /* built, but BRepCheck or the volume law says it is broken */
+    CAD_NON_MANIFOLD,  /* built, but an edge has one face or more than two */
+    CAD_CRASH,         /* the worker died */
+    CAD_STATUS_COUNT
+} CadStatus;
+
+/* "ok", "parse_fail", … */
+const char *cad_status_name(CadStatus status);
+
+/* One solid, and what to do with it. All that it points to is copied by cad_pool_submit. */
+typedef struct CadRequest {
+    const char *code; /* OpenECAD code, or NULL: then step_path is read */
+    size_t code_size;
+    const char *step_path;
+    const DrawStyle *draw;      /* not NULL: draw it into reply.png */
+    const char *export_path;    /* not NULL: write it there (.step, .stl) */
+    const char *reference_code; /* not NULL: score against this program */
+    size_t reference_size;
+    const char *reference_step; /* or against this STEP file */
+    int score_points;           /* points a surface for Chamfer; 0: 8192 */
+    void *tag;                  /* the caller's; comes back in the reply */
+} CadRequest;
+
+/* Geometric scores of a solid against a reference; see docs/cad.md for the protocol. NaN where it
+ * could not be computed. */
+typedef struct CadScore {
+    CadStatus reference_status;
+    double chamfer; /* mean squared distance both ways, both solids scaled by the reference's box to
+                       [0,1]³ */
+    double hausdorff, hd95, fscore;
+    double iou;         /* 0 … 1, in the code's own units and place: no alignment, no scaling */
+    double iou_aligned; /* after centring both bounding boxes and scaling both to unit extent */
+    bool iou_exact;     /* by boolean volume; false: by voxels (64³) */
+    double dims_rel_error; /* mean of |W-W'|/W over the three overall dimensions */
+} CadScore;
+
+typedef struct CadReply {
+    CadStatus status;
+    int line, column;  /* of a parse or execution failure; 0: none */
+    char message[256]; /* "" when ok */
+    double volume, area;
+    Vec3 box_min, box_max;
+    int solids, faces;
+    bool jittered; /* a boolean only worked after moving its tool by 1e-4 */
+    double seconds;
+    Buf png; /* the drawing; freed by cad_reply_free */
+    CadScore score;
+    void *tag;
+} CadReply;
+
+void cad_reply_free(CadReply *reply);
+
+typedef struct CadLimits {
+    double seconds;   /* an item; 0: 30 */
+    size_t megabytes; /* address space of a worker; 0: 3072 */
+} CadLimits;
+
+typedef struct CadPool CadPool;
+
+/* Starts `workers` workers (0: one per processor). The program is found beside this one, or through
+ * CADVLM_CAD. Nothing that belongs to a request is kept after its reply. Use one pool from one
+ * thread at a time. */
+Err cad_pool_open(CadPool **pool, int workers, CadLimits limits);
+void cad_pool_close(CadPool **pool);
+
+/* Queues a request; waits while all workers are busy and 2 · workers more wait. */
+Err cad_pool_submit(CadPool *pool, const CadRequest *request);
+
+/* The next finished reply, in the order of completion; waits for it. False when nothing is under
+ * way. */
+bool cad_pool_next(CadPool *pool, CadReply *reply);
+
+/* Submit one and wait. */
+Err cad_pool_run(CadPool *pool, const CadRequest *request, CadReply *reply);
+
+#endif

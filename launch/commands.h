@@ -1,0 +1,10 @@
+/* The table of commands; one file of launch/ for each group. */
+#ifndef CADVLM_LAUNCH_COMMANDS_H
+#define CADVLM_LAUNCH_COMMANDS_H
+
+#include "launch/options.h"
+
+extern const Command cad_commands[]; /* cad run, draw, convert, check, score */
+extern const int cad_command_count;
+
+#endif

@@ -1,0 +1,92 @@
+/* cadvlm: one program, its commands in a table. */
+#include <stdio.h>
+#include <string.h>
+
+#include "core/log.h"
+#include "core/text.h"
+#include "launch/commands.h"
+#include "launch/version.h"
+
+/* Commands of the manual that this version does not have. */
+static const char *const planned[] = {
+    "data import", "data export", "data fetch", "data split", "data merge", "export",
+    "plan",        "lr-find",     "launch",     "serve",      "inspect",    "doctor",
+};
+
+static const struct {
+    const Command *commands;
+    const int *count;
+} groups[] = {
+    {cad_commands, &cad_command_count},
+};
+
+static void print_commands(FILE *out) {
+    fprintf(out, "cadvlm trains vision-language models that read an engineering drawing and write "
+                 "the CAD program of the part.\n\n"
+                 "usage: cadvlm COMMAND [options]\n\n");
+    for (size_t g = 0; g < sizeof groups / sizeof groups[0]; g++)
+        for (int i = 0; i < *groups[g].count; i++)
+            fprintf(out, "  %-16s %s\n", groups[g].commands[i].name, groups[g].commands[i].summary);
+    fprintf(out, "\n  cadvlm COMMAND --help says more; cadvlm --version names the libraries.\n"
+                 "  What several ranks share is run as: mpirun -n N cadvlm COMMAND …\n"
+                 "  Exit codes: 0 done, 1 failed, 2 wrong usage or config, 75 stopped on a signal "
+                 "after saving.\n");
+}
+
+/* True when argv starts with the words of `name`; *words is their number. */
+static int matches(const char *name, int argc, char **argv, int *words) {
+    const char *at = name;
+    for (*words = 0; *at; (*words)++) {
+        size_t length = strcspn(at, " ");
+        if (*words >= argc || strlen(argv[*words]) != length ||
+            strncmp(argv[*words], at, length) != 0)
+            return 0;
+        at += length;
+        if (*at) at++;
+    }
+    return 1;
+}
+
+static Err unknown_command(int argc, char **argv) {
+    int words;
+    for (size_t i = 0; i < sizeof planned / sizeof planned[0]; i++)
+        REQUIRE(!matches(planned[i], argc, argv, &words), ERR_UNSUPPORTED,
+                "cadvlm %s is not there yet in version %s", planned[i], CADVLM_VERSION);
+    char given[128];
+    snprintf(given, sizeof given, "%.60s%s%.60s", argv[0], argc > 1 && argv[1][0] != '-' ? " " : "",
+             argc > 1 && argv[1][0] != '-' ? argv[1] : "");
+    const char *names[64];
+    int n = 0;
+    for (size_t g = 0; g < sizeof groups / sizeof groups[0]; g++)
+        for (int i = 0; i < *groups[g].count && n < 64; i++)
+            names[n++] = groups[g].commands[i].name;
+    const char *near = text_nearest(given, names, n);
+    if (!near) near = text_nearest(argv[0], names, n);
+    FAIL(ERR_CONFIG, "there is no command %s%s%s%s; cadvlm --help lists them", given,
+         near ? " (is " : "", near ? near : "", near ? " meant?)" : "");
+}
+
+static Err run(int argc, char **argv) {
+    for (size_t g = 0; g < sizeof groups / sizeof groups[0]; g++)
+        for (int i = 0; i < *groups[g].count; i++) {
+            const Command *command = &groups[g].commands[i];
+            int words;
+            if (matches(command->name, argc, argv, &words))
+                return command->run(command, argc - words, argv + words);
+        }
+    return unknown_command(argc, argv);
+}
+
+int main(int argc, char **argv) {
+    if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
+        print_commands(argc < 2 ? stderr : stdout);
+        return argc < 2 ? 2 : 0;
+    }
+    if (!strcmp(argv[1], "--version")) {
+        version_print();
+        return 0;
+    }
+    Err err = run(argc - 1, argv + 1);
+    if (err != OK && err != ERR_STOPPED) log_current_error();
+    return err_exit_code(err);
+}
