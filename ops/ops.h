@@ -1,0 +1,222 @@
+/* The operations a model is written in: for model authors.
+ *
+ * Sizes are those of training (a fused classifier, attention over packed samples, a LoRA linear),
+ * not add and mul. Forward and backward stand side by side and the model calls both by hand. Rules
+ * that hold everywhere:
+ *   - outputs come first; gradients of activations are written (=), gradients of parameters
+ * accumulate (+=), and where an activation gradient can accumulate the operation has a flag that
+ * says so;
+ *   - activations and weights have the compute type (f32 or bf16), sums are made in f32, parameter
+ * gradients are f32;
+ *   - letters: B samples, T rows (tokens of all samples, packed), C channels, H heads, D head size,
+ * V vocabulary, P patches;
+ *   - integer arrays (ids, positions, starts) live where the tensors live;
+ *   - operations return nothing: the first failure sticks to the Exec and comes out of exec_status,
+ * which the model asks once a pass. Wrong shapes are broken invariants (CHECK). */
+#ifndef CADVLM_OPS_OPS_H
+#define CADVLM_OPS_OPS_H
+
+#include <stdbool.h>
+
+#include "ops/tensor.h"
+
+/* ---- where operations run ---- */
+
+/* A backend with its threads or streams. One Exec is used by one thread. */
+typedef struct Exec Exec;
+
+typedef enum ExecDevice { EXEC_CPU, EXEC_CUDA } ExecDevice;
+
+/* `threads`: of the CPU backend, at least 1. EXEC_CUDA is ERR_UNSUPPORTED where this build has
+ * none. */
+Err exec_open(Exec **ex, ExecDevice device, int threads);
+void exec_close(Exec **ex);
+
+Err exec_status(Exec *ex); /* the first failure since the last call; clears it */
+
+/* "cpu (oneDNN 2.6.3, AVX-512 BF16, 2 threads)" */
+const char *exec_description(const Exec *ex);
+
+/* bf16 where the processor multiplies it, else f32. */
+DType exec_fast_dtype(const Exec *ex);
+
+/* Memory of the device. exec_alloc gives zeroed memory, aligned to 64 bytes; NULL when there is
+ * none left. */
+void *exec_alloc(Exec *ex, size_t bytes);
+void exec_free(Exec *ex, void *memory, size_t bytes);
+void exec_upload(Exec *ex, void *device, const void *host, size_t bytes);
+void exec_download(Exec *ex, void *host, const void *device,
+                   size_t bytes); /* waits for the work before it */
+void exec_zero(Exec *ex, void *device, size_t bytes);
+
+/* ---- matrix products ---- */
+
+/* y[T,N] = x[T,K] · w[N,K]ᵀ + bias[1,N] (bias may be none). */
+void op_linear_fwd(Exec *ex, Tensor y, Tensor x, Tensor w, Tensor bias);
+
+/* dx[T,K] = dy[T,N] · w[N,K], or += with `accumulate`. */
+void op_linear_bwd_x(Exec *ex, Tensor dx, Tensor dy, Tensor w, bool accumulate);
+
+/* dw[N,K] += dyᵀ · x;  dbias[1,N] += Σ_rows dy (either may be none). f32. */
+void op_linear_bwd_w(Exec *ex, Tensor dw, Tensor dbias, Tensor dy, Tensor x);
+
+/* Dropout: element (row, col) is kept with probability 1 - p and then divided by it; the mask is a
+ * pure function of `key` and place, so that the backward pass draws it again. p = 0: none. */
+typedef struct Dropout {
+    float p;
+    uint64_t key;
+} Dropout;
+
+/* LoRA (Hu et al. 2021): xa[T,r] = dropout(x)[T,K] · a[r,K]ᵀ;  y[T,N] += scale · xa · b[N,r]ᵀ. xa
+ * is kept for backward. */
+void op_lora_fwd(Exec *ex, Tensor y, Tensor xa, Tensor x, Tensor a, Tensor b, float scale,
+                 Dropout dropout);
+
+/* g[T,r] = scale · dy · b;  db[N,r] += scale · dyᵀ · xa;  da[r,K] += gᵀ · dropout(x);  dx +=
+ * dropout'(g · a). dx may be none. */
+void op_lora_bwd(Exec *ex, Tensor dx, Tensor da, Tensor db, Tensor dy, Tensor xa, Tensor x,
+                 Tensor a, Tensor b, float scale, Dropout dropout);
+
+/* ---- norms, fused with the residual stream ---- */
+
+/* sum = h + delta (delta none: sum is not written and h is normalised);  out = sum / rms(sum) · w.
+ * rstd[T,1] (f32) is kept for backward and may be none. Root mean square norm: Zhang & Sennrich
+ * 2019. */
+void op_rmsnorm_fwd(Exec *ex, Tensor out, Tensor sum, Tensor rstd, Tensor h, Tensor delta, Tensor w,
+                    float eps);
+
+/* dh (+)= the gradient through the norm at its input h;  dw[1,C] += (may be none). */
+void op_rmsnorm_bwd(Exec *ex, Tensor dh, bool accumulate, Tensor dw, Tensor dout, Tensor h,
+                    Tensor rstd, Tensor w);
+
+/* The same with mean and bias (Ba et al. 2016); stats[T,2] = mean, 1/σ (f32). */
+void op_layernorm_fwd(Exec *ex, Tensor out, Tensor sum, Tensor stats, Tensor h, Tensor delta,
+                      Tensor w, Tensor bias, float eps);
+void op_layernorm_bwd(Exec *ex, Tensor dh, bool accumulate, Tensor dw, Tensor dbias, Tensor dout,
+                      Tensor h, Tensor stats, Tensor w);
+
+/* out = a + b. */
+void op_add(Exec *ex, Tensor out, Tensor a, Tensor b);
+
+/* ---- attention ---- */
+
+typedef struct RopeSpec {
+    int heads_q, heads_k, head_dim;
+    int rotary_dim;     /* the first so many of each head turn, in halves (NeoX style); 0: none */
+    const float *table; /* [positions, rotary_dim]: cos of rotary_dim/2 angles, then sin */
+    const int32_t *positions; /* [T] */
+    float eps;                /* of the QK norm */
+} RopeSpec;
+
+/* Fills table[positions, rotary_dim] for RopeSpec (host memory); angles = position ·
+ * theta^(-2i/rotary_dim) (Su et al. 2021). */
+void rope_table(float *table, int positions, int rotary_dim, double theta);
+
+/* Query and key heads of qkv[T, ≥(Hq+Hk)·D], normalised per head by its root mean square where wq,
+ * wk[1,D] are given, then turned by their position: qk[T,(Hq+Hk)·D]. rstd[T,Hq+Hk] (f32; none
+ * without norm) is kept for backward. */
+void op_qk_rope_fwd(Exec *ex, Tensor qk, Tensor rstd, Tensor qkv, Tensor wq, Tensor wk,
+                    const RopeSpec *spec);
+/* dqkv's first (Hq+Hk)·D columns are written; dwq, dwk[1,D] += (may be none). */
+void op_qk_rope_bwd(Exec *ex, Tensor dqkv, Tensor dwq, Tensor dwk, Tensor dqk, Tensor qkv,
+                    Tensor rstd, Tensor wq, Tensor wk, const RopeSpec *spec);
+
+typedef struct AttentionSpec {
+    int sequences, heads_q, heads_k, head_dim; /* query head h uses key head h / (Hq/Hk) */
+    const int32_t *starts_q;                   /* [sequences+1] first query row of each sequence */
+    const int32_t
+        *starts_k; /* the same for keys (without lengths_k, starts_k[i+1] ends sequence i) */
+    const int32_t *lengths_k; /* [sequences] keys of each, or NULL */
+    int longest_q, longest_k;
+    bool causal; /* aligned at the end: query i of n sees the first keys - n + i + 1 keys */
+    float scale;
+} AttentionSpec;
+
+/* out[T,Hq·D] = softmax(scale · q · kᵀ) · v per sequence and head; lse[T,Hq] (f32): log of the sum
+ * of exponentials, kept for backward (none: not kept). */
+void op_attention_fwd(Exec *ex, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v,
+                      const AttentionSpec *spec);
+void op_attention_bwd(Exec *ex, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out,
+                      Tensor lse, Tensor q, Tensor k, Tensor v, const AttentionSpec *spec);
+
+/* ---- activations ---- */
+
+typedef enum Activation { ACT_GELU_TANH, ACT_GELU_ERF, ACT_GELU_QUICK, ACT_SILU } Activation;
+
+void op_act_fwd(Exec *ex, Tensor out, Tensor x, Activation kind);
+void op_act_bwd(Exec *ex, Tensor dx, Tensor dout, Tensor x, Activation kind);
+
+/* Gated: out[T,F] = act(x[:, :F]) · x[:, F:2F]  (SwiGLU for ACT_SILU; Shazeer 2020). */
+void op_glu_fwd(Exec *ex, Tensor out, Tensor x, Activation kind);
+void op_glu_bwd(Exec *ex, Tensor dx, Tensor dout, Tensor x, Activation kind);
+
+/* ---- pictures, tokens, rows ---- */
+
+typedef struct PatchSpec {
+    int images, image_size, channels,
+        patch;             /* image_size / patch rows of patches; the rest is ignored */
+    float mean[3], std[3]; /* of pixels in 0 … 1 */
+} PatchSpec;
+
+/* pixels [images, S, S, channels] (u8) to patches [images · P, channels · patch²], channel by
+ * channel, (x/255 - mean) / std. */
+void op_patchify(Exec *ex, Tensor patches, const uint8_t *pixels, const PatchSpec *spec);
+
+/* x[n·P,C] += table[P,C] for each of n pictures;  dtable += Σ dx. */
+void op_add_positions(Exec *ex, Tensor x, Tensor table);
+void op_add_positions_bwd(Exec *ex, Tensor dtable, Tensor dx);
+
+/* out[t] = table[ids[t]], or features[-1 - ids[t]] where ids[t] < 0: embedding and image splice in
+ * one. */
+void op_embed_fwd(Exec *ex, Tensor out, const int32_t *ids, Tensor table, Tensor features);
+/* dtable[ids[t]] += dout[t] (f32), dfeatures[-1 - ids[t]] = dout[t]; either may be none. Each
+ * feature row is used at most once. */
+void op_embed_bwd(Exec *ex, Tensor dtable, Tensor dfeatures, Tensor dout, const int32_t *ids);
+
+/* out[i] = x[rows[i]]. */
+void op_gather_rows(Exec *ex, Tensor out, Tensor x, const int32_t *rows);
+/* out = 0, then out[rows[i]] = x[i]; rows are distinct. */
+void op_scatter_rows(Exec *ex, Tensor out, Tensor x, const int32_t *rows);
+
+/* ---- loss ---- */
+
+/* For each row i of logits[n,V]: loss[i] = -log softmax(logits[i])[targets[i]] (f32, [1,n]),
+ * hits[i] = 1 where the target has the largest logit, else 0 (none: not asked). With `gradient`,
+ * logits become softmax - onehot (the gradient of the sum of the losses). */
+void op_cross_entropy(Exec *ex, Tensor loss, Tensor hits, Tensor logits, const int32_t *targets,
+                      bool gradient);
+
+/* best[i] = argmax of logits[i] (the first of equals), probability[i] (f32) = its softmax. */
+void op_argmax(Exec *ex, int32_t *best, float *probability, Tensor logits);
+
+/* ---- parameters ---- */
+
+/* One run of parameters that share weight decay and learning rate. */
+typedef struct AdamwSegment {
+    int64_t first, count; /* in the flat arrays */
+    float weight_decay, lr_scale;
+    void *copy; /* the compute-type copy that the model reads, or NULL */
+    DType copy_dtype;
+} AdamwSegment;
+
+typedef struct AdamwSpec {
+    double lr, beta1, beta2, eps;
+    int64_t step;      /* from 1, for the bias correction */
+    double grad_scale; /* gradients are multiplied by it first: 1 / labels, and clipping */
+} AdamwSpec;
+
+/* Decoupled weight decay (Loshchilov & Hutter 2019) over all segments; master, grad, m, v: f32[n].
+ */
+void op_adamw(Exec *ex, float *master, const float *grad, float *m, float *v,
+              const AdamwSegment *segments, int segment_count, const AdamwSpec *spec);
+
+/* Σ x², summed in fixed chunks: the same bits for any number of threads. Waits. */
+double op_sum_squares(Exec *ex, const float *x, int64_t count);
+
+/* dst += src, f32. */
+void op_accumulate(Exec *ex, float *dst, const float *src, int64_t count);
+
+/* dst = src in another type (f32, bf16); counts equal, both contiguous. */
+void op_convert(Exec *ex, Tensor dst, Tensor src);
+
+#endif

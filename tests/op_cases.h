@@ -1,0 +1,81 @@
+/* The operations as cases: what goes in, the plain loops in double that say what comes out, forward
+ * and backward, and how much work it is. One table serves three readers: match (a backend against
+ * the loops), grad (backward against differences of the loops) and perf (benchmarks/bench_ops). */
+#ifndef CADVLM_TESTS_OP_CASES_H
+#define CADVLM_TESTS_OP_CASES_H
+
+#include "ops/ops.h"
+
+enum { OPERANDS_MAX = 12, CASE_DIMS = 6 };
+
+typedef enum Role {
+    ROLE_INPUT,  /* activation: differentiated, its gradient is written */
+    ROLE_PARAM,  /* weight of the compute type: its gradient is f32 and accumulates */
+    ROLE_FIXED,  /* input without a gradient */
+    ROLE_OUTPUT, /* compared; receives a random gradient in grad mode */
+    ROLE_SAVED   /* written by forward for backward; f32 unless saved_compute; not compared */
+} Role;
+
+typedef struct Operand {
+    const char *name;
+    Role role;
+    bool f32; /* f32 whatever the compute type is */
+    int64_t rows, cols;
+    double low, high; /* inputs are drawn from here */
+    double *value;    /* [rows·cols] for the loops: exactly what the backend sees */
+    Tensor t;         /* the backend's, inside guard bands */
+    Tensor grad;
+} Operand;
+
+typedef struct OpTest {
+    const struct OpKind *kind;
+    int64_t dim[CASE_DIMS];
+    DType dtype;
+    Operand operands[OPERANDS_MAX];
+    int operand_count;
+    int32_t *ints[4]; /* index arrays, host and device at once on the CPU */
+    uint8_t *bytes;
+    float *table;
+    bool accumulate; /* activation gradients of this operation accumulate */
+} OpTest;
+
+typedef struct OpKind {
+    const char *name;
+    void (*setup)(OpTest *test);
+    void (*reference)(OpTest *test);
+    void (*forward)(Exec *ex, OpTest *test);
+    void (*backward)(Exec *ex, OpTest *test); /* NULL: not differentiated */
+    double (*flops)(const OpTest *test);      /* forward; NULL: counted by bytes */
+    double tolerance;                         /* of f32 results, relative to the largest; 0: 2e-5 */
+} OpKind;
+
+typedef struct OpCase {
+    const char *kind;
+    int64_t dim[CASE_DIMS];
+} OpCase;
+
+extern const OpKind op_kinds[];
+extern const int op_kind_count;
+extern const OpCase op_cases[]; /* small and odd sizes */
+extern const int op_case_count;
+
+const OpKind *op_kind_find(const char *name);
+
+/* Builds the operands of a case with random contents of `seed`; free with op_test_close. */
+void op_test_open(OpTest *test, const OpKind *kind, const int64_t *dim, DType dtype, uint64_t seed);
+void op_test_close(OpTest *test);
+
+/* Fills outputs and saved operands with NaN, gradients with NaN (written) or 1 (accumulated). */
+void op_test_spoil(OpTest *test);
+
+/* The first element of a guard band that was overwritten, named in `what`; false when all are
+ * whole. */
+bool op_test_guard_broken(const OpTest *test, char what[128]);
+
+double tensor_get(Tensor t, int64_t row, int64_t col);
+void tensor_set(Tensor t, int64_t row, int64_t col, double value);
+
+/* "attention 3 17 17 4 2 32 bf16" */
+void op_test_name(const OpTest *test, char out[128]);
+
+#endif

@@ -1,0 +1,316 @@
+/* Every operation: a backend against the plain loops, and its backward pass against differences of
+ * the plain loops. */
+#include "core/rng.h"
+#include "ops/ops.h"
+#include "tests/op_cases.h"
+#include "tests/test.h"
+
+static Exec *open_cpu(int threads) {
+    Exec *ex;
+    ASSERT_OK(exec_open(&ex, EXEC_CPU, threads));
+    return ex;
+}
+
+/* What rounding of the format allows, relative to the largest value: f32 sums of a few hundred
+ * terms keep about 2e-5; a bf16 result is rounded once at the end (2^-9) and its inputs may be
+ * intermediate bf16 results (2^-8 each). */
+static double tolerance_of(const OpTest *test) {
+    if (test->dtype == DT_BF16) return 0.02;
+    return test->kind->tolerance > 0 ? test->kind->tolerance : 2e-5;
+}
+
+static double largest(const double *x, int64_t n) {
+    double top = 1e-3;
+    for (int64_t i = 0; i < n; i++) top = fmax(top, fabs(x[i]));
+    return top;
+}
+
+static void check_guards(const OpTest *test, const char *name) {
+    char what[128];
+    ASSERT(!op_test_guard_broken(test, what), "%s wrote %s", name, what);
+}
+
+static void match(Exec *ex, const OpCase *c, DType dtype) {
+    OpTest test;
+    char name[128];
+    op_test_open(&test, op_kind_find(c->kind), c->dim, dtype, 5);
+    op_test_name(&test, name);
+    test.kind->reference(&test);
+    op_test_spoil(&test);
+    test.kind->forward(ex, &test);
+    ASSERT_OK(exec_status(ex));
+    for (int i = 0; i < test.operand_count; i++) {
+        const Operand *o = &test.operands[i];
+        if (o->role != ROLE_OUTPUT) continue;
+        double allowed = tolerance_of(&test) * largest(o->value, o->rows * o->cols);
+        for (int64_t r = 0; r < o->rows; r++)
+            for (int64_t k = 0; k < o->cols; k++) {
+                double found = tensor_get(o->t, r, k), expected = o->value[r * o->cols + k];
+                ASSERT(fabs(found - expected) <= allowed,
+                       "%s: %s[%ld,%ld] = %.9g, the loops give %.9g (%g allowed)", name, o->name,
+                       (long)r, (long)k, found, expected, allowed);
+            }
+    }
+    check_guards(&test, name);
+    op_test_close(&test);
+}
+
+/* Σ over all outputs of gradient · value, by the loops. */
+static double weighted_outputs(OpTest *test) {
+    double sum = 0;
+    test->kind->reference(test);
+    for (int i = 0; i < test->operand_count; i++) {
+        const Operand *o = &test->operands[i];
+        if (o->role != ROLE_OUTPUT) continue;
+        for (int64_t r = 0; r < o->rows; r++)
+            for (int64_t c = 0; c < o->cols; c++)
+                sum += tensor_get(o->grad, r, c) * o->value[r * o->cols + c];
+    }
+    return sum;
+}
+
+static void draw_output_gradients(OpTest *test) {
+    Rng rng;
+    rng_open(&rng, 6, RNG_TEST, 1);
+    for (int i = 0; i < test->operand_count; i++) {
+        Operand *o = &test->operands[i];
+        for (int64_t r = 0; r < o->rows && o->role == ROLE_OUTPUT; r++)
+            for (int64_t c = 0; c < o->cols; c++)
+                tensor_set(o->grad, r, c, 2 * rng_uniform(&rng) - 1);
+    }
+}
+
+enum { ELEMENTS_CHECKED = 200 };
+
+/* Compares elements of one operand's gradient with central differences of the loops. */
+static void check_gradient(OpTest *test, Operand *o, const char *name) {
+    int64_t count = o->rows * o->cols, stride = count / ELEMENTS_CHECKED + 1;
+    double base = o->role == ROLE_PARAM || test->accumulate ? 1 : 0, step = 1e-4, scale = 1e-3;
+    double *expected = calloc((size_t)count, sizeof *expected);
+    for (int64_t i = 0; i < count; i += stride) {
+        double kept = o->value[i];
+        o->value[i] = kept + step;
+        double above = weighted_outputs(test);
+        o->value[i] = kept - step;
+        double below = weighted_outputs(test);
+        o->value[i] = kept;
+        expected[i] = (above - below) / (2 * step);
+        scale = fmax(scale, fabs(expected[i]));
+    }
+    /* Differences themselves are good to about 1e-7; a bf16 gradient has passed several roundings.
+     */
+    double allowed = (test->dtype == DT_BF16 ? 0.03 : 1e-4) * (scale + base);
+    for (int64_t i = 0; i < count; i += stride) {
+        double found = tensor_get(o->grad, i / o->cols, i % o->cols) - base;
+        ASSERT(fabs(found - expected[i]) <= allowed,
+               "%s: gradient of %s[%ld] = %.9g, differences give %.9g (%g allowed)", name, o->name,
+               (long)i, found, expected[i], allowed);
+    }
+    for (int64_t i = 0; i < count; i++)
+        ASSERT(isfinite(tensor_get(o->grad, i / o->cols, i % o->cols)),
+               "%s: gradient of %s[%ld] was not written", name, o->name, (long)i);
+    free(expected);
+}
+
+static void grad(Exec *ex, const OpCase *c, DType dtype) {
+    OpTest test;
+    char name[128];
+    op_test_open(&test, op_kind_find(c->kind), c->dim, dtype, 7);
+    op_test_name(&test, name);
+    if (test.kind->backward) {
+        op_test_spoil(&test);
+        draw_output_gradients(&test);
+        test.kind->forward(ex, &test);
+        test.kind->backward(ex, &test);
+        ASSERT_OK(exec_status(ex));
+        check_guards(&test, name);
+        for (int i = 0; i < test.operand_count; i++)
+            if (test.operands[i].role == ROLE_INPUT || test.operands[i].role == ROLE_PARAM)
+                check_gradient(&test, &test.operands[i], name);
+    }
+    op_test_close(&test);
+}
+
+TEST(every_operation_matches_the_plain_loops_in_f32) {
+    Exec *ex = open_cpu(2);
+    for (int i = 0; i < op_case_count; i++) match(ex, &op_cases[i], DT_F32);
+    exec_close(&ex);
+}
+
+TEST(every_operation_matches_the_plain_loops_in_bf16) {
+    Exec *ex = open_cpu(1);
+    if (exec_fast_dtype(ex) != DT_BF16) test_skip("this processor does not multiply bf16");
+    for (int i = 0; i < op_case_count; i++) match(ex, &op_cases[i], DT_BF16);
+    exec_close(&ex);
+}
+
+TEST(every_gradient_matches_differences_in_f32) {
+    Exec *ex = open_cpu(2);
+    for (int i = 0; i < op_case_count; i++) grad(ex, &op_cases[i], DT_F32);
+    exec_close(&ex);
+}
+
+TEST(every_gradient_matches_differences_in_bf16) {
+    Exec *ex = open_cpu(1);
+    if (exec_fast_dtype(ex) != DT_BF16) test_skip("this processor does not multiply bf16");
+    for (int i = 0; i < op_case_count; i++) grad(ex, &op_cases[i], DT_BF16);
+    exec_close(&ex);
+}
+
+/* Shapes of real layers, with inner dimensions deep enough to be split. */
+static const OpCase big_cases[] = {
+    {"linear", {1237, 704, 128, 1}},     {"linear", {4100, 64, 64, 1}},
+    {"lora", {3000, 256, 192, 16, 5}},   {"rmsnorm", {1237, 128, 1}},
+    {"layernorm", {1237, 128, 1}},       {"qk_rope", {1237, 4, 2, 32, 32, 1}},
+    {"attention", {9, 97, 4, 2, 32, 1}}, {"attention", {1, 700, 4, 2, 64, 1}},
+    {"attention", {8, 16, 4, 4, 32, 0}}, {"glu", {1237, 352, ACT_SILU}},
+    {"positions", {16, 16, 128}},        {"embed", {1237, 295, 128, 256}},
+    {"cross_entropy", {1000, 295}},
+};
+
+static uint64_t hash_of_run(const OpCase *c, DType dtype, int threads) {
+    Exec *ex = open_cpu(threads);
+    OpTest test;
+    op_test_open(&test, op_kind_find(c->kind), c->dim, dtype, 8);
+    op_test_spoil(&test);
+    draw_output_gradients(&test);
+    test.kind->forward(ex, &test);
+    test.kind->backward(ex, &test);
+    ASSERT_OK(exec_status(ex));
+    uint64_t hash = 0;
+    for (int i = 0; i < test.operand_count; i++) {
+        Tensor both[2] = {test.operands[i].t, test.operands[i].grad};
+        for (int k = 0; k < 2; k++)
+            for (int64_t j = 0; j < tensor_count(both[k]); j++) {
+                double x = tensor_get(both[k], j / both[k].cols, j % both[k].cols);
+                uint64_t bits;
+                memcpy(&bits, &x, sizeof bits);
+                hash = (hash ^ bits) * 0x100000001b3ull + (hash >> 29);
+            }
+    }
+    op_test_close(&test);
+    exec_close(&ex);
+    return hash;
+}
+
+TEST(bits_do_not_depend_on_the_number_of_threads) {
+    Exec *ex = open_cpu(1);
+    int formats = exec_fast_dtype(ex) == DT_BF16 ? 2 : 1;
+    exec_close(&ex);
+    for (size_t i = 0; i < sizeof big_cases / sizeof big_cases[0]; i++)
+        for (int format = 0; format < formats; format++) {
+            DType dtype = format ? DT_BF16 : DT_F32;
+            uint64_t one = hash_of_run(&big_cases[i], dtype, 1);
+            for (int threads = 2; threads <= 4; threads++)
+                ASSERT(hash_of_run(&big_cases[i], dtype, threads) == one,
+                       "%s in %s: %d threads give other bits than one", big_cases[i].kind,
+                       dtype_name(dtype), threads);
+        }
+}
+
+/* A query block against a longer cache of keys gives what the whole sequence gave for those rows.
+ */
+TEST(attention_over_a_cache_continues_the_sequence) {
+    Exec *ex = open_cpu(1);
+    enum { KEYS = 45, D = 8, HQ = 4, HK = 2 };
+    Rng rng;
+    rng_open(&rng, 3, RNG_TEST, 2);
+    static float q[KEYS * HQ * D], k[KEYS * HK * D], v[KEYS * HK * D], whole[KEYS * HQ * D],
+        part[3 * HQ * D];
+    for (int i = 0; i < KEYS * HQ * D; i++) q[i] = (float)rng_normal(&rng);
+    for (int i = 0; i < KEYS * HK * D; i++)
+        k[i] = (float)rng_normal(&rng), v[i] = (float)rng_normal(&rng);
+    int32_t starts[2] = {0, KEYS}, starts_q[2] = {0, 3}, lengths[1] = {KEYS - 5};
+    AttentionSpec spec = {.sequences = 1,
+                          .heads_q = HQ,
+                          .heads_k = HK,
+                          .head_dim = D,
+                          .starts_q = starts,
+                          .starts_k = starts,
+                          .longest_q = KEYS,
+                          .longest_k = KEYS,
+                          .causal = true,
+                          .scale = 0.3f};
+    Tensor keys = tensor(k, DT_F32, KEYS, HK * D), values = tensor(v, DT_F32, KEYS, HK * D);
+    op_attention_fwd(ex, tensor(whole, DT_F32, KEYS, HQ * D), tensor_none(),
+                     tensor(q, DT_F32, KEYS, HQ * D), keys, values, &spec);
+    spec.starts_q = starts_q;
+    spec.longest_q = 3;
+    spec.lengths_k = lengths;
+    int first = KEYS - 5 - 3;
+    op_attention_fwd(ex, tensor(part, DT_F32, 3, HQ * D), tensor_none(),
+                     tensor(q + first * HQ * D, DT_F32, 3, HQ * D), keys, values, &spec);
+    for (int i = 0; i < 3 * HQ * D; i++) ASSERT_NEAR(part[i], whole[first * HQ * D + i], 1e-6);
+    exec_close(&ex);
+}
+
+TEST(adamw_follows_the_formula) {
+    Exec *ex = open_cpu(2);
+    enum { N = 40000 };
+    static float master[N], grad_[N], m[N], v[N];
+    static uint16_t copy[N];
+    static double p64[N], m64[N], v64[N];
+    Rng rng;
+    rng_open(&rng, 4, RNG_TEST, 0);
+    for (int i = 0; i < N; i++) p64[i] = (double)(master[i] = (float)rng_normal(&rng));
+    AdamwSegment segments[2] = {{0, 30000, 0.1f, 1, copy, DT_BF16},
+                                {30000, 10000, 0, 0.5f, NULL, DT_F32}};
+    for (int step = 1; step <= 5; step++) {
+        AdamwSpec spec = {
+            .lr = 1e-2, .beta1 = 0.9, .beta2 = 0.98, .eps = 1e-8, .step = step, .grad_scale = 0.25};
+        for (int i = 0; i < N; i++) grad_[i] = (float)rng_normal(&rng);
+        op_adamw(ex, master, grad_, m, v, segments, 2, &spec);
+        for (int i = 0; i < N; i++) {
+            double g = (double)grad_[i] * 0.25, lr = i < 30000 ? 1e-2 : 0.5e-2,
+                   decay = i < 30000 ? (double)0.1f : 0;
+            m64[i] = 0.9 * m64[i] + 0.1 * g;
+            v64[i] = 0.98 * v64[i] + 0.02 * g * g;
+            p64[i] = p64[i] * (1 - lr * decay) - lr * (m64[i] / (1 - pow(0.9, step))) /
+                                                     (sqrt(v64[i] / (1 - pow(0.98, step))) + 1e-8);
+        }
+    }
+    for (int i = 0; i < N; i++) ASSERT_NEAR(master[i], p64[i], 2e-5);
+    for (int i = 0; i < 30000; i++)
+        ASSERT_NEAR(tensor_get(tensor(copy, DT_BF16, 1, 30000), 0, i), master[i],
+                    0.004 * fabs((double)master[i]) + 1e-6);
+    exec_close(&ex);
+}
+
+TEST(sums_and_argmax_are_exact) {
+    Exec *ex = open_cpu(2);
+    enum { N = 50001 };
+    static float x[N], y[N];
+    double expected = 0;
+    for (int i = 0; i < N; i++) {
+        x[i] = (float)(i % 17);
+        y[i] = 1;
+        expected += (double)(x[i] * x[i]);
+    }
+    ASSERT_REAL(op_sum_squares(ex, x, N), ==, expected);
+    op_accumulate(ex, y, x, N);
+    for (int i = 0; i < N; i++) ASSERT_REAL(y[i], ==, 1 + i % 17);
+    float logits[2][5] = {{0, 3, 1, 3, 2}, {-1, -1, -1, -1, 0}};
+    int32_t best[2];
+    float probability[2];
+    op_argmax(ex, best, probability, tensor(logits, DT_F32, 2, 5));
+    ASSERT_INT(best[0], ==, 1);
+    ASSERT_INT(best[1], ==, 4);
+    ASSERT_NEAR(probability[1], 1 / (1 + 4 * exp(-1)), 1e-6);
+    exec_close(&ex);
+}
+
+TEST(loss_of_a_nan_is_a_nan) {
+    Exec *ex = open_cpu(1);
+    float logits[3] = {0, NAN, 1}, loss = 0;
+    int32_t target = 0;
+    op_cross_entropy(ex, tensor(&loss, DT_F32, 1, 1), tensor_none(), tensor(logits, DT_F32, 1, 3),
+                     &target, true);
+    ASSERT_TRUE(isnan(loss));
+    exec_close(&ex);
+}
+
+TEST(cuda_is_refused_where_there_is_none) {
+    Exec *ex;
+    ASSERT_ERR(exec_open(&ex, EXEC_CUDA, 1), ERR_UNSUPPORTED, "no CUDA backend");
+    ASSERT_ERR(exec_open(&ex, EXEC_CPU, 0), ERR_CONFIG, "threads: 0");
+}
