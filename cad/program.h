@@ -32,7 +32,8 @@ typedef struct Curve {
     double radius;   /* circle */
 } Curve;
 
-/* A closed loop: a chain of lines and arcs, or one circle. */
+/* A closed loop: a chain of lines and arcs, each starting where the one before ends, or one circle.
+ * cad/loop.h brings curves into that order. */
 typedef struct Loop {
     Curve *curves;
     int count;
@@ -80,18 +81,19 @@ typedef struct Extrude {
     double extent_one, extent_two;
 } Extrude;
 
-/* Owns all that it points to. */
+/* Owns all that it points to. An empty program is all zeros. */
 typedef struct CadProgram {
     Extrude *extrudes;
     int count;
-    struct ProgramBlock *blocks; /* memory of the arrays */
+    int curve_count; /* of all loops together */
 } CadProgram;
 
 /* More than this is refused: model output and files are hostile. */
 enum {
     PROGRAM_EXTRUDES_MAX = 256,
-    PROGRAM_LOOPS_MAX = 512,
-    PROGRAM_CURVES_MAX = 4096 /* a loop */
+    PROGRAM_LOOPS_MAX = 512,       /* an extrude */
+    PROGRAM_CURVES_MAX = 4096,     /* a loop */
+    PROGRAM_CURVES_ALL_MAX = 65536 /* a program */
 };
 
 void program_free(CadProgram *program);
@@ -102,9 +104,22 @@ Extrude *program_add_extrude(CadProgram *program);
 Loop *extrude_add_loop(CadProgram *program, Extrude *extrude);
 Curve *loop_add_curve(CadProgram *program, Loop *loop);
 
+/* A plane from vectors of any length that are roughly at right angles: both become unit vectors,
+ * and x loses its part along the normal. Vectors that are so already keep their bits. An ERR_INPUT
+ * sentence where one is zero or not finite, or where they are parallel (|n·x| ≥ 0.999). */
+Err plane_make(Plane *out, Vec3 origin, Vec3 normal, Vec3 x_axis);
+
+/* The plane that `ref` names, seen from the extrude it refers to; `line` is the line of a
+ * PLANE_LINE (NULL for the rest). `ref` must not be PLANE_ABSOLUTE. */
+Err plane_from_ref(Plane *out, const PlaneRef *ref, const Extrude *base, const Curve *line);
+
 /* Fills extrude->plane from its ref and the extrudes before it (index: which extrude). An ERR_INPUT
  * sentence where the reference names something that is not there or not a line. */
 Err program_resolve_plane(CadProgram *program, int index);
+
+/* The other way: finds how the plane of extrude `index` follows from an earlier extrude, as
+ * OpenECAD's converter looks for it, and sets its ref; PLANE_ABSOLUTE where none fits. */
+void program_find_reference(CadProgram *program, int index);
 
 /* The pre-validator: everything OpenCASCADE is known to crash or hang on is refused here, with a
  * sentence that names the extrude and the values. Rules: docs/cad.md. */
@@ -113,6 +128,10 @@ Err program_validate(const CadProgram *program);
 /* A measure of how hard a part is: curves + 2 · extrudes (stored with each sample, for curricula).
  */
 int program_complexity(const CadProgram *program);
+
+/* What an extrude covers along its normal: low ≤ 0 ≤ high. Two sides may both lie on one side: then
+ * the solid is still the union of the two prisms, which is this interval. */
+void extrude_span(const Extrude *extrude, double *low, double *high);
 
 /* Points of sketch and space. */
 Vec3 plane_y_axis(const Plane *plane);
