@@ -1,0 +1,159 @@
+/* The one struct Config: everything a run is told, with names as users write them in YAML
+ * (docs/configuration.md).
+ *
+ * config_load reads a file or the name of a preset, applies `key=value` overrides, and checks
+ * types, ranges and unknown keys; all mistakes are reported at once, each with its line.
+ * config_print writes the resolved config, which loads unchanged. */
+#ifndef CADVLM_CONFIG_CONFIG_H
+#define CADVLM_CONFIG_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/buf.h"
+#include "core/err.h"
+
+enum { CONFIG_TEXT = 1024, CONFIG_LIST = 128, CONFIG_DATASETS = 64 };
+
+typedef enum Tune { TUNE_FROZEN, TUNE_LORA, TUNE_FULL } Tune;
+typedef enum Device { DEVICE_AUTO, DEVICE_CPU, DEVICE_CUDA } Device;
+typedef enum Precision { PRECISION_AUTO, PRECISION_BF16, PRECISION_FP16, PRECISION_F32 } Precision;
+typedef enum Schedule { SCHEDULE_COSINE, SCHEDULE_LINEAR, SCHEDULE_CONSTANT } Schedule;
+typedef enum OverlongPolicy {
+    OVERLONG_POLICY_DROP,
+    OVERLONG_POLICY_TRUNCATE,
+    OVERLONG_POLICY_ERROR
+} OverlongPolicy;
+typedef enum ActivationName {
+    ACTIVATION_GELU_TANH,
+    ACTIVATION_GELU,
+    ACTIVATION_QUICK_GELU,
+    ACTIVATION_SILU
+} ActivationName;
+typedef enum ImageAspect { ASPECT_SQUARE, ASPECT_PAD } ImageAspect;
+typedef enum CurriculumBy { CURRICULUM_NONE, CURRICULUM_COMPLEXITY } CurriculumBy;
+
+/* A number for all layers (count 1), or one for each. */
+typedef struct IntList {
+    int count;
+    int64_t values[CONFIG_LIST];
+} IntList;
+
+typedef struct RealList {
+    int count;
+    double values[CONFIG_LIST];
+} RealList;
+
+typedef struct DatasetConfig {
+    char name[64];
+    char path[CONFIG_TEXT];
+    double weight;
+    int64_t limit;     /* samples; 0: all */
+    double max_epochs; /* 0: no limit */
+} DatasetConfig;
+
+typedef struct VisionConfig {
+    int64_t image_size, channels, patch_size, layers, width, heads, mlp;
+    ActivationName activation;
+    double norm_eps;
+    RealList mean, std;    /* of pixels in 0 … 1, one for all channels or one for each */
+    bool drop_first_patch; /* as TinyLLaVA does with SigLIP */
+} VisionConfig;
+
+typedef struct ConnectorConfig {
+    bool norm; /* a LayerNorm before the two linears */
+    ActivationName activation;
+} ConnectorConfig;
+
+typedef struct LlmConfig {
+    int64_t layers, width, head_dim, vocab; /* vocab 0: the tokenizer's */
+    IntList q_heads, kv_heads, ffn;
+    bool qk_norm;
+    double rope_theta, norm_eps;
+} LlmConfig;
+
+typedef struct LoraConfig {
+    int64_t r;
+    double alpha, dropout;
+} LoraConfig;
+
+typedef struct TrainingConfig {
+    double num_epochs;
+    int64_t max_steps; /* 0: by epochs */
+    int64_t per_device_batch_size, gradient_accumulation_steps, slots;
+    double learning_rate, min_lr_ratio, warmup_ratio;
+    int64_t warmup_steps; /* overrides warmup_ratio when > 0 */
+    Schedule lr_scheduler_type;
+    double max_grad_norm, weight_decay, adam_beta1, adam_beta2, adam_epsilon;
+    int64_t max_length;
+    OverlongPolicy overlong;
+    int64_t save_steps, save_total_limit, eval_steps, eval_samples, early_stopping_patience,
+        logging_steps;
+    int64_t image_shift; /* augmentation: pixels */
+} TrainingConfig;
+
+typedef struct Config {
+    char base_model[CONFIG_TEXT];
+    char train_data[CONFIG_TEXT], val_data[CONFIG_TEXT], image_folder[CONFIG_TEXT];
+    char tokenizer[CONFIG_TEXT];
+    char output_dir[CONFIG_TEXT];
+    char deepspeed_config[CONFIG_TEXT];
+    DatasetConfig datasets[CONFIG_DATASETS];
+    int dataset_count;
+    int64_t samples_per_epoch, limit;
+    struct {
+        CurriculumBy by;
+        double start, full_at;
+    } curriculum;
+
+    bool use_lora;
+    LoraConfig lora;
+    struct {
+        Tune llm, vision, connector;
+    } tune;
+    TrainingConfig training;
+
+    struct {
+        bool from_scratch; /* a model is described here */
+        VisionConfig vision;
+        ConnectorConfig connector;
+        LlmConfig llm;
+    } model;
+    ImageAspect image_aspect;
+
+    Device device;
+    Precision precision;
+    bool gradient_checkpointing;
+    int64_t threads; /* of the CPU backend in each rank; 0: the processors of this machine / its
+                        ranks */
+    int64_t dataloader_num_workers;
+    int64_t seed;
+    int stated[256]; /* which keys the user gave (by the number of the key), for defaults that
+                        depend on others */
+} Config;
+
+void config_defaults(Config *config);
+
+/* Reads `path` (a file, or the name of a preset) and then the overrides
+ * ("training.learning_rate=5e-5"). Mistakes are logged one by one; the error counts them. */
+Err config_load(Config *config, const char *path, const char *const *overrides, int override_count);
+
+/* The same from memory; `name` stands for the file in messages. */
+Err config_parse(Config *config, const char *text, size_t size, const char *name,
+                 const char *const *overrides, int override_count);
+
+/* Whether the user gave this key ("training.slots"). */
+bool config_stated(const Config *config, const char *key);
+
+/* Appends the whole config as YAML, with a comment for each key. */
+void config_print(Buf *out, const Config *config);
+
+/* A hash of all that decides the numbers of a run: not output_dir, threads, save_steps and the
+ * like. */
+uint64_t config_hash(const Config *config);
+
+/* Where the presets lie: CADVLM_PRESETS, or beside the program, or in the source tree. */
+Err config_preset_path(char *out, size_t size, const char *name);
+
+#endif

@@ -1,0 +1,321 @@
+/* The table of keys, and how a value gets in and out of its field. */
+#include "config/keys.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/text.h"
+
+static const char *const TUNES[] = {"frozen", "lora", "full", NULL};
+static const char *const DEVICES[] = {"auto", "cpu", "cuda", NULL};
+static const char *const PRECISIONS[] = {"auto", "bf16", "fp16", "f32", NULL};
+static const char *const SCHEDULES[] = {"cosine", "linear", "constant", NULL};
+static const char *const OVERLONGS[] = {"drop", "truncate", "error", NULL};
+static const char *const ACTIVATIONS[] = {"gelu_pytorch_tanh", "gelu", "quick_gelu", "silu", NULL};
+static const char *const ASPECTS[] = {"square", "pad", NULL};
+static const char *const CURRICULA[] = {"none", "complexity", NULL};
+
+#define FIELD(member) offsetof(Config, member)
+#define TEXT(path, member, help, d)                                                                \
+    { path, KEY_TEXT, FIELD(member), sizeof(((Config *)0)->member), 0, 0, NULL, help, d }
+#define INT(path, member, lo, hi, help, d)                                                         \
+    { path, KEY_INT, FIELD(member), 0, lo, hi, NULL, help, d }
+#define REAL(path, member, lo, hi, help, d)                                                        \
+    { path, KEY_REAL, FIELD(member), 0, lo, hi, NULL, help, d }
+#define BOOL(path, member, help, d)                                                                \
+    { path, KEY_BOOL, FIELD(member), 0, 0, 0, NULL, help, d }
+#define CHOICE(path, member, names, help, d)                                                       \
+    { path, KEY_CHOICE, FIELD(member), 0, 0, 0, names, help, d }
+#define INTS(path, member, lo, hi, help, d)                                                        \
+    { path, KEY_INTS, FIELD(member), 0, lo, hi, NULL, help, d }
+#define REALS(path, member, lo, hi, help, d)                                                       \
+    { path, KEY_REALS, FIELD(member), 0, lo, hi, NULL, help, d }
+
+/* clang-format off */
+const Key config_keys[] = {
+    TEXT("base_model", base_model, "a cadvlm checkpoint, a model folder, or a hub id; empty: from scratch (model:)", true),
+    TEXT("train_data", train_data, "shard folder to train on (or list datasets)", true),
+    TEXT("val_data", val_data, "shard folder to validate on; empty: the val split of the training data", true),
+    TEXT("image_folder", image_folder, "pictures of a TinyLLaVA JSON", true),
+    TEXT("tokenizer", tokenizer, "tokenizer.json; empty: the base model's", true),
+    TEXT("output_dir", output_dir, "the run folder", false),
+    TEXT("deepspeed_config", deepspeed_config, "read for what it says of ZeRO, clipping and fp16", false),
+    INT("samples_per_epoch", samples_per_epoch, 0, 1e12, "0: all samples of all datasets", true),
+    INT("limit", limit, 0, 1e12, "use only so many training samples; 0: all", true),
+    CHOICE("curriculum.by", curriculum.by, CURRICULA, "simple parts first", true),
+    REAL("curriculum.start", curriculum.start, 0, 1, "share of the samples, simplest first, at the start", true),
+    REAL("curriculum.full_at", curriculum.full_at, 0, 1, "share of the steps after which all take part", true),
+    BOOL("use_lora", use_lora, "false: tune.* lora means full", true),
+    INT("lora.r", lora.r, 1, 4096, "rank", true),
+    REAL("lora.alpha", lora.alpha, 0, 1e6, "updates are scaled by alpha / r", true),
+    REAL("lora.dropout", lora.dropout, 0, 0.95, "on the adapter's input", true),
+    CHOICE("tune.llm", tune.llm, TUNES, "how the language model is trained", true),
+    CHOICE("tune.vision", tune.vision, TUNES, "how the vision tower is trained", true),
+    CHOICE("tune.connector", tune.connector, TUNES, "how the connector is trained", true),
+    REAL("training.num_epochs", training.num_epochs, 0, 1e6, "passes over samples_per_epoch", true),
+    INT("training.max_steps", training.max_steps, 0, 1e12, "steps; 0: by num_epochs", true),
+    INT("training.per_device_batch_size", training.per_device_batch_size, 1, 65536, "samples of a slot (micro-batch)", true),
+    INT("training.gradient_accumulation_steps", training.gradient_accumulation_steps, 1, 65536, "slots a rank and step", false),
+    INT("training.slots", training.slots, 0, 1 << 20, "slots a step over all ranks; 0: accumulation × ranks", true),
+    REAL("training.learning_rate", training.learning_rate, 0, 100, "peak", true),
+    REAL("training.min_lr_ratio", training.min_lr_ratio, 0, 1, "share of the peak at the end of a decay", true),
+    REAL("training.warmup_ratio", training.warmup_ratio, 0, 1, "share of the steps with a rising rate", true),
+    INT("training.warmup_steps", training.warmup_steps, 0, 1e12, "the same in steps; 0: by ratio", true),
+    CHOICE("training.lr_scheduler_type", training.lr_scheduler_type, SCHEDULES, "after the warm-up", true),
+    REAL("training.max_grad_norm", training.max_grad_norm, 0, 1e9, "gradients are clipped to this norm; 0: never", true),
+    REAL("training.weight_decay", training.weight_decay, 0, 10, "of matrices (not of embeddings, norms, biases)", true),
+    REAL("training.adam_beta1", training.adam_beta1, 0, 0.999999, "", true),
+    REAL("training.adam_beta2", training.adam_beta2, 0, 0.999999, "", true),
+    REAL("training.adam_epsilon", training.adam_epsilon, 1e-30, 1, "", true),
+    INT("training.max_length", training.max_length, 8, 1 << 20, "rows a sample may have, image rows included", true),
+    CHOICE("training.overlong", training.overlong, OVERLONGS, "what happens to longer samples; always counted", true),
+    INT("training.save_steps", training.save_steps, 0, 1e12, "steps between checkpoints; 0: only at the end", false),
+    INT("training.save_total_limit", training.save_total_limit, 1, 1e6, "checkpoints kept", false),
+    INT("training.eval_steps", training.eval_steps, 0, 1e12, "steps between validations; 0: only at the end", false),
+    INT("training.eval_samples", training.eval_samples, 0, 1e12, "samples of a validation; 0: all", false),
+    INT("training.early_stopping_patience", training.early_stopping_patience, 0, 1e6, "worse validations before stopping; 0: never", true),
+    INT("training.logging_steps", training.logging_steps, 1, 1e9, "steps between lines of the log", false),
+    INT("training.image_shift", training.image_shift, 0, 64, "augmentation: moves drawings by up to ± so many pixels", true),
+    INT("model.vision.image_size", model.vision.image_size, 8, 4096, "pixels a side", true),
+    INT("model.vision.channels", model.vision.channels, 1, 3, "1 gray, 3 colour", true),
+    INT("model.vision.patch_size", model.vision.patch_size, 1, 512, "pixels a side", true),
+    INT("model.vision.layers", model.vision.layers, 0, CONFIG_LIST, "", true),
+    INT("model.vision.width", model.vision.width, 1, 65536, "channels", true),
+    INT("model.vision.heads", model.vision.heads, 1, 1024, "", true),
+    INT("model.vision.mlp", model.vision.mlp, 1, 1 << 18, "hidden channels", true),
+    CHOICE("model.vision.activation", model.vision.activation, ACTIVATIONS, "", true),
+    REAL("model.vision.norm_eps", model.vision.norm_eps, 0, 1, "", true),
+    REALS("model.vision.mean", model.vision.mean, -10, 10, "of pixels in 0 … 1; for all channels, or for each", true),
+    REALS("model.vision.std", model.vision.std, 1e-3, 10, "", true),
+    BOOL("model.connector.norm", model.connector.norm, "a LayerNorm before its two linears", true),
+    CHOICE("model.connector.activation", model.connector.activation, ACTIVATIONS, "", true),
+    INT("model.llm.layers", model.llm.layers, 1, CONFIG_LIST, "", true),
+    INT("model.llm.width", model.llm.width, 1, 65536, "channels", true),
+    INT("model.llm.head_dim", model.llm.head_dim, 2, 512, "", true),
+    INTS("model.llm.q_heads", model.llm.q_heads, 1, 1024, "query heads, for all layers or for each", true),
+    INTS("model.llm.kv_heads", model.llm.kv_heads, 1, 1024, "key heads, likewise", true),
+    INTS("model.llm.ffn", model.llm.ffn, 1, 1 << 18, "hidden channels of the gated MLP, likewise", true),
+    INT("model.llm.vocab", model.llm.vocab, 0, 1 << 22, "0: the tokenizer's", true),
+    BOOL("model.llm.qk_norm", model.llm.qk_norm, "RMSNorm of queries and keys", true),
+    REAL("model.llm.rope_theta", model.llm.rope_theta, 1, 1e12, "base of the rotary angles", true),
+    REAL("model.llm.norm_eps", model.llm.norm_eps, 0, 1, "", true),
+    BOOL("vision.drop_first_patch", model.vision.drop_first_patch, "as TinyLLaVA does with SigLIP", true),
+    CHOICE("image_aspect_ratio", image_aspect, ASPECTS, "how a picture that is not square fits", true),
+    CHOICE("device", device, DEVICES, "", false),
+    CHOICE("precision", precision, PRECISIONS, "of weights and activations; auto: bf16 where it is fast", true),
+    BOOL("gradient_checkpointing", gradient_checkpointing, "recompute instead of keeping activations", false),
+    INT("threads", threads, 0, 1024, "of the CPU backend in each rank; 0: processors / ranks", false),
+    INT("dataloader_num_workers", dataloader_num_workers, 0, 1024, "batches fetched ahead", false),
+    INT("seed", seed, 0, 9e15, "of weights, order and augmentation", true),
+};
+const int config_key_count = sizeof config_keys / sizeof config_keys[0];
+
+#define DATASET_FIELD(member) offsetof(DatasetConfig, member)
+const Key dataset_keys[] = {
+    {"name", KEY_TEXT, DATASET_FIELD(name), sizeof(((DatasetConfig *)0)->name), 0, 0, NULL, "", true},
+    {"path", KEY_TEXT, DATASET_FIELD(path), sizeof(((DatasetConfig *)0)->path), 0, 0, NULL, "", true},
+    {"weight", KEY_REAL, DATASET_FIELD(weight), 0, 0, 1e12, NULL, "", true},
+    {"limit", KEY_INT, DATASET_FIELD(limit), 0, 0, 1e12, NULL, "", true},
+    {"max_epochs", KEY_REAL, DATASET_FIELD(max_epochs), 0, 0, 1e9, NULL, "", true},
+};
+const int dataset_key_count = sizeof dataset_keys / sizeof dataset_keys[0];
+
+const char *const key_aliases[][2] = {
+    {"num_epochs", "training.num_epochs"},
+    {"num_train_epochs", "training.num_epochs"},
+    {"epochs", "training.num_epochs"},
+    {"max_steps", "training.max_steps"},
+    {"per_device_batch_size", "training.per_device_batch_size"},
+    {"per_device_train_batch_size", "training.per_device_batch_size"},
+    {"batch_size", "training.per_device_batch_size"},
+    {"gradient_accumulation_steps", "training.gradient_accumulation_steps"},
+    {"slots", "training.slots"},
+    {"learning_rate", "training.learning_rate"},
+    {"lr_scheduler_type", "training.lr_scheduler_type"},
+    {"warmup_ratio", "training.warmup_ratio"},
+    {"warmup_steps", "training.warmup_steps"},
+    {"max_grad_norm", "training.max_grad_norm"},
+    {"weight_decay", "training.weight_decay"},
+    {"max_length", "training.max_length"},
+    {"model_max_length", "training.max_length"},
+    {"overlong", "training.overlong"},
+    {"save_steps", "training.save_steps"},
+    {"save_total_limit", "training.save_total_limit"},
+    {"eval_steps", "training.eval_steps"},
+    {"early_stopping_patience", "training.early_stopping_patience"},
+    {"logging_steps", "training.logging_steps"},
+    {"lora_r", "lora.r"},
+    {"lora_alpha", "lora.alpha"},
+    {"lora_dropout", "lora.dropout"},
+    {"tune_type_llm", "tune.llm"},
+    {"tune_type_vision_tower", "tune.vision"},
+    {"tune_type_connector", "tune.connector"},
+    {"training.gradient_checkpointing", "gradient_checkpointing"},
+    {"training.dataloader_num_workers", "dataloader_num_workers"},
+    {NULL, NULL},
+};
+/* clang-format on */
+
+const Key *key_find(const char *path) {
+    for (int i = 0; key_aliases[i][0]; i++)
+        if (!strcmp(key_aliases[i][0], path)) path = key_aliases[i][1];
+    for (int i = 0; i < config_key_count; i++)
+        if (!strcmp(config_keys[i].path, path)) return &config_keys[i];
+    return NULL;
+}
+
+int key_number(const Key *key) {
+    return (int)(key - config_keys);
+}
+
+/* ---- setting ---- */
+
+static Err parse_int(const Key *key, const char *text, int64_t *out) {
+    char *end;
+    errno = 0;
+    long long whole = strtoll(text, &end, 10);
+    /* 1e4 and 10000.0 are whole numbers too, as users write them. */
+    if (*text && *end) {
+        double real = strtod(text, &end);
+        if (*end == 0 && real == floor(real) && fabs(real) < 9e15)
+            whole = (long long)real;
+        else
+            FAIL(ERR_CONFIG, "%s: \"%s\" is not a whole number", key->path, text);
+    }
+    REQUIRE(*text && errno == 0, ERR_CONFIG, "%s: \"%s\" is not a whole number", key->path, text);
+    REQUIRE((double)whole >= key->low && (double)whole <= key->high, ERR_CONFIG,
+            "%s: %lld; %.10g to %.10g is possible", key->path, whole, key->low, key->high);
+    *out = whole;
+    return OK;
+}
+
+static Err parse_real(const Key *key, const char *text, double *out) {
+    char *end;
+    double real = strtod(text, &end);
+    REQUIRE(*text && !*end && isfinite(real), ERR_CONFIG, "%s: \"%s\" is not a number", key->path,
+            text);
+    REQUIRE(real >= key->low && real <= key->high, ERR_CONFIG, "%s: %g; %g to %g is possible",
+            key->path, real, key->low, key->high);
+    *out = real;
+    return OK;
+}
+
+static Err parse_bool(const Key *key, const char *text, bool *out) {
+    static const char *const yes[] = {"true", "True", "TRUE", "yes", "on"}, *const no[] = {
+                                                                                "false", "False",
+                                                                                "FALSE", "no",
+                                                                                "off"};
+    for (int i = 0; i < 5; i++)
+        if (!strcmp(text, yes[i]) || !strcmp(text, no[i])) {
+            *out = !strcmp(text, yes[i]);
+            return OK;
+        }
+    FAIL(ERR_CONFIG, "%s: \"%s\"; true or false is expected", key->path, text);
+}
+
+static Err parse_choice(const Key *key, const char *text, int *out) {
+    Buf names = {0};
+    int count = 0;
+    for (; key->choices[count]; count++) {
+        if (!strcmp(key->choices[count], text)) {
+            *out = count;
+            buf_free(&names);
+            return OK;
+        }
+        buf_format(&names, "%s%s", count ? ", " : "", key->choices[count]);
+    }
+    Err err = err_raise(ERR_CONFIG, __FILE__, __LINE__, "%s: \"%s\"; one of %s is expected",
+                        key->path, text, buf_cstr(&names));
+    buf_free(&names);
+    return err;
+}
+
+Err key_set(const Key *key, void *base, const char *const *items, int count, bool is_list) {
+    char *field = (char *)base + key->offset;
+    if (key->type == KEY_INTS || key->type == KEY_REALS) {
+        REQUIRE(count >= 1 && count <= CONFIG_LIST, ERR_CONFIG,
+                "%s: %d numbers; 1 to %d are possible", key->path, count, CONFIG_LIST);
+        IntList ints = {.count = count};
+        RealList reals = {.count = count};
+        for (int i = 0; i < count; i++) {
+            if (key->type == KEY_INTS)
+                TRY(parse_int(key, items[i], &ints.values[i]));
+            else
+                TRY(parse_real(key, items[i], &reals.values[i]));
+        }
+        if (key->type == KEY_INTS)
+            *(IntList *)(void *)field = ints;
+        else
+            *(RealList *)(void *)field = reals;
+        return OK;
+    }
+    REQUIRE(!is_list, ERR_CONFIG, "%s: a list where one value is expected", key->path);
+    const char *text = items[0];
+    switch (key->type) {
+    case KEY_TEXT:
+        REQUIRE(strlen(text) < key->size, ERR_CONFIG, "%s: longer than %zu characters", key->path,
+                key->size - 1);
+        memset(field, 0, key->size);
+        memcpy(field, text, strlen(text));
+        return OK;
+    case KEY_INT: return parse_int(key, text, (int64_t *)(void *)field);
+    case KEY_REAL: return parse_real(key, text, (double *)(void *)field);
+    case KEY_BOOL: return parse_bool(key, text, (bool *)field);
+    default: return parse_choice(key, text, (int *)(void *)field);
+    }
+}
+
+/* ---- printing ---- */
+
+static void print_text(Buf *out, const char *text) {
+    buf_text(out, "\"");
+    for (const char *c = text; *c; c++) {
+        if (*c == '"' || *c == '\\')
+            buf_format(out, "\\%c", *c);
+        else if ((unsigned char)*c < 0x20)
+            buf_format(out, "\\x%02X", (unsigned)*c);
+        else
+            buf_append(out, c, 1);
+    }
+    buf_text(out, "\"");
+}
+
+/* The shortest of the usual precisions that reads back to the same number. */
+static void print_real(Buf *out, double x) {
+    char text[40];
+    for (int digits = 6; digits <= 17; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, x);
+        if (strtod(text, NULL) == x) break;
+    }
+    buf_text(out, text);
+}
+
+void key_print(Buf *out, const Key *key, const void *base) {
+    const char *field = (const char *)base + key->offset;
+    const IntList *ints = (const IntList *)(const void *)field;
+    const RealList *reals = (const RealList *)(const void *)field;
+    switch (key->type) {
+    case KEY_TEXT: print_text(out, field); return;
+    case KEY_INT: buf_format(out, "%lld", (long long)*(const int64_t *)(const void *)field); return;
+    case KEY_REAL: print_real(out, *(const double *)(const void *)field); return;
+    case KEY_BOOL: buf_text(out, *(const bool *)field ? "true" : "false"); return;
+    case KEY_CHOICE: buf_text(out, key->choices[*(const int *)(const void *)field]); return;
+    case KEY_INTS:
+        buf_text(out, "[");
+        for (int i = 0; i < ints->count; i++)
+            buf_format(out, "%s%lld", i ? ", " : "", (long long)ints->values[i]);
+        buf_text(out, "]");
+        return;
+    case KEY_REALS:
+        buf_text(out, "[");
+        for (int i = 0; i < reals->count; i++) {
+            buf_text(out, i ? ", " : "");
+            print_real(out, reals->values[i]);
+        }
+        buf_text(out, "]");
+        return;
+    }
+}

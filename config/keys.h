@@ -1,0 +1,47 @@
+/* The table of keys: what each is called, where it lives in Config, and what is allowed. */
+#ifndef CADVLM_CONFIG_KEYS_H
+#define CADVLM_CONFIG_KEYS_H
+
+#include "config/config.h"
+
+typedef enum KeyType {
+    KEY_TEXT,
+    KEY_INT,
+    KEY_REAL,
+    KEY_BOOL,
+    KEY_CHOICE,
+    KEY_INTS,
+    KEY_REALS
+} KeyType;
+
+typedef struct Key {
+    const char *path; /* "training.learning_rate" */
+    KeyType type;
+    size_t offset;              /* in Config (or DatasetConfig) */
+    size_t size;                /* KEY_TEXT: of the array */
+    double low, high;           /* numbers: both ends allowed */
+    const char *const *choices; /* KEY_CHOICE: names in the order of the enum, NULL-ended */
+    const char *help;
+    bool decides; /* part of config_hash */
+} Key;
+
+extern const Key config_keys[];
+extern const int config_key_count;
+extern const Key dataset_keys[]; /* of one entry of `datasets` */
+extern const int dataset_key_count;
+
+/* Other names users have for keys: top-level short forms and TinyLLaVA's. NULL-ended pairs. */
+extern const char *const key_aliases[][2];
+
+/* The key of a path, or of one of its other names; NULL. */
+const Key *key_find(const char *path);
+int key_number(const Key *key);
+
+/* Sets the key's field in `base` from text (a YAML scalar) or, for lists, from items. ERR_CONFIG
+ * says what is expected. */
+Err key_set(const Key *key, void *base, const char *const *items, int count, bool is_list);
+
+/* Appends the field's value as YAML. */
+void key_print(Buf *out, const Key *key, const void *base);
+
+#endif

@@ -1,0 +1,155 @@
+/* config: what loads, what is refused and how, and that the resolved file loads unchanged. */
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "config/config.h"
+#include "core/file.h"
+#include "tests/test.h"
+
+static Err parse(Config *config, const char *text) {
+    return config_parse(config, text, strlen(text), "t.yaml", NULL, 0);
+}
+
+/* What is logged while `text` is read: every mistake stands on a line of its own. */
+static const char *mistakes_of(const char *text) {
+    static Config config;
+    static Buf seen;
+    int kept = dup(STDERR_FILENO),
+        file = open(test_path("stderr"), O_CREAT | O_TRUNC | O_WRONLY, 0600);
+    ASSERT_TRUE(kept >= 0 && file >= 0);
+    fflush(stderr);
+    dup2(file, STDERR_FILENO);
+    Err err = parse(&config, text);
+    fflush(stderr);
+    dup2(kept, STDERR_FILENO);
+    close(kept);
+    close(file);
+    ErrState state;
+    err_save(&state);
+    ASSERT_OK(file_read(&seen, test_path("stderr"), 1 << 20));
+    IGNORE(err_restore(&state));
+    return err == ERR_CONFIG ? buf_cstr(&seen) : "(accepted)";
+}
+
+TEST(the_handbook_config_loads_as_it_is) {
+    static Config config;
+    char path[PATH_SIZE];
+    snprintf(path, sizeof path, "%s/config/finetune_config.yaml", test_source_folder());
+    ASSERT_OK(config_load(&config, path, NULL, 0));
+    ASSERT_TEXT(config.base_model, "Yuan-Che/OpenECADv2-SigLIP-0.89B");
+    ASSERT_INT(config.lora.r, ==, 128);
+    ASSERT_REAL(config.lora.alpha, ==, 256);
+    ASSERT_REAL(config.training.num_epochs, ==, 3);
+    ASSERT_INT(config.training.gradient_accumulation_steps, ==, 2);
+    ASSERT_INT(config.training.lr_scheduler_type, ==, SCHEDULE_COSINE);
+    ASSERT_INT(config.precision, ==, PRECISION_FP16);
+    ASSERT_TRUE(config.gradient_checkpointing);
+    ASSERT_TRUE(config_stated(&config, "learning_rate") &&
+                !config_stated(&config, "training.slots"));
+}
+
+TEST(every_preset_loads_and_its_resolved_form_is_the_same) {
+    static Config config, again;
+    char folder[PATH_SIZE];
+    FileNames names;
+    snprintf(folder, sizeof folder, "%s/config/presets", test_source_folder());
+    setenv("CADVLM_PRESETS", folder, 1);
+    ASSERT_OK(file_list(&names, folder));
+    ASSERT_INT(names.count, >=, 14);
+    for (size_t i = 0; i < names.count; i++) {
+        printf("%s\n", names.names[i]);
+        ASSERT_OK(config_load(&config, names.names[i], NULL, 0));
+        Buf text = {0}, text_again = {0};
+        config_print(&text, &config);
+        ASSERT_OK(config_parse(&again, text.data, text.size, "resolved", NULL, 0));
+        config_print(&text_again, &again);
+        ASSERT_TEXT(buf_cstr(&text), buf_cstr(&text_again));
+        ASSERT_TRUE(config_hash(&config) == config_hash(&again));
+        buf_free(&text);
+        buf_free(&text_again);
+    }
+    file_names_free(&names);
+}
+
+TEST(top_level_names_and_overrides_are_understood) {
+    static Config config;
+    const char *overrides[] = {"training.learning_rate=5e-5", "lora_r=64", "model.llm.ffn=[10, 20]",
+                               "model.llm.layers=2", "training.max_steps=1e3"};
+    const char *text = "per_device_batch_size: 7\ntune_type_vision_tower: lora\nbf16: true\nmodel: "
+                       "{ llm: { q_heads: 2, kv_heads: 1 } }";
+    ASSERT_OK(config_parse(&config, text, strlen(text), "t", overrides, 5));
+    ASSERT_INT(config.training.per_device_batch_size, ==, 7);
+    ASSERT_REAL(config.training.learning_rate, ==, 5e-5);
+    ASSERT_INT(config.lora.r, ==, 64);
+    ASSERT_INT(config.tune.vision, ==, TUNE_LORA);
+    ASSERT_INT(config.precision, ==, PRECISION_BF16);
+    ASSERT_INT(config.model.llm.ffn.count, ==, 2);
+    ASSERT_INT(config.model.llm.ffn.values[1], ==, 20);
+    ASSERT_INT(config.training.max_steps, ==, 1000);
+}
+
+TEST(all_mistakes_are_told_at_once_with_their_lines) {
+    const char *said = mistakes_of(
+        "seed: 1\nlearning_rat: 3\ntraining:\n  max_steps: many\n  slots: -4\ndevice: tpu\n"
+        "lora: 5\ndatasets:\n  - { name: a, weigth: 2 }\ntraining.x: {}\n");
+    ASSERT_CONTAINS(said, "t.yaml:2: unknown key learning_rat (is learning_rate meant?)");
+    ASSERT_CONTAINS(said, "t.yaml:4: training.max_steps: \"many\" is not a whole number");
+    ASSERT_CONTAINS(said, "t.yaml:5: training.slots: -4; 0 to 1048576 is possible");
+    ASSERT_CONTAINS(said, "t.yaml:6: device: \"tpu\"; one of auto, cpu, cuda is expected");
+    ASSERT_CONTAINS(said, "t.yaml:7: lora: a value where a section of keys is expected");
+    ASSERT_CONTAINS(said, "t.yaml:9: unknown key weigth (is weight meant?)");
+    ASSERT_CONTAINS(said, "t.yaml:9: datasets: an entry has no path");
+    ASSERT_CONTAINS(said, "t.yaml:10: unknown key training.x");
+    ASSERT_CONTAINS(err_message(), "8 mistakes");
+}
+
+TEST(contradictions_are_refused) {
+    ASSERT_CONTAINS(mistakes_of("base_model: a\nmodel: { llm: { layers: 2 } }"),
+                    "both base_model and model:");
+    ASSERT_CONTAINS(mistakes_of("model: { llm: { layers: 3, q_heads: [4, 4] } }"),
+                    "model.llm.q_heads: 2 numbers for 3 layers");
+    ASSERT_CONTAINS(mistakes_of("model: { llm: { layers: 1, q_heads: 4, kv_heads: 3 } }"),
+                    "4 query heads for 3 key heads");
+    ASSERT_CONTAINS(mistakes_of("model: { vision: { width: 10, heads: 4 } }"),
+                    "width 10 is no multiple of heads 4");
+    ASSERT_CONTAINS(mistakes_of("tune: { llm: frozen, vision: frozen, connector: frozen }"),
+                    "nothing to train");
+    ASSERT_CONTAINS(mistakes_of("train_data: a\ndatasets: [ { path: b } ]"),
+                    "both train_data and datasets");
+    ASSERT_CONTAINS(mistakes_of("datasets: [ { path: b }, { path: c/b } ]"), "two are named b");
+}
+
+TEST(broken_yaml_is_a_sentence) {
+    ASSERT_CONTAINS(mistakes_of(""), "the file is empty");
+    ASSERT_CONTAINS(mistakes_of("- 1\n- 2\n"), "a mapping (key: value) is expected");
+    ASSERT_CONTAINS(mistakes_of("a: [1, 2\nb: 3"), "not valid YAML");
+    ASSERT_CONTAINS(mistakes_of("\tseed: 1"), "not valid YAML");
+    ASSERT_CONTAINS(mistakes_of("seed: .nan"), "is not a whole number");
+    ASSERT_CONTAINS(mistakes_of("learning_rate: .nan"), "is not a number");
+    ASSERT_CONTAINS(mistakes_of("training: &a { x: *a }"), "unknown key");
+    ASSERT_CONTAINS(mistakes_of("training: &a { training: *a }"), "unknown key training.training");
+    ASSERT_CONTAINS(mistakes_of("? [a, b]\n: c"), "a key that is no name");
+    ASSERT_CONTAINS(mistakes_of("seed: [1, 2]"), "a list where one value is expected");
+    ASSERT_CONTAINS(mistakes_of("seed: { a: 1 }"), "a section where a value is expected");
+    static Config config;
+    ASSERT_ERR(config_load(&config, "nowhere/to.yaml", NULL, 0), ERR_CONFIG, "nowhere/to.yaml");
+    ASSERT_ERR(config_load(&config, "no_such_preset", NULL, 0), ERR_CONFIG, "no_such_preset");
+}
+
+TEST(random_bytes_never_crash_the_reader) {
+    static Config config;
+    const char *seed = "training: { learning_rate: 1e-4, max_steps: 10 }\nlora: { r: 4 "
+                       "}\ndatasets: [ { path: a, weight: 2 } ]\n";
+    size_t size = strlen(seed);
+    ASSERT_TRUE(freopen("/dev/null", "w", stderr) != NULL);
+    unsigned state = 1;
+    for (int round = 0; round < 3000; round++) {
+        char text[256];
+        memcpy(text, seed, size);
+        for (int k = 0; k < 1 + round % 4; k++) {
+            state = state * 1103515245u + 12345u;
+            text[(state >> 8) % size] = (char)(state >> 16);
+        }
+        IGNORE(config_parse(&config, text, size, "fuzz", NULL, 0));
+    }
+}
