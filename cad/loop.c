@@ -138,17 +138,28 @@ static void rotate(Curve *curves, int *tags, int count, int first) {
     mirror(curves, tags, 0, count - 1);
 }
 
+/* Whether `next` joins onto point `b`, and better than onto `a`: among short curves both may be
+ * near enough, where the reference would turn a curve that is right. */
+static bool continues(Vec2 a, Vec2 b, const Curve *next) {
+    double near_a = fmin(vec2_distance(a, next->start), vec2_distance(a, next->end));
+    double near_b = fmin(vec2_distance(b, next->start), vec2_distance(b, next->end));
+    return (points_meet(b, next->start) || points_meet(b, next->end)) && near_b < near_a;
+}
+
+static bool continues_backwards(const Curve *curve, const Curve *next) {
+    return points_meet(curve->end, next->end) &&
+           vec2_distance(curve->end, next->end) < vec2_distance(curve->end, next->start);
+}
+
 void loop_reorder(Curve *curves, int count, int *tags) {
     if (count <= 1) return;
     for (int k = 0; k < count; k++)
         if (curves[k].kind == CURVE_CIRCLE) return;
 
-    if (points_meet(curves[0].start, curves[1].start) ||
-        points_meet(curves[0].start, curves[1].end))
-        curve_reverse(&curves[0]);
+    if (continues(curves[0].end, curves[0].start, &curves[1])) curve_reverse(&curves[0]);
     int first = 0;
     for (int k = 0; k < count; k++) {
-        if (k + 1 < count && points_meet(curves[k].end, curves[k + 1].end))
+        if (k + 1 < count && continues_backwards(&curves[k], &curves[k + 1]))
             curve_reverse(&curves[k + 1]);
         if (compare_points(curves[k].start, curves[first].start) < 0) first = k;
     }

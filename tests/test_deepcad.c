@@ -1,0 +1,613 @@
+/* data/import: DeepCAD construction sequences to programs. */
+#include "cad/code.h"
+#include "cad/loop.h"
+#include "cad/vec.h"
+#include "core/file.h"
+#include "core/rng.h"
+#include "data/import/deepcad.h"
+#include "tests/test.h"
+
+/* ---- files of the same form, made here ---- */
+
+static Json *point_json(double x, double y, double z) {
+    Json *point = js_new_object();
+    js_set_number(point, "x", x);
+    js_set_number(point, "y", y);
+    js_set_number(point, "z", z);
+    return point;
+}
+
+static void add_line(Json *loop, double x0, double y0, double x1, double y1) {
+    Json *line = js_new_object();
+    js_set_text(line, "type", "Line3D");
+    js_set(line, "start_point", point_json(x0, y0, 0));
+    js_set(line, "end_point", point_json(x1, y1, 0));
+    js_push(loop, line);
+}
+
+/* Counter-clockwise from `from` (radians) by `sweep`; the listed ends swapped when `swapped`. */
+static void add_arc(Json *loop, double cx, double cy, double r, double from, double sweep,
+                    bool swapped) {
+    Json *arc = js_new_object();
+    Json *a = point_json(cx + r * cos(from), cy + r * sin(from), 0);
+    Json *b = point_json(cx + r * cos(from + sweep), cy + r * sin(from + sweep), 0);
+    js_set_text(arc, "type", "Arc3D");
+    js_set(arc, "start_point", swapped ? b : a);
+    js_set(arc, "end_point", swapped ? a : b);
+    js_set(arc, "center_point", point_json(cx, cy, 0));
+    js_set_number(arc, "radius", r);
+    js_set(arc, "normal", point_json(0, -1, 0));
+    js_set_number(arc, "start_angle", 0);
+    js_set_number(arc, "end_angle", sweep);
+    js_set(arc, "reference_vector", point_json(cos(from), sin(from), 0));
+    js_push(loop, arc);
+}
+
+static void add_circle(Json *loop, double cx, double cy, double r) {
+    Json *circle = js_new_object();
+    js_set_text(circle, "type", "Circle3D");
+    js_set(circle, "center_point", point_json(cx, cy, 0));
+    js_set_number(circle, "radius", r);
+    js_set(circle, "normal", point_json(0, -1, 0));
+    js_push(loop, circle);
+}
+
+/* A file without features, to be filled. */
+static Json *empty_file(void) {
+    Json *root = js_new_object(), *properties = js_new_object(), *box = js_new_object();
+    js_set(box, "max_point", point_json(0.04, 0, 0.03));
+    js_set(box, "min_point", point_json(-0.04, -0.02, 0));
+    js_set(properties, "bounding_box", box);
+    js_set(root, "entities", js_new_object());
+    js_set(root, "properties", properties);
+    js_set(root, "sequence", js_new_array());
+    return root;
+}
+
+/* Building keeps pointers into the tree that reading would only lend. */
+static Json *member(Json *object, const char *key) {
+    return (Json *)js_get(object, key);
+}
+
+static void add_to_sequence(Json *root, const char *id, const char *type) {
+    Json *item = js_new_object(), *sequence = member(root, "sequence");
+    js_set_integer(item, "index", (int64_t)js_count(sequence));
+    js_set_text(item, "type", type);
+    js_set_text(item, "entity", id);
+    js_push(sequence, item);
+}
+
+/* Returns the sketch's (empty) profiles. */
+static Json *add_sketch(Json *root, const char *id, Vec3 origin, Vec3 x, Vec3 y, Vec3 z) {
+    Json *sketch = js_new_object(), *transform = js_new_object();
+    js_set(transform, "origin", point_json(origin.x, origin.y, origin.z));
+    js_set(transform, "x_axis", point_json(x.x, x.y, x.z));
+    js_set(transform, "y_axis", point_json(y.x, y.y, y.z));
+    js_set(transform, "z_axis", point_json(z.x, z.y, z.z));
+    js_set_text(sketch, "type", "Sketch");
+    js_set_text(sketch, "name", id);
+    js_set(sketch, "transform", transform);
+    js_set(sketch, "profiles", js_new_object());
+    js_set(sketch, "reference_plane", js_new_object());
+    js_set(member(root, "entities"), id, sketch);
+    add_to_sequence(root, id, "Sketch");
+    return member(sketch, "profiles");
+}
+
+/* Returns the curves of a new loop of that profile; is_outer is true as in every real file. */
+static Json *add_loop(Json *profiles, const char *profile_id) {
+    Json *profile = member(profiles, profile_id);
+    if (!profile) {
+        profile = js_new_object();
+        js_set(profile, "loops", js_new_array());
+        js_set(profile, "properties", js_new_object());
+        js_set(profiles, profile_id, profile);
+    }
+    Json *loop = js_new_object();
+    js_set_bool(loop, "is_outer", true);
+    js_set(loop, "profile_curves", js_new_array());
+    js_push(member(profile, "loops"), loop);
+    return member(loop, "profile_curves");
+}
+
+static Json *extent_json(double value) {
+    Json *extent = js_new_object(), *distance = js_new_object(), *taper = js_new_object();
+    js_set_number(distance, "value", value);
+    js_set_number(taper, "value", 0);
+    js_set(extent, "distance", distance);
+    js_set(extent, "taper_angle", taper);
+    js_set_text(extent, "type", "DistanceExtentDefinition");
+    return extent;
+}
+
+/* Returns the feature's (empty) list of profiles. */
+static Json *add_extrude(Json *root, const char *id, const char *operation, const char *type,
+                         double one, double two) {
+    Json *feature = js_new_object(), *start = js_new_object();
+    js_set_text(start, "type", "ProfilePlaneStartDefinition");
+    js_set_text(feature, "type", "ExtrudeFeature");
+    js_set(feature, "start_extent", start);
+    js_set_text(feature, "operation", operation);
+    js_set_text(feature, "extent_type", type);
+    js_set(feature, "extent_one", extent_json(one));
+    js_set(feature, "extent_two", extent_json(two));
+    js_set(feature, "profiles", js_new_array());
+    js_set(member(root, "entities"), id, feature);
+    add_to_sequence(root, id, "ExtrudeFeature");
+    return member(feature, "profiles");
+}
+
+static void use_profile(Json *profiles, const char *sketch, const char *profile) {
+    Json *reference = js_new_object();
+    js_set_text(reference, "sketch", sketch);
+    js_set_text(reference, "profile", profile);
+    js_push(profiles, reference);
+}
+
+static const Vec3 right = {1, 0, 0}, up = {0, 0, 1}, front = {0, -1, 0};
+
+#define NEW_BODY  "NewBodyFeatureOperation"
+#define JOIN      "JoinFeatureOperation"
+#define CUT       "CutFeatureOperation"
+#define ONE_SIDE  "OneSideFeatureExtentType"
+#define SYMMETRIC "SymmetricFeatureExtentType"
+#define TWO_SIDES "TwoSidesFeatureExtentType"
+
+/* A slotted plate 40 × 30 × 20 mm with a hole and a second body; on its end face a cut; on its
+ * right side a boss. Curves are listed in either direction, as real files have them. */
+static Json *part_file(void) {
+    Json *root = empty_file();
+    Json *profiles = add_sketch(root, "S0", vec3(0, 0, 0), right, up, front);
+    Json *hole = add_loop(profiles, "P0");
+    add_circle(hole, -0.02, 0.015, 0.00525);
+    Json *outline = add_loop(profiles, "P0");
+    add_line(outline, -0.04, 0, 0, 0);
+    add_line(outline, 0, 0.03, 0, 0);
+    add_arc(outline, -0.02, 0.03, 0.02, 0, M_PI, true);
+    add_line(outline, -0.04, 0, -0.04, 0.03);
+    add_circle(add_loop(profiles, "P1"), 0.02, 0.01, 0.004);
+    Json *uses = add_extrude(root, "E0", NEW_BODY, ONE_SIDE, 0.02, 0);
+    use_profile(uses, "S0", "P0");
+    use_profile(uses, "S0", "P1");
+
+    profiles = add_sketch(root, "S1", vec3(0, -0.02, 0), right, up, front);
+    add_circle(add_loop(profiles, "P"), -0.02, 0.015, 0.01);
+    use_profile(add_extrude(root, "E1", CUT, SYMMETRIC, -0.002, 0), "S1", "P");
+
+    profiles = add_sketch(root, "S2", vec3(0, -0.01, 0.015), vec3(0, 1, 0), up, right);
+    add_circle(add_loop(profiles, "P"), 0, 0, 0.003);
+    use_profile(add_extrude(root, "E2", JOIN, TWO_SIDES, -0.005, 0.007), "S2", "P");
+
+    add_sketch(root, "S3", vec3(0, 0, 0), right, up, front);
+    return root;
+}
+
+static CadProgram converted(Json *root, DeepcadInfo *info) {
+    CadProgram program;
+    ASSERT_OK(deepcad_parse(&program, root, "part.json", info));
+    js_free(&root);
+    return program;
+}
+
+static void assert_same(const CadProgram *a, const CadProgram *b, CodeNumbers numbers) {
+    Buf text_a = {0}, text_b = {0};
+    code_emit(&text_a, a, numbers);
+    code_emit(&text_b, b, numbers);
+    ASSERT_TEXT(buf_cstr(&text_a), buf_cstr(&text_b));
+    buf_free(&text_a);
+    buf_free(&text_b);
+}
+
+/* Code of a program, read again, is the same program: exactly by exact numbers; by numpy's four
+ * decimals in all that can be said with them. */
+static void assert_reads_back(const CadProgram *program) {
+    for (CodeNumbers numbers = CODE_NUMPY; numbers <= CODE_EXACT; numbers++) {
+        Buf text = {0};
+        CadProgram again;
+        code_emit(&text, program, numbers);
+        ASSERT_OK(code_parse(&again, buf_cstr(&text), text.size, "again.py", NULL));
+        assert_same(program, &again, numbers);
+        program_free(&again);
+        buf_free(&text);
+    }
+}
+
+/* ---- what it makes of them ---- */
+
+TEST(made_file_converts_to_the_code_of_the_authors) {
+    DeepcadInfo info;
+    CadProgram program = converted(part_file(), &info);
+    ASSERT_OK(program_validate(&program));
+    Buf text = {0};
+    code_emit(&text, &program, CODE_NUMPY);
+    ASSERT_TEXT(
+        buf_cstr(&text),
+        "SketchPlane0 = add_sketchplane(\n"
+        "\torigin= [0., 0., 0.], normal= [ 0., -1.,  0.], x_axis= [ 1.,  0., -0.])\n"
+        "Loops0 = []\n"
+        "Curves0_0 = []\n"
+        "Line0_0_0 = add_line(start= [-40.,   0.], end= [0., 0.])\n"
+        "Line0_0_1 = add_line(start= [0., 0.], end= [ 0., 30.])\n"
+        "Arc0_0_2 = add_arc(start= [ 0., 30.], end= [-40.,  30.], mid= [-20.,  50.])\n"
+        "Line0_0_3 = add_line(start= [-40.,  30.], end= [-40.,   0.])\n"
+        "Loop0_0 = add_loop(Curves0_0)\n"
+        "Curves0_1 = []\n"
+        "Circle0_1_0 = add_circle(center= [-20.,  15.], radius= 5.25)\n"
+        "Loop0_1 = add_loop(Curves0_1)\n"
+        "Profile0 = add_profile(Loops0)\n"
+        "Sketch0 = add_sketch(sketch_plane= SketchPlane0, profile= Profile0)\n"
+        "Extrude0 = add_extrude(sketch= Sketch0,\n"
+        "\toperation= 0, type= 0, extent_one= 20., extent_two= 0.)\n"
+        "SketchPlane1 = add_sketchplane_ref(\n"
+        "\tExtrude0, origin = [0., 0.], type = \"sameplane\")\n"
+        "Loops1 = []\n"
+        "Curves1_0 = []\n"
+        "Circle1_0_0 = add_circle(center= [20., 10.], radius= 4.)\n"
+        "Loop1_0 = add_loop(Curves1_0)\n"
+        "Profile1 = add_profile(Loops1)\n"
+        "Sketch1 = add_sketch(sketch_plane= SketchPlane1, profile= Profile1)\n"
+        "Extrude1 = add_extrude(sketch= Sketch1,\n"
+        "\toperation= 1, type= 0, extent_one= 20., extent_two= 0.)\n"
+        "SketchPlane2 = add_sketchplane_ref(\n"
+        "\tExtrude0, origin = [0., 0.], type = \"extent_one\")\n"
+        "Loops2 = []\n"
+        "Curves2_0 = []\n"
+        "Circle2_0_0 = add_circle(center= [-20.,  15.], radius= 10.)\n"
+        "Loop2_0 = add_loop(Curves2_0)\n"
+        "Profile2 = add_profile(Loops2)\n"
+        "Sketch2 = add_sketch(sketch_plane= SketchPlane2, profile= Profile2)\n"
+        "Extrude2 = add_extrude(sketch= Sketch2,\n"
+        "\toperation= 2, type= 1, extent_one= -2., extent_two= 0.)\n"
+        "SketchPlane3 = add_sketchplane_ref(\n"
+        "\tExtrude0, origin= [15., 10.], type= \"line\", line= Line0_0_1, angle= -np.pi/2)\n"
+        "Loops3 = []\n"
+        "Curves3_0 = []\n"
+        "Circle3_0_0 = add_circle(center= [0., 0.], radius= 3.)\n"
+        "Loop3_0 = add_loop(Curves3_0)\n"
+        "Profile3 = add_profile(Loops3)\n"
+        "Sketch3 = add_sketch(sketch_plane= SketchPlane3, profile= Profile3)\n"
+        "Extrude3 = add_extrude(sketch= Sketch3,\n"
+        "\toperation= 1, type= 2, extent_one= -5., extent_two= 7.)\n");
+    buf_free(&text);
+    assert_reads_back(&program);
+    ASSERT_INT(info.extrusions, ==, 4);
+    ASSERT_TRUE(info.has_box);
+    ASSERT_NEAR(info.box_min.x, -40, 1e-12);
+    ASSERT_NEAR(info.box_max.z, 30, 1e-12);
+    ASSERT_INT(info.dropped_count, ==, 1);
+    ASSERT_CONTAINS(info.dropped[0], "sketch \"S3\": no extrude uses it");
+    deepcad_info_free(&info);
+    program_free(&program);
+}
+
+TEST(planes_found_by_reference_are_the_planes_of_the_file) {
+    DeepcadInfo info;
+    CadProgram program = converted(part_file(), &info);
+    static const Plane expected[] = {{{0, 0, 0}, {0, -1, 0}, {1, 0, 0}},
+                                     {{0, 0, 0}, {0, -1, 0}, {1, 0, 0}},
+                                     {{0, -20, 0}, {0, -1, 0}, {1, 0, 0}},
+                                     {{0, -10, 15}, {1, 0, 0}, {0, 1, 0}}};
+    for (int i = 0; i < program.count; i++) {
+        const Plane *found = &program.extrudes[i].plane;
+        ASSERT_NEAR(vec3_length(vec3_sub(found->origin, expected[i].origin)), 0, 1e-9);
+        ASSERT_NEAR(vec3_length(vec3_sub(found->normal, expected[i].normal)), 0, 1e-12);
+        ASSERT_NEAR(vec3_length(vec3_sub(found->x_axis, expected[i].x_axis)), 0, 1e-12);
+    }
+    deepcad_info_free(&info);
+    program_free(&program);
+}
+
+/* A single prism from -e2 to e1 would have no thickness; the two prisms are the same one. */
+TEST(two_sides_on_the_same_side_stay_expressible) {
+    Json *root = empty_file();
+    Json *profiles = add_sketch(root, "S", vec3(0, 0, 0), right, up, front);
+    add_circle(add_loop(profiles, "P"), 0, 0, 0.01);
+    use_profile(add_extrude(root, "E", NEW_BODY, TWO_SIDES, -0.02, 0.02), "S", "P");
+    CadProgram program = converted(root, NULL);
+    ASSERT_REAL(program.extrudes[0].extent_one, ==, -20);
+    ASSERT_REAL(program.extrudes[0].extent_two, ==, 20);
+    double low, high;
+    extrude_span(&program.extrudes[0], &low, &high);
+    ASSERT_REAL(low, ==, -20);
+    ASSERT_REAL(high, ==, 0);
+    ASSERT_OK(program_validate(&program));
+    assert_reads_back(&program);
+    program_free(&program);
+}
+
+TEST(end_faces_are_found_on_the_side_that_the_extent_says) {
+    Json *root = empty_file();
+    static const double heights[] = {0, 0.008, -0.008, 0.003};
+    for (int i = 0; i < 4; i++) {
+        char sketch[8], extrude[8];
+        snprintf(sketch, sizeof sketch, "S%d", i);
+        snprintf(extrude, sizeof extrude, "E%d", i);
+        Json *profiles = add_sketch(root, sketch, vec3(0, 0, heights[i]), right, vec3(0, 1, 0), up);
+        add_circle(add_loop(profiles, "P"), 0, 0, 0.01);
+        use_profile(add_extrude(root, extrude, JOIN, TWO_SIDES, -0.008, -0.003), sketch, "P");
+    }
+    CadProgram program = converted(root, NULL);
+    ASSERT_INT(program.extrudes[1].ref.kind, ==, PLANE_ABSOLUTE); /* +8 is no end of -8 */
+    ASSERT_INT(program.extrudes[2].ref.kind, ==, PLANE_EXTENT_ONE);
+    ASSERT_INT(program.extrudes[3].ref.kind, ==, PLANE_EXTENT_TWO); /* against the normal by -3 */
+    for (int i = 0; i < 4; i++)
+        ASSERT_NEAR(program.extrudes[i].plane.origin.z, heights[i] * 1000, 1e-12);
+    assert_reads_back(&program);
+    program_free(&program);
+}
+
+/* A hexagon with an arc, its seven curves listed in any order and direction: 200 shuffles. */
+TEST(loops_are_chained_whatever_the_order_and_direction_of_their_curves) {
+    char first[4096] = "";
+    for (uint64_t shuffle = 0; shuffle < 200; shuffle++) {
+        Json *curves[7], *list = js_new_array();
+        Rng rng;
+        rng_open(&rng, 1, RNG_TEST, shuffle);
+        double x[7], y[7];
+        for (int k = 0; k < 7; k++) {
+            x[k] = 0.05 + 0.03 * cos(k * 2 * M_PI / 7 + 0.3);
+            y[k] = 0.01 + 0.03 * sin(k * 2 * M_PI / 7 + 0.3);
+        }
+        for (int k = 0; k < 7; k++) {
+            int a = k, b = (k + 1) % 7;
+            bool swapped = rng_below(&rng, 2);
+            curves[k] = js_new_array();
+            if (k == 3)
+                add_arc(curves[k], 0.05, 0.01, 0.03, k * 2 * M_PI / 7 + 0.3, 2 * M_PI / 7, swapped);
+            else
+                add_line(curves[k], x[swapped ? b : a], y[swapped ? b : a], x[swapped ? a : b],
+                         y[swapped ? a : b]);
+        }
+        for (uint64_t k = 0; k < 7; k++)
+            js_push(list, js_copy(js_at(curves[rng_permute(shuffle, k, 7)], 0)));
+        for (int k = 0; k < 7; k++) js_free(&curves[k]);
+        Json *root = empty_file();
+        Json *profiles = add_sketch(root, "S", vec3(0, 0, 0), right, up, front);
+        add_loop(profiles, "P");
+        js_set((Json *)js_at(js_get(js_get(profiles, "P"), "loops"), 0), "profile_curves", list);
+        use_profile(add_extrude(root, "E", NEW_BODY, ONE_SIDE, 0.01, 0), "S", "P");
+        CadProgram program = converted(root, NULL);
+        ASSERT_OK(program_validate(&program));
+        ASSERT_REAL(loop_area(&program.extrudes[0].loops[0]), >, 0);
+        Buf text = {0};
+        code_emit(&text, &program, CODE_PLAIN);
+        if (!first[0]) snprintf(first, sizeof first, "%s", buf_cstr(&text));
+        ASSERT_TEXT(buf_cstr(&text), first);
+        buf_free(&text);
+        program_free(&program);
+    }
+}
+
+TEST(lines_of_no_length_are_dropped_and_said) {
+    Json *root = empty_file();
+    Json *profiles = add_sketch(root, "S", vec3(0, 0, 0), right, up, front);
+    Json *loop = add_loop(profiles, "P");
+    add_line(loop, 0, 0, 0.01, 0);
+    add_line(loop, 0.01, 0, 0.01, 0);
+    add_line(loop, 0.01, 0, 0.01, 0.01);
+    add_line(loop, 0.01, 0.01, 0, 0);
+    use_profile(add_extrude(root, "E", NEW_BODY, ONE_SIDE, 0.01, 0), "S", "P");
+    DeepcadInfo info;
+    CadProgram program = converted(root, &info);
+    ASSERT_INT(program.curve_count, ==, 3);
+    ASSERT_INT(info.dropped_count, ==, 1);
+    ASSERT_CONTAINS(info.dropped[0], "loop 0: lines shorter than 0.0001 mm: 1");
+    ASSERT_OK(program_validate(&program));
+    deepcad_info_free(&info);
+    program_free(&program);
+}
+
+/* ---- broken files ---- */
+
+/* Changes one thing of the made file and expects a sentence. */
+#define ASSERT_BROKEN(root, part)                                                                  \
+    do {                                                                                           \
+        CadProgram program_;                                                                       \
+        DeepcadInfo info_;                                                                         \
+        ASSERT_ERR(deepcad_parse(&program_, root, "part.json", &info_), ERR_INPUT, part);          \
+        ASSERT_INT(program_.count, ==, 0);                                                         \
+        deepcad_info_free(&info_);                                                                 \
+        js_free(&root);                                                                            \
+    } while (0)
+
+static Json *entity(Json *root, const char *id) {
+    return member(member(root, "entities"), id);
+}
+
+TEST(broken_files_give_a_sentence) {
+    Json *root = js_new_array();
+    ASSERT_BROKEN(root, "part.json: \"entities\" is missing");
+    root = part_file();
+    js_set(root, "entities", js_new_integer(3));
+    ASSERT_BROKEN(root, "\"entities\" is a number where an object is expected");
+    root = part_file();
+    js_set(root, "sequence", js_new_array());
+    ASSERT_BROKEN(root, "no extrude, so there is no solid");
+    root = part_file();
+    add_to_sequence(root, "E9", "ExtrudeFeature");
+    ASSERT_BROKEN(root, "entity \"E9\" is not in the file");
+    root = part_file();
+    add_to_sequence(root, "S0", "ExtrudeFeature");
+    ASSERT_BROKEN(root, "entity \"S0\" is of type Sketch, not ExtrudeFeature");
+    root = part_file();
+    js_set_text(entity(root, "E1"), "operation", "LoftFeatureOperation");
+    ASSERT_BROKEN(root, "extrude \"E1\": \"operation\" is \"LoftFeatureOperation\"");
+    root = part_file();
+    js_set(entity(root, "E0"), "extent_one", js_new_null());
+    ASSERT_BROKEN(root, "\"extent_one\" is null where an object is expected");
+    root = part_file();
+    use_profile(member(entity(root, "E0"), "profiles"), "E0", "P0"); /* itself as its sketch */
+    ASSERT_BROKEN(root, "entity \"E0\" is of type ExtrudeFeature, not Sketch");
+    root = part_file();
+    use_profile(member(entity(root, "E0"), "profiles"), "S0", "P7");
+    ASSERT_BROKEN(root, "sketch \"S0\" has no profile \"P7\"");
+    root = part_file();
+    js_set(member(entity(root, "S0"), "transform"), "x_axis", point_json(0, 2, 0));
+    ASSERT_BROKEN(root, "the x axis [0, 1, 0] is parallel to the normal");
+    root = part_file();
+    js_set(member(entity(root, "S0"), "transform"), "y_axis", point_json(0, 0, -1));
+    ASSERT_BROKEN(root, "y_axis [0, 0, -1] is not z_axis × x_axis");
+    root = part_file();
+    js_set(member(entity(root, "S0"), "transform"), "origin", point_json(1e306, 0, 0));
+    ASSERT_BROKEN(root, "\"x\" is too large");
+    root = part_file();
+    Json *loop = add_loop(member(entity(root, "S0"), "profiles"), "P0");
+    add_line(loop, 0, 0, 0.1, 0);
+    add_line(loop, 0.1, 0, 0.1, 0.1);
+    ASSERT_BROKEN(root, "the loop is not closed: it starts at [0, 0] and ends at [100, 100] mm");
+    root = part_file();
+    loop = add_loop(member(entity(root, "S0"), "profiles"), "P0");
+    add_line(loop, 0, 0, 0.1, 0);
+    add_line(loop, 0.2, 0, 0.1, 0.1);
+    ASSERT_BROKEN(root, "no curve continues from");
+    root = part_file();
+    loop = add_loop(member(entity(root, "S0"), "profiles"), "P0");
+    add_circle(loop, 0, 0, 0.1);
+    add_line(loop, 0, 0, 0.1, 0);
+    ASSERT_BROKEN(root, "a circle among 2 curves");
+    root = part_file();
+    loop = add_loop(member(entity(root, "S0"), "profiles"), "P0");
+    add_circle(loop, 0, 0, 0.1);
+    js_set_text((Json *)js_at(loop, 0), "type", "Ellipse3D");
+    ASSERT_BROKEN(root, "loop 2, curve 0: a curve of type \"Ellipse3D\"");
+}
+
+TEST(tapered_sides_are_unsupported) {
+    Json *root = part_file();
+    js_set_number(member(member(entity(root, "E0"), "extent_one"), "taper_angle"), "value", 0.1);
+    CadProgram program;
+    ASSERT_ERR(deepcad_parse(&program, root, "part.json", NULL), ERR_UNSUPPORTED, "tapered by 0.1");
+    js_free(&root);
+}
+
+/* Whatever follows from text: a program that reads back, or a sentence; never a crash. */
+static bool convert_text(const char *text, size_t size) {
+    Json *root = NULL;
+    CadProgram program;
+    DeepcadInfo info;
+    if (js_parse(&root, text, size, "cut.json") != OK) return false;
+    Err err = deepcad_parse(&program, root, "cut.json", &info);
+    js_free(&root);
+    deepcad_info_free(&info);
+    ASSERT_TRUE(err == OK || err_message()[0]);
+    if (err != OK) return false;
+    Buf code = {0};
+    code_emit(&code, &program, CODE_EXACT);
+    IGNORE(program_validate(&program));
+    buf_free(&code);
+    program_free(&program);
+    return true;
+}
+
+static void cut_everywhere(const char *text, size_t size, size_t step) {
+    int whole = 0, cuts = 0;
+    for (size_t cut = 0; cut < size; cut += step, cuts++) whole += convert_text(text, cut);
+    ASSERT_INT(whole, ==, 0);
+    printf("%d cuts, none of them a file\n", cuts);
+}
+
+TEST(files_cut_short_give_a_sentence) {
+    Json *root = part_file();
+    Buf text = {0};
+    js_print(&text, root, JSON_ONE_LINE, 17);
+    js_free(&root);
+    cut_everywhere(buf_cstr(&text), text.size, 7);
+    buf_free(&text);
+}
+
+/* Replaces, removes or doubles values all over the tree, then converts. */
+static void mutate(Json *value, Rng *rng, int depth) {
+    size_t count = js_count(value);
+    if (!count || depth > 12) return;
+    size_t index = rng_below(rng, count);
+    const char *key = NULL;
+    Json *child = (Json *)(js_type(value) == JSON_KIND_ARRAY ? js_at(value, index)
+                                                             : js_member(value, index, &key));
+    if (js_count(child) && rng_below(rng, 10)) {
+        mutate(child, rng, depth + 1);
+        return;
+    }
+    static const double numbers[] = {0, -1, 1e-9, 1e9, 1e300, 0.01, -0.04, 3.14159};
+    Json *made = NULL;
+    switch (rng_below(rng, 7)) {
+    case 0: made = js_new_null(); break;
+    case 1: made = js_new_text("Line3D"); break;
+    case 2: made = js_new_array(); break;
+    case 3: made = js_new_object(); break;
+    case 4: made = js_new_integer(-7); break;
+    default: made = js_new_number(numbers[rng_below(rng, 8)]); break;
+    }
+    if (js_type(value) == JSON_KIND_ARRAY) {
+        js_push(value, rng_below(rng, 2) ? js_copy(child) : made);
+        if (js_at(value, js_count(value) - 1) != made) js_free(&made);
+    } else {
+        js_set(value, key, made);
+    }
+}
+
+TEST(three_thousand_mutated_files_never_crash) {
+    int converted_count = 0, count = 3000;
+    for (int i = 0; i < count; i++) {
+        Rng rng;
+        rng_open(&rng, 5, RNG_TEST, (uint64_t)i);
+        Json *root = part_file();
+        for (uint64_t m = 0; m < 1 + (uint64_t)i % 4; m++) mutate(root, &rng, 0);
+        Buf text = {0};
+        js_print(&text, root, JSON_ONE_LINE, 17);
+        js_free(&root);
+        converted_count += convert_text(buf_cstr(&text), text.size);
+        buf_free(&text);
+    }
+    printf("%d of %d still convert\n", converted_count, count);
+    ASSERT_INT(converted_count, >, 100);
+    ASSERT_INT(converted_count, <, count - 100);
+}
+
+/* ---- real files ---- */
+
+static const struct {
+    const char *name;
+    int extrusions, curves, dropped;
+} real_files[] = {{"00000069", 9, 68, 0},  {"00001005", 7, 10, 1}, {"00001010", 2, 9, 1},
+                  {"00001616", 9, 33, 0},  {"00003763", 4, 5, 0},  {"00003877", 2, 7, 0},
+                  {"00004691", 32, 50, 0}, {"00005081", 2, 11, 0}, {"00015361", 47, 176, 0},
+                  {"00633023", 2, 2, 0}};
+
+static const char *samples(void) {
+    const char *folder = getenv("CADVLM_SAMPLES");
+    if (!folder) test_skip("CADVLM_SAMPLES is not set");
+    return folder;
+}
+
+TEST(real_files_convert_and_read_back) {
+    const char *folder = samples();
+    for (size_t i = 0; i < sizeof real_files / sizeof *real_files; i++) {
+        char path[PATH_SIZE];
+        CadProgram program;
+        DeepcadInfo info;
+        ASSERT_OK(path_format(path, "%s/deepcad/%s.json", folder, real_files[i].name));
+        ASSERT_OK(deepcad_read(&program, path, &info));
+        printf("%s: %d extrusions, %d curves, %d dropped\n", real_files[i].name, program.count,
+               program.curve_count, info.dropped_count);
+        ASSERT_OK(program_validate(&program));
+        ASSERT_INT(program.count, ==, real_files[i].extrusions);
+        ASSERT_INT(program.curve_count, ==, real_files[i].curves);
+        ASSERT_INT(info.dropped_count, ==, real_files[i].dropped);
+        ASSERT_TRUE(info.has_box);
+        assert_reads_back(&program);
+        deepcad_info_free(&info);
+        program_free(&program);
+    }
+}
+
+TEST(real_files_cut_short_give_a_sentence) {
+    const char *folder = samples();
+    for (size_t i = 0; i < sizeof real_files / sizeof *real_files; i++) {
+        char path[PATH_SIZE];
+        Buf text = {0};
+        ASSERT_OK(path_format(path, "%s/deepcad/%s.json", folder, real_files[i].name));
+        ASSERT_OK(file_read(&text, path, DEEPCAD_FILE_MAX));
+        cut_everywhere(buf_cstr(&text), text.size, 997);
+        buf_free(&text);
+    }
+}
