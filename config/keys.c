@@ -82,7 +82,7 @@ const Key config_keys[] = {
     INT("model.vision.image_size", model.vision.image_size, 8, 4096, "pixels a side", true),
     INT("model.vision.channels", model.vision.channels, 1, 3, "1 gray, 3 colour", true),
     INT("model.vision.patch_size", model.vision.patch_size, 1, 512, "pixels a side", true),
-    INT("model.vision.layers", model.vision.layers, 0, CONFIG_LIST, "", true),
+    INT("model.vision.layers", model.vision.layers, 1, CONFIG_LIST, "", true),
     INT("model.vision.width", model.vision.width, 1, 65536, "channels", true),
     INT("model.vision.heads", model.vision.heads, 1, 1024, "", true),
     INT("model.vision.mlp", model.vision.mlp, 1, 1 << 18, "hidden channels", true),

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -41,29 +42,74 @@ done:
     return err;
 }
 
-static Err write_descriptor(int fd, const char *bytes, size_t size, const char *path) {
-    while (size) {
-        ssize_t wrote = write(fd, bytes, size);
-        if (wrote < 0 && errno == EINTR) continue;
-        REQUIRE(wrote >= 0, ERR_IO, "cannot write %s: %s", path, strerror(errno));
-        bytes += wrote;
-        size -= (size_t)wrote;
-    }
-    REQUIRE(fsync(fd) == 0, ERR_IO, "cannot sync %s: %s", path, strerror(errno));
+Err file_writer_open(FileWriter *writer, const char *path) {
+    *writer = (FileWriter){.fd = -1};
+    TRY(path_format(writer->path, "%s", path));
+    TRY(path_format(writer->temporary, "%s.tmp.%d", path, (int)getpid()));
+    writer->fd = open(writer->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    REQUIRE(writer->fd >= 0, ERR_IO, "cannot create %s: %s", writer->temporary, strerror(errno));
     return OK;
 }
 
+Err file_writer_write(FileWriter *writer, const void *bytes, size_t size) {
+    const char *at = bytes;
+    while (size) {
+        ssize_t wrote = write(writer->fd, at, size);
+        if (wrote < 0 && errno == EINTR) continue;
+        REQUIRE(wrote >= 0, ERR_IO, "cannot write %s: %s", writer->path, strerror(errno));
+        at += wrote;
+        size -= (size_t)wrote;
+    }
+    return OK;
+}
+
+Err file_writer_finish(FileWriter *writer) {
+    REQUIRE(fsync(writer->fd) == 0, ERR_IO, "cannot sync %s: %s", writer->path, strerror(errno));
+    int closed = close(writer->fd);
+    writer->fd = -1;
+    REQUIRE(closed == 0, ERR_IO, "cannot close %s: %s", writer->path, strerror(errno));
+    TRY(file_rename(writer->temporary, writer->path));
+    writer->temporary[0] = 0;
+    return OK;
+}
+
+void file_writer_abandon(FileWriter *writer) {
+    if (writer->fd >= 0) close(writer->fd);
+    if (writer->temporary[0]) unlink(writer->temporary);
+    *writer = (FileWriter){.fd = -1};
+}
+
 Err file_write(const char *path, const void *bytes, size_t size) {
-    char temporary[PATH_SIZE];
-    TRY(path_format(temporary, "%s.tmp.%d", path, (int)getpid()));
-    int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    REQUIRE(fd >= 0, ERR_IO, "cannot create %s: %s", temporary, strerror(errno));
-    Err err = write_descriptor(fd, bytes, size, path);
-    if (close(fd) != 0 && err == OK)
-        err = err_raise(ERR_IO, __FILE__, __LINE__, "cannot close %s: %s", path, strerror(errno));
-    if (err == OK) err = file_rename(temporary, path);
-    if (err != OK) unlink(temporary);
+    FileWriter writer;
+    Err err = file_writer_open(&writer, path);
+    if (err == OK) err = file_writer_write(&writer, bytes, size);
+    if (err == OK) err = file_writer_finish(&writer);
+    file_writer_abandon(&writer);
     return err;
+}
+
+Err file_map(const void **data, size_t *size, const char *path) {
+    *data = NULL;
+    *size = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    REQUIRE(fd >= 0, ERR_INPUT, "cannot open %s: %s", path, strerror(errno));
+    Err err = OK;
+    struct stat info;
+    REQUIRE_GOTO(err, fstat(fd, &info) == 0, ERR_IO, "cannot stat %s: %s", path, strerror(errno));
+    REQUIRE_GOTO(err, S_ISREG(info.st_mode), ERR_INPUT, "%s is not a regular file", path);
+    if (info.st_size == 0) goto done;
+    void *mapped = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_SHARED, fd, 0);
+    REQUIRE_GOTO(err, mapped != MAP_FAILED, ERR_IO, "cannot map %s: %s", path, strerror(errno));
+    *data = mapped;
+    *size = (size_t)info.st_size;
+done:
+    close(fd);
+    return err;
+}
+
+void file_unmap(const void **data, size_t size) {
+    if (*data) munmap((void *)(uintptr_t)*data, size);
+    *data = NULL;
 }
 
 Err file_copy(const char *from, const char *to, size_t max_bytes) {

@@ -19,6 +19,23 @@ Err file_read(Buf *out, const char *path, size_t max_bytes);
  * folder, rename. */
 Err file_write(const char *path, const void *bytes, size_t size);
 
+/* The same piece by piece, for what does not fit in memory twice. file_writer_finish syncs and
+ * renames; until then nothing stands at `path`. After a failed write, call file_writer_abandon. */
+typedef struct FileWriter {
+    int fd;
+    char path[PATH_SIZE], temporary[PATH_SIZE];
+} FileWriter;
+
+Err file_writer_open(FileWriter *writer, const char *path);
+Err file_writer_write(FileWriter *writer, const void *bytes, size_t size);
+Err file_writer_finish(FileWriter *writer);
+void file_writer_abandon(FileWriter *writer); /* deletes; safe after finish */
+
+/* Maps a whole regular file for reading; *size may be 0 (then *data is NULL). Give back with
+ * file_unmap. */
+Err file_map(const void **data, size_t *size, const char *path);
+void file_unmap(const void **data, size_t size);
+
 /* Copies through file_write's temporary-and-rename; `max_bytes` as in file_read. */
 Err file_copy(const char *from, const char *to, size_t max_bytes);
 

@@ -71,12 +71,22 @@ const Json *js_at(const Json *array, size_t index) {
 }
 
 const Json *js_member(const Json *object, size_t index, const char **key) {
-    void *iter = json_object_iter((json_t *)in(object));
-    for (size_t i = 0; iter && i < index; i++)
-        iter = json_object_iter_next((json_t *)in(object), iter);
-    if (!iter) return NULL;
-    *key = json_object_iter_key(iter);
-    return (const Json *)json_object_iter_value(iter);
+    JsonIter iter = js_iter(object);
+    const Json *value = js_next(&iter, key);
+    for (size_t i = 0; value && i < index; i++) value = js_next(&iter, key);
+    return value;
+}
+
+JsonIter js_iter(const Json *object) {
+    return (JsonIter){object, json_object_iter((json_t *)in(object))};
+}
+
+const Json *js_next(JsonIter *iter, const char **key) {
+    if (!iter->at) return NULL;
+    const Json *value = (const Json *)json_object_iter_value(iter->at);
+    *key = json_object_iter_key(iter->at);
+    iter->at = json_object_iter_next((json_t *)in(iter->object), iter->at);
+    return value;
 }
 
 const char *js_text(const Json *value, size_t *size) {

@@ -33,8 +33,18 @@ JsonType js_type(const Json *value);                     /* JSON_KIND_NULL for N
 const Json *js_get(const Json *object, const char *key); /* NULL when absent or not an object */
 size_t js_count(const Json *value);                      /* members or elements; 0 for the rest */
 const Json *js_at(const Json *array, size_t index);
-/* The index-th member of an object, in the order of the file. */
+/* The index-th member of a small object. */
 const Json *js_member(const Json *object, size_t index, const char **key);
+
+/* Walks the members of an object in the order of the file: JsonIter i = js_iter(o); while ((v =
+ * js_next(&i, &key))) … */
+typedef struct JsonIter {
+    const Json *object;
+    void *at;
+} JsonIter;
+
+JsonIter js_iter(const Json *object);
+const Json *js_next(JsonIter *iter, const char **key); /* NULL at the end */
 
 /* NULL / false when the value is not of that type. Integers must fit int64_t. */
 const char *js_text(const Json *value,

@@ -25,6 +25,8 @@ typedef struct Backend {
     void (*lora_bwd)(Exec *ex, Tensor dx, Tensor da, Tensor db, Tensor dy, Tensor xa, Tensor x,
                      Tensor a, Tensor b, float scale, Dropout dropout);
 
+    void (*lora_merge)(Exec *ex, Tensor w, Tensor a, Tensor b, float scale);
+
     void (*rmsnorm_fwd)(Exec *ex, Tensor out, Tensor sum, Tensor rstd, Tensor h, Tensor delta,
                         Tensor w, float eps);
     void (*rmsnorm_bwd)(Exec *ex, Tensor dh, bool accumulate, Tensor dw, Tensor dout, Tensor h,
@@ -55,6 +57,7 @@ typedef struct Backend {
     void (*embed_fwd)(Exec *ex, Tensor out, const int32_t *ids, Tensor table, Tensor features);
     void (*embed_bwd)(Exec *ex, Tensor dtable, Tensor dfeatures, Tensor dout, const int32_t *ids);
     void (*gather_rows)(Exec *ex, Tensor out, Tensor x, const int32_t *rows);
+    void (*put_rows)(Exec *ex, Tensor out, Tensor x, const int32_t *rows);
     void (*scatter_rows)(Exec *ex, Tensor out, Tensor x, const int32_t *rows);
 
     void (*cross_entropy)(Exec *ex, Tensor loss, Tensor hits, Tensor logits, const int32_t *targets,
@@ -71,6 +74,7 @@ typedef struct Backend {
 struct Exec {
     const Backend *backend;
     void *state; /* the backend's own */
+    bool dry;    /* operations check shapes and do nothing */
     char description[160];
     ErrState failure; /* code OK: none */
 };

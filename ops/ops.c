@@ -41,6 +41,10 @@ void exec_fail(Exec *ex) {
     if (ex->failure.code == OK) err_save(&ex->failure);
 }
 
+void exec_set_dry(Exec *ex, bool dry) {
+    ex->dry = dry;
+}
+
 Err exec_status(Exec *ex) {
     if (__builtin_expect(ex->failure.code == OK, 1)) return OK;
     Err err = err_restore(&ex->failure);
@@ -61,19 +65,19 @@ void *exec_alloc(Exec *ex, size_t bytes) {
 }
 
 void exec_free(Exec *ex, void *memory, size_t bytes) {
-    if (memory) ex->backend->free(ex, memory, bytes);
+    if (memory && !ex->dry) ex->backend->free(ex, memory, bytes);
 }
 
 void exec_upload(Exec *ex, void *device, const void *host, size_t bytes) {
-    if (bytes) ex->backend->upload(ex, device, host, bytes);
+    if (bytes && !ex->dry) ex->backend->upload(ex, device, host, bytes);
 }
 
 void exec_download(Exec *ex, void *host, const void *device, size_t bytes) {
-    if (bytes) ex->backend->download(ex, host, device, bytes);
+    if (bytes && !ex->dry) ex->backend->download(ex, host, device, bytes);
 }
 
 void exec_zero(Exec *ex, void *device, size_t bytes) {
-    if (bytes) ex->backend->zero(ex, device, bytes);
+    if (bytes && !ex->dry) ex->backend->zero(ex, device, bytes);
 }
 
 /* ---- shape checks ---- */
@@ -114,7 +118,7 @@ void op_linear_fwd(Exec *ex, Tensor y, Tensor x, Tensor w, Tensor bias) {
     OPTIONAL(bias, 1, w.rows);
     TYPE(w, x.dtype);
     TYPE(bias, x.dtype);
-    if (x.rows) ex->backend->linear_fwd(ex, y, x, w, bias);
+    if (x.rows && !ex->dry) ex->backend->linear_fwd(ex, y, x, w, bias);
 }
 
 void op_linear_bwd_x(Exec *ex, Tensor dx, Tensor dy, Tensor w, bool accumulate) {
@@ -122,7 +126,7 @@ void op_linear_bwd_x(Exec *ex, Tensor dx, Tensor dy, Tensor w, bool accumulate) 
     SHAPE(dx, dy.rows, w.cols);
     SHAPE(w, dy.cols, w.cols);
     TYPE(w, dy.dtype);
-    if (dy.rows) ex->backend->linear_bwd_x(ex, dx, dy, w, accumulate);
+    if (dy.rows && !ex->dry) ex->backend->linear_bwd_x(ex, dx, dy, w, accumulate);
 }
 
 void op_linear_bwd_w(Exec *ex, Tensor dw, Tensor dbias, Tensor dy, Tensor x) {
@@ -133,7 +137,7 @@ void op_linear_bwd_w(Exec *ex, Tensor dw, Tensor dbias, Tensor dy, Tensor x) {
     TYPE(dw, DT_F32);
     TYPE(dbias, DT_F32);
     TYPE(x, dy.dtype);
-    if (dy.rows) ex->backend->linear_bwd_w(ex, dw, dbias, dy, x);
+    if (dy.rows && !ex->dry) ex->backend->linear_bwd_w(ex, dw, dbias, dy, x);
 }
 
 void op_lora_fwd(Exec *ex, Tensor y, Tensor xa, Tensor x, Tensor a, Tensor b, float scale,
@@ -144,7 +148,7 @@ void op_lora_fwd(Exec *ex, Tensor y, Tensor xa, Tensor x, Tensor a, Tensor b, fl
     SHAPE(y, x.rows, b.rows);
     SHAPE(xa, x.rows, a.rows);
     CHECK(dropout.p >= 0 && dropout.p < 1, "dropout %g", (double)dropout.p);
-    if (x.rows) ex->backend->lora_fwd(ex, y, xa, x, a, b, scale, dropout);
+    if (x.rows && !ex->dry) ex->backend->lora_fwd(ex, y, xa, x, a, b, scale, dropout);
 }
 
 void op_lora_bwd(Exec *ex, Tensor dx, Tensor da, Tensor db, Tensor dy, Tensor xa, Tensor x,
@@ -157,7 +161,16 @@ void op_lora_bwd(Exec *ex, Tensor dx, Tensor da, Tensor db, Tensor dy, Tensor xa
     SHAPE(xa, x.rows, a.rows);
     TYPE(da, DT_F32);
     TYPE(db, DT_F32);
-    if (x.rows) ex->backend->lora_bwd(ex, dx, da, db, dy, xa, x, a, b, scale, dropout);
+    if (x.rows && !ex->dry) ex->backend->lora_bwd(ex, dx, da, db, dy, xa, x, a, b, scale, dropout);
+}
+
+void op_lora_merge(Exec *ex, Tensor w, Tensor a, Tensor b, float scale) {
+    SHAPE(a, a.rows, w.cols);
+    SHAPE(b, w.rows, a.rows);
+    TYPE(w, DT_F32);
+    TYPE(a, DT_F32);
+    TYPE(b, DT_F32);
+    if (w.rows && !ex->dry) ex->backend->lora_merge(ex, w, a, b, scale);
 }
 
 /* ---- norms ---- */
@@ -171,7 +184,7 @@ void op_rmsnorm_fwd(Exec *ex, Tensor out, Tensor sum, Tensor rstd, Tensor h, Ten
     OPTIONAL(rstd, h.rows, 1);
     TYPE(rstd, DT_F32);
     SHAPE(w, 1, h.cols);
-    if (h.rows) ex->backend->rmsnorm_fwd(ex, out, sum, rstd, h, delta, w, eps);
+    if (h.rows && !ex->dry) ex->backend->rmsnorm_fwd(ex, out, sum, rstd, h, delta, w, eps);
 }
 
 void op_rmsnorm_bwd(Exec *ex, Tensor dh, bool accumulate, Tensor dw, Tensor dout, Tensor h,
@@ -183,7 +196,7 @@ void op_rmsnorm_bwd(Exec *ex, Tensor dh, bool accumulate, Tensor dw, Tensor dout
     OPTIONAL(dw, 1, h.cols);
     TYPE(dw, DT_F32);
     SHAPE(w, 1, h.cols);
-    if (h.rows) ex->backend->rmsnorm_bwd(ex, dh, accumulate, dw, dout, h, rstd, w);
+    if (h.rows && !ex->dry) ex->backend->rmsnorm_bwd(ex, dh, accumulate, dw, dout, h, rstd, w);
 }
 
 void op_layernorm_fwd(Exec *ex, Tensor out, Tensor sum, Tensor stats, Tensor h, Tensor delta,
@@ -196,7 +209,7 @@ void op_layernorm_fwd(Exec *ex, Tensor out, Tensor sum, Tensor stats, Tensor h, 
     TYPE(stats, DT_F32);
     SHAPE(w, 1, h.cols);
     SHAPE(bias, 1, h.cols);
-    if (h.rows) ex->backend->layernorm_fwd(ex, out, sum, stats, h, delta, w, bias, eps);
+    if (h.rows && !ex->dry) ex->backend->layernorm_fwd(ex, out, sum, stats, h, delta, w, bias, eps);
 }
 
 void op_layernorm_bwd(Exec *ex, Tensor dh, bool accumulate, Tensor dw, Tensor dbias, Tensor dout,
@@ -212,14 +225,15 @@ void op_layernorm_bwd(Exec *ex, Tensor dh, bool accumulate, Tensor dw, Tensor db
     CHECK(tensor_is_none(dw) == tensor_is_none(dbias),
           "layernorm: weight and bias are trained together or not at all");
     SHAPE(w, 1, h.cols);
-    if (h.rows) ex->backend->layernorm_bwd(ex, dh, accumulate, dw, dbias, dout, h, stats, w);
+    if (h.rows && !ex->dry)
+        ex->backend->layernorm_bwd(ex, dh, accumulate, dw, dbias, dout, h, stats, w);
 }
 
 void op_add(Exec *ex, Tensor out, Tensor a, Tensor b) {
     COMPUTE(a);
     SHAPE(out, a.rows, a.cols);
     SHAPE(b, a.rows, a.cols);
-    if (a.rows) ex->backend->add(ex, out, a, b);
+    if (a.rows && !ex->dry) ex->backend->add(ex, out, a, b);
 }
 
 /* ---- attention ---- */
@@ -253,7 +267,7 @@ void op_qk_rope_fwd(Exec *ex, Tensor qk, Tensor rstd, Tensor qkv, Tensor wq, Ten
                     const RopeSpec *spec) {
     COMPUTE(qkv);
     check_rope(__func__, qk, rstd, qkv, wq, wk, spec);
-    if (qkv.rows) ex->backend->qk_rope_fwd(ex, qk, rstd, qkv, wq, wk, spec);
+    if (qkv.rows && !ex->dry) ex->backend->qk_rope_fwd(ex, qk, rstd, qkv, wq, wk, spec);
 }
 
 void op_qk_rope_bwd(Exec *ex, Tensor dqkv, Tensor dwq, Tensor dwk, Tensor dqk, Tensor qkv,
@@ -265,7 +279,8 @@ void op_qk_rope_bwd(Exec *ex, Tensor dqkv, Tensor dwq, Tensor dwk, Tensor dqk, T
     TYPE(dwq, DT_F32);
     TYPE(dwk, DT_F32);
     CHECK(tensor_is_none(wq) || !tensor_is_none(rstd), "the norm's rstd is needed");
-    if (qkv.rows) ex->backend->qk_rope_bwd(ex, dqkv, dwq, dwk, dqk, qkv, rstd, wq, wk, spec);
+    if (qkv.rows && !ex->dry)
+        ex->backend->qk_rope_bwd(ex, dqkv, dwq, dwk, dqk, qkv, rstd, wq, wk, spec);
 }
 
 static void check_attention(const char *op, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v,
@@ -286,7 +301,8 @@ static void check_attention(const char *op, Tensor out, Tensor lse, Tensor q, Te
 void op_attention_fwd(Exec *ex, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v,
                       const AttentionSpec *spec) {
     check_attention(__func__, out, lse, q, k, v, spec);
-    if (spec->sequences && q.rows) ex->backend->attention_fwd(ex, out, lse, q, k, v, spec);
+    if ((spec->sequences && q.rows) && !ex->dry)
+        ex->backend->attention_fwd(ex, out, lse, q, k, v, spec);
 }
 
 void op_attention_bwd(Exec *ex, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out,
@@ -295,7 +311,7 @@ void op_attention_bwd(Exec *ex, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Te
     check_attention(__func__, dout, lse, dq, dk, dv, spec);
     CHECK(!tensor_is_none(lse), "attention's lse is needed");
     CHECK(!spec->lengths_k, "the backward pass has no key lengths of its own");
-    if (spec->sequences && q.rows)
+    if ((spec->sequences && q.rows) && !ex->dry)
         ex->backend->attention_bwd(ex, dq, dk, dv, dout, out, lse, q, k, v, spec);
 }
 
@@ -304,21 +320,21 @@ void op_attention_bwd(Exec *ex, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Te
 void op_act_fwd(Exec *ex, Tensor out, Tensor x, Activation kind) {
     COMPUTE(x);
     SHAPE(out, x.rows, x.cols);
-    if (x.rows) ex->backend->act_fwd(ex, out, x, kind);
+    if (x.rows && !ex->dry) ex->backend->act_fwd(ex, out, x, kind);
 }
 
 void op_act_bwd(Exec *ex, Tensor dx, Tensor dout, Tensor x, Activation kind) {
     COMPUTE(x);
     SHAPE(dx, x.rows, x.cols);
     SHAPE(dout, x.rows, x.cols);
-    if (x.rows) ex->backend->act_bwd(ex, dx, dout, x, kind);
+    if (x.rows && !ex->dry) ex->backend->act_bwd(ex, dx, dout, x, kind);
 }
 
 void op_glu_fwd(Exec *ex, Tensor out, Tensor x, Activation kind) {
     COMPUTE(x);
     SHAPE(x, x.rows, 2 * out.cols);
     SHAPE(out, x.rows, out.cols);
-    if (x.rows) ex->backend->glu_fwd(ex, out, x, kind);
+    if (x.rows && !ex->dry) ex->backend->glu_fwd(ex, out, x, kind);
 }
 
 void op_glu_bwd(Exec *ex, Tensor dx, Tensor dout, Tensor x, Activation kind) {
@@ -326,7 +342,7 @@ void op_glu_bwd(Exec *ex, Tensor dx, Tensor dout, Tensor x, Activation kind) {
     SHAPE(x, x.rows, 2 * dout.cols);
     SHAPE(dx, x.rows, x.cols);
     SHAPE(dout, x.rows, dout.cols);
-    if (x.rows) ex->backend->glu_bwd(ex, dx, dout, x, kind);
+    if (x.rows && !ex->dry) ex->backend->glu_bwd(ex, dx, dout, x, kind);
 }
 
 /* ---- pictures, tokens, rows ---- */
@@ -336,7 +352,7 @@ void op_patchify(Exec *ex, Tensor patches, const uint8_t *pixels, const PatchSpe
     CHECK(spec->channels == 1 || spec->channels == 3, "channels %d", spec->channels);
     int64_t side = spec->image_size / spec->patch;
     SHAPE(patches, spec->images * side * side, (int64_t)spec->channels * spec->patch * spec->patch);
-    if (spec->images) ex->backend->patchify(ex, patches, pixels, spec);
+    if (spec->images && !ex->dry) ex->backend->patchify(ex, patches, pixels, spec);
 }
 
 void op_add_positions(Exec *ex, Tensor x, Tensor table) {
@@ -344,7 +360,7 @@ void op_add_positions(Exec *ex, Tensor x, Tensor table) {
     CHECK(table.rows > 0 && x.rows % table.rows == 0 && x.cols == table.cols,
           "x [%ld, %ld], table [%ld, %ld]", (long)x.rows, (long)x.cols, (long)table.rows,
           (long)table.cols);
-    if (x.rows) ex->backend->add_positions(ex, x, table);
+    if (x.rows && !ex->dry) ex->backend->add_positions(ex, x, table);
 }
 
 void op_add_positions_bwd(Exec *ex, Tensor dtable, Tensor dx) {
@@ -353,35 +369,42 @@ void op_add_positions_bwd(Exec *ex, Tensor dtable, Tensor dx) {
           "dx [%ld, %ld], dtable [%ld, %ld]", (long)dx.rows, (long)dx.cols, (long)dtable.rows,
           (long)dtable.cols);
     TYPE(dtable, DT_F32);
-    if (dx.rows) ex->backend->add_positions_bwd(ex, dtable, dx);
+    if (dx.rows && !ex->dry) ex->backend->add_positions_bwd(ex, dtable, dx);
 }
 
 void op_embed_fwd(Exec *ex, Tensor out, const int32_t *ids, Tensor table, Tensor features) {
     COMPUTE(out);
     CHECK(table.cols == out.cols && (tensor_is_none(features) || features.cols == out.cols),
           "out has %ld columns, table %ld", (long)out.cols, (long)table.cols);
-    if (out.rows) ex->backend->embed_fwd(ex, out, ids, table, features);
+    if (out.rows && !ex->dry) ex->backend->embed_fwd(ex, out, ids, table, features);
 }
 
 void op_embed_bwd(Exec *ex, Tensor dtable, Tensor dfeatures, Tensor dout, const int32_t *ids) {
     COMPUTE(dout);
     TYPE(dtable, DT_F32);
     TYPE(dfeatures, dout.dtype);
-    if (dout.rows) ex->backend->embed_bwd(ex, dtable, dfeatures, dout, ids);
+    if (dout.rows && !ex->dry) ex->backend->embed_bwd(ex, dtable, dfeatures, dout, ids);
 }
 
 void op_gather_rows(Exec *ex, Tensor out, Tensor x, const int32_t *rows) {
     COMPUTE(x);
     SHAPE(out, out.rows, x.cols);
     TYPE(out, x.dtype);
-    if (out.rows) ex->backend->gather_rows(ex, out, x, rows);
+    if (out.rows && !ex->dry) ex->backend->gather_rows(ex, out, x, rows);
+}
+
+void op_put_rows(Exec *ex, Tensor out, Tensor x, const int32_t *rows) {
+    COMPUTE(x);
+    SHAPE(out, out.rows, x.cols);
+    TYPE(out, x.dtype);
+    if (x.rows && !ex->dry) ex->backend->put_rows(ex, out, x, rows);
 }
 
 void op_scatter_rows(Exec *ex, Tensor out, Tensor x, const int32_t *rows) {
     COMPUTE(x);
     SHAPE(out, out.rows, x.cols);
     TYPE(out, x.dtype);
-    if (out.rows) ex->backend->scatter_rows(ex, out, x, rows);
+    if (out.rows && !ex->dry) ex->backend->scatter_rows(ex, out, x, rows);
 }
 
 /* ---- loss ---- */
@@ -393,12 +416,13 @@ void op_cross_entropy(Exec *ex, Tensor loss, Tensor hits, Tensor logits, const i
     OPTIONAL(hits, 1, logits.rows);
     TYPE(loss, DT_F32);
     TYPE(hits, DT_F32);
-    if (logits.rows) ex->backend->cross_entropy(ex, loss, hits, logits, targets, gradient);
+    if (logits.rows && !ex->dry)
+        ex->backend->cross_entropy(ex, loss, hits, logits, targets, gradient);
 }
 
 void op_argmax(Exec *ex, int32_t *best, float *probability, Tensor logits) {
     COMPUTE(logits);
-    if (logits.rows) ex->backend->argmax(ex, best, probability, logits);
+    if (logits.rows && !ex->dry) ex->backend->argmax(ex, best, probability, logits);
 }
 
 /* ---- parameters ---- */
@@ -406,15 +430,16 @@ void op_argmax(Exec *ex, int32_t *best, float *probability, Tensor logits) {
 void op_adamw(Exec *ex, float *master, const float *grad, float *m, float *v,
               const AdamwSegment *segments, int segment_count, const AdamwSpec *spec) {
     CHECK(spec->step >= 1, "step %ld", (long)spec->step);
-    if (segment_count) ex->backend->adamw(ex, master, grad, m, v, segments, segment_count, spec);
+    if (segment_count && !ex->dry)
+        ex->backend->adamw(ex, master, grad, m, v, segments, segment_count, spec);
 }
 
 double op_sum_squares(Exec *ex, const float *x, int64_t count) {
-    return count ? ex->backend->sum_squares(ex, x, count) : 0;
+    return count && !ex->dry ? ex->backend->sum_squares(ex, x, count) : 0;
 }
 
 void op_accumulate(Exec *ex, float *dst, const float *src, int64_t count) {
-    if (count) ex->backend->accumulate(ex, dst, src, count);
+    if (count && !ex->dry) ex->backend->accumulate(ex, dst, src, count);
 }
 
 void op_convert(Exec *ex, Tensor dst, Tensor src) {
@@ -422,5 +447,5 @@ void op_convert(Exec *ex, Tensor dst, Tensor src) {
     COMPUTE(src);
     SHAPE(dst, src.rows, src.cols);
     CHECK(dst.stride == dst.cols && src.stride == src.cols, "both sides are contiguous");
-    if (src.rows) ex->backend->convert(ex, dst, src);
+    if (src.rows && !ex->dry) ex->backend->convert(ex, dst, src);
 }

@@ -34,6 +34,10 @@ void exec_close(Exec **ex);
 
 Err exec_status(Exec *ex); /* the first failure since the last call; clears it */
 
+/* A dry pass: from now on operations check their shapes and do nothing, so that a model can lay out
+ * its memory by running over tensors without data. */
+void exec_set_dry(Exec *ex, bool dry);
+
 /* "cpu (oneDNN 2.6.3, AVX-512 BF16, 2 threads)" */
 const char *exec_description(const Exec *ex);
 
@@ -76,6 +80,9 @@ void op_lora_fwd(Exec *ex, Tensor y, Tensor xa, Tensor x, Tensor a, Tensor b, fl
  * dropout'(g · a). dx may be none. */
 void op_lora_bwd(Exec *ex, Tensor dx, Tensor da, Tensor db, Tensor dy, Tensor xa, Tensor x,
                  Tensor a, Tensor b, float scale, Dropout dropout);
+
+/* w[N,K] += scale · b[N,r] · a[r,K], all f32. */
+void op_lora_merge(Exec *ex, Tensor w, Tensor a, Tensor b, float scale);
 
 /* ---- norms, fused with the residual stream ---- */
 
@@ -143,6 +150,7 @@ void op_attention_bwd(Exec *ex, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Te
 
 typedef enum Activation { ACT_GELU_TANH, ACT_GELU_ERF, ACT_GELU_QUICK, ACT_SILU } Activation;
 
+/* Backward: dx may be dout. */
 void op_act_fwd(Exec *ex, Tensor out, Tensor x, Activation kind);
 void op_act_bwd(Exec *ex, Tensor dx, Tensor dout, Tensor x, Activation kind);
 
@@ -175,7 +183,9 @@ void op_embed_bwd(Exec *ex, Tensor dtable, Tensor dfeatures, Tensor dout, const 
 
 /* out[i] = x[rows[i]]. */
 void op_gather_rows(Exec *ex, Tensor out, Tensor x, const int32_t *rows);
-/* out = 0, then out[rows[i]] = x[i]; rows are distinct. */
+/* out[rows[i]] = x[i]; rows are distinct. */
+void op_put_rows(Exec *ex, Tensor out, Tensor x, const int32_t *rows);
+/* The same, with zero in all other rows. */
 void op_scatter_rows(Exec *ex, Tensor out, Tensor x, const int32_t *rows);
 
 /* ---- loss ---- */

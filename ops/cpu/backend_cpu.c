@@ -315,11 +315,16 @@ static void cpu_gather_rows(Exec *ex, Tensor out, Tensor x, const int32_t *rows)
         memcpy((char *)row_at(out, i), row_at(x, rows[i]), (size_t)x.cols * dtype_size(x.dtype));
 }
 
-static void cpu_scatter_rows(Exec *ex, Tensor out, Tensor x, const int32_t *rows) {
+static void cpu_put_rows(Exec *ex, Tensor out, Tensor x, const int32_t *rows) {
     (void)ex;
     size_t line = (size_t)out.cols * dtype_size(out.dtype);
-    for (int64_t i = 0; i < out.rows; i++) memset((char *)row_at(out, i), 0, line);
     for (int64_t i = 0; i < x.rows; i++) memcpy((char *)row_at(out, rows[i]), row_at(x, i), line);
+}
+
+static void cpu_scatter_rows(Exec *ex, Tensor out, Tensor x, const int32_t *rows) {
+    size_t line = (size_t)out.cols * dtype_size(out.dtype);
+    for (int64_t i = 0; i < out.rows; i++) memset((char *)row_at(out, i), 0, line);
+    cpu_put_rows(ex, out, x, rows);
 }
 
 static void cpu_cross_entropy(Exec *ex, Tensor loss, Tensor hits, Tensor logits,
@@ -394,6 +399,7 @@ const Backend *backend_cpu(void) {
         .linear_bwd_w = cpu_linear_bwd_w,
         .lora_fwd = cpu_lora_fwd,
         .lora_bwd = cpu_lora_bwd,
+        .lora_merge = cpu_lora_merge,
         .rmsnorm_fwd = cpu_rmsnorm_fwd,
         .rmsnorm_bwd = cpu_rmsnorm_bwd,
         .layernorm_fwd = cpu_layernorm_fwd,
@@ -413,6 +419,7 @@ const Backend *backend_cpu(void) {
         .embed_fwd = cpu_embed_fwd,
         .embed_bwd = cpu_embed_bwd,
         .gather_rows = cpu_gather_rows,
+        .put_rows = cpu_put_rows,
         .scatter_rows = cpu_scatter_rows,
         .cross_entropy = cpu_cross_entropy,
         .argmax = cpu_argmax,

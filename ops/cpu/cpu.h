@@ -37,6 +37,7 @@ void cpu_lora_fwd(Exec *ex, Tensor y, Tensor xa, Tensor x, Tensor a, Tensor b, f
                   Dropout dropout);
 void cpu_lora_bwd(Exec *ex, Tensor dx, Tensor da, Tensor db, Tensor dy, Tensor xa, Tensor x,
                   Tensor a, Tensor b, float scale, Dropout dropout);
+void cpu_lora_merge(Exec *ex, Tensor w, Tensor a, Tensor b, float scale);
 void cpu_attention_fwd(Exec *ex, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v,
                        const AttentionSpec *spec);
 void cpu_attention_bwd(Exec *ex, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out,

@@ -78,3 +78,8 @@ void cpu_lora_bwd(Exec *ex, Tensor dx, Tensor da, Tensor db, Tensor dy, Tensor x
     matmul_parallel(ex, &(Product){.c = wide, .a = g, .b = a}, false);
     cpu_dropout(ex, dx, wide, dropout, true);
 }
+
+void cpu_lora_merge(Exec *ex, Tensor w, Tensor a, Tensor b, float scale) {
+    matmul_parallel(ex, &(Product){.c = w, .a = b, .b = a, .accumulate = true, .scale = scale},
+                    false);
+}

@@ -1,0 +1,96 @@
+/* Linear layers with their adapters. */
+#include <math.h>
+#include <stdio.h>
+
+#include "core/rng.h"
+#include "model/parts.h"
+
+static Param make_param(const char *module, const char *suffix, Part part, ParamKind kind,
+                        int64_t rows, int64_t cols, bool trained, float scale) {
+    Param p = {.part = part,
+               .kind = kind,
+               .rows = rows,
+               .cols = cols,
+               .trained = trained,
+               .init_scale = scale};
+    p.dims = kind == PARAM_BIAS || kind == PARAM_NORM ? 1 : 2;
+    int length = snprintf(p.name, sizeof p.name, "%s.%s", module, suffix);
+    CHECK(length > 0 && length < PARAM_NAME, "a parameter's name: %s.%s", module, suffix);
+    return p;
+}
+
+void linear_declare(Model *model, Linear *linear, Part part, const char *const *modules, int count,
+                    int64_t out_each, int64_t in, bool bias, bool adapters, float init_scale) {
+    Params *params = &model->params;
+    Tune tune = model->spec.tune[part];
+    bool full = tune == TUNE_FULL;
+    *linear = (Linear){
+        .part = part, .modules = count, .in = in, .out = out_each * count, .bias = PARAM_NONE};
+    for (int i = 0; i < count; i++) {
+        Param p =
+            make_param(modules[i], "weight", part, PARAM_MATRIX, out_each, in, full, init_scale);
+        ParamId id = params_declare(params, &p, i > 0);
+        if (i == 0) linear->weight = id;
+    }
+    for (int i = 0; i < count && bias; i++) {
+        Param p = make_param(modules[i], "bias", part, PARAM_BIAS, 1, out_each, full, 0);
+        ParamId id = params_declare(params, &p, i > 0);
+        if (i == 0) linear->bias = id;
+    }
+    if (tune != TUNE_LORA || !adapters) return;
+    linear->lora_count = count;
+    for (int i = 0; i < count; i++) {
+        int64_t r = model->spec.lora.r;
+        Param a = make_param(modules[i], "lora_A.weight", part, PARAM_LORA_A, r, in, true,
+                             1.0f / sqrtf((float)in));
+        Param b = make_param(modules[i], "lora_B.weight", part, PARAM_LORA_B, out_each, r, true, 0);
+        linear->lora[i].a = params_declare(params, &a, false);
+        linear->lora[i].b = params_declare(params, &b, false);
+        linear->lora[i].first = i * out_each;
+        linear->lora[i].count = out_each;
+    }
+}
+
+void lora_acts(Model *model, const Linear *linear, int64_t rows, LoraActs *acts) {
+    for (int i = 0; i < linear->lora_count; i++)
+        acts->xa[i] = take_act(model, rows, model->spec.lora.r);
+}
+
+static Dropout dropout_of(const Model *model, ParamId a) {
+    if (!model->training) return (Dropout){0};
+    return (Dropout){.p = (float)model->spec.lora.dropout,
+                     .key = rng_key(model->dropout_key + (uint64_t)a, RNG_DROPOUT)};
+}
+
+static float lora_scale(const Model *model) {
+    return (float)(model->spec.lora.alpha / (double)model->spec.lora.r);
+}
+
+void linear_forward(Model *model, const Linear *linear, Tensor y, Tensor x, const LoraActs *acts) {
+    Params *params = &model->params;
+    op_linear_fwd(model->ex, y, x, params_joined_value(params, linear->weight, linear->modules),
+                  params_joined_value(params, linear->bias, linear->modules));
+    for (int i = 0; i < linear->lora_count; i++)
+        op_lora_fwd(model->ex, tensor_cols(y, linear->lora[i].first, linear->lora[i].count),
+                    acts->xa[i], x, value_of(model, linear->lora[i].a),
+                    value_of(model, linear->lora[i].b), lora_scale(model),
+                    dropout_of(model, linear->lora[i].a));
+}
+
+void linear_backward(Model *model, const Linear *linear, Tensor dx, bool accumulate, Tensor dy,
+                     Tensor x, const LoraActs *acts) {
+    Params *params = &model->params;
+    if (!tensor_is_none(dx))
+        op_linear_bwd_x(model->ex, dx, dy,
+                        params_joined_value(params, linear->weight, linear->modules), accumulate);
+    if (params->items[linear->weight].trained)
+        op_linear_bwd_w(model->ex, params_joined_grad(params, linear->weight, linear->modules),
+                        params_joined_grad(params, linear->bias, linear->modules), dy, x);
+    for (int i = 0; i < linear->lora_count; i++) {
+        ParamId a = linear->lora[i].a, b = linear->lora[i].b;
+        op_lora_bwd(model->ex, dx, grad_of(model, a), grad_of(model, b),
+                    tensor_cols(dy, linear->lora[i].first, linear->lora[i].count), acts->xa[i], x,
+                    value_of(model, a), value_of(model, b), lora_scale(model),
+                    dropout_of(model, a));
+    }
+}

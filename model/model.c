@@ -1,0 +1,299 @@
+/* The model as a whole: its parameters, its memory, forward and backward over a batch. */
+#include "model/model.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/hash.h"
+#include "core/rng.h"
+#include "model/parts.h"
+
+/* ---- what it is made of ---- */
+
+void model_spec_from_config(ModelSpec *spec, const Config *config, int vocab) {
+    *spec = (ModelSpec){.vision = config->model.vision,
+                        .connector = config->model.connector,
+                        .llm = config->model.llm,
+                        .lora = config->lora,
+                        .max_positions = (int)config->training.max_length};
+    spec->tune[PART_VISION] = config->tune.vision;
+    spec->tune[PART_CONNECTOR] = config->tune.connector;
+    spec->tune[PART_LLM] = config->tune.llm;
+    if (!spec->llm.vocab) spec->llm.vocab = vocab;
+}
+
+static int patches_of(const ModelSpec *spec) {
+    int side = (int)(spec->vision.image_size / spec->vision.patch_size);
+    return side * side;
+}
+
+int model_image_rows(const ModelSpec *spec) {
+    return patches_of(spec) - (spec->vision.drop_first_patch ? 1 : 0);
+}
+
+Err model_open(Model **out, Exec *ex, const ModelSpec *spec, DType dtype) {
+    Model *model = calloc(1, sizeof *model);
+    CHECK(model, "out of memory: a model");
+    *out = model;
+    model->ex = ex;
+    model->spec = *spec;
+    model->dtype = dtype;
+    model->params.dtype = dtype;
+    model->patches = patches_of(spec);
+    model->vision = calloc((size_t)spec->vision.layers, sizeof *model->vision);
+    model->vision_acts = calloc((size_t)spec->vision.layers, sizeof *model->vision_acts);
+    model->layers = calloc((size_t)spec->llm.layers, sizeof *model->layers);
+    model->acts = calloc((size_t)spec->llm.layers, sizeof *model->acts);
+    CHECK(model->vision && model->vision_acts && model->layers && model->acts,
+          "out of memory: layers");
+    vision_declare(model);
+    connector_declare(model);
+    decoder_declare(model);
+    Err err = params_allocate(&model->params, ex);
+    if (err != OK) model_close(out);
+    return err;
+}
+
+static void free_activations(Model *model) {
+    exec_free(model->ex, model->memory, model->arena.size);
+    exec_free(model->ex, model->vision_starts, 0);
+    exec_free(model->ex, model->kept_patches, 0);
+    exec_free(model->ex, model->rope, 0);
+    model->memory = NULL;
+    model->vision_starts = model->kept_patches = NULL;
+    model->rope = NULL;
+}
+
+void model_close(Model **out) {
+    Model *model = *out;
+    if (!model) return;
+    free_activations(model);
+    params_free(&model->params, model->ex);
+    free(model->vision);
+    free(model->vision_acts);
+    free(model->layers);
+    free(model->acts);
+    free(model);
+    *out = NULL;
+}
+
+const ModelSpec *model_spec(const Model *model) {
+    return &model->spec;
+}
+
+Params *model_params(Model *model) {
+    return &model->params;
+}
+
+/* ---- initial weights ---- */
+
+static void draw_values(float *out, const Param *p, Rng *rng) {
+    int64_t count = p->rows * p->cols;
+    for (int64_t i = 0; i < count; i++) {
+        if (p->kind == PARAM_NORM)
+            out[i] = p->init_scale;
+        else if (p->kind ==
+                 PARAM_LORA_A) /* Kaiming uniform with a = √5, as PEFT does: U(-1/√in, 1/√in) */
+            out[i] = (float)((2 * rng_uniform(rng) - 1) * (double)p->init_scale);
+        else
+            out[i] = p->init_scale == 0 ? 0 : (float)(rng_normal(rng) * (double)p->init_scale);
+    }
+}
+
+static void init_param(Model *model, ParamId id, uint64_t seed) {
+    const Param *p = &model->params.items[id];
+    int64_t count = p->rows * p->cols;
+    float *drawn = malloc((size_t)count * sizeof *drawn);
+    CHECK(drawn, "out of memory: %lld initial values", (long long)count);
+    Rng rng;
+    rng_open(&rng, seed, RNG_INIT, hash_bytes(p->name, strlen(p->name)));
+    draw_values(drawn, p, &rng);
+    Tensor value = param_value(&model->params, id);
+    float *staged = exec_alloc(model->ex, (size_t)count * sizeof *staged);
+    CHECK(staged, "out of memory: %lld initial values", (long long)count);
+    exec_upload(model->ex, staged, drawn, (size_t)count * sizeof *drawn);
+    op_convert(model->ex, value, tensor(staged, DT_F32, value.rows, value.cols));
+    exec_free(model->ex, staged, (size_t)count * sizeof *staged);
+    free(drawn);
+}
+
+static bool is_lora(const Param *p) {
+    return p->kind == PARAM_LORA_A || p->kind == PARAM_LORA_B;
+}
+
+void model_init(Model *model, uint64_t seed, uint32_t part_mask) {
+    for (int i = 0; i < model->params.count; i++)
+        if (part_mask >> model->params.items[i].part & 1) init_param(model, i, seed);
+}
+
+void model_init_lora(Model *model, uint64_t seed) {
+    for (int i = 0; i < model->params.count; i++)
+        if (is_lora(&model->params.items[i])) init_param(model, i, seed);
+}
+
+/* ---- memory ---- */
+
+static Err upload_tables(Model *model) {
+    Exec *ex = model->ex;
+    const LlmConfig *c = &model->spec.llm;
+    int images = model->limits.images, kept = model->patches - 1;
+    size_t rope_count = (size_t)model->spec.max_positions * (size_t)c->head_dim;
+    size_t starts_bytes = (size_t)(images + 1) * sizeof(int32_t),
+           kept_bytes = (size_t)images * (size_t)kept * sizeof(int32_t);
+    model->rope = exec_alloc(ex, rope_count * sizeof(float));
+    model->vision_starts = exec_alloc(ex, starts_bytes);
+    model->kept_patches = exec_alloc(ex, kept_bytes);
+    REQUIRE(model->rope && model->vision_starts && model->kept_patches, ERR_MEMORY,
+            "out of memory: tables of the model");
+    float *rope = malloc(rope_count * sizeof *rope);
+    int32_t *starts = malloc(starts_bytes), *rows = malloc(kept_bytes + 1);
+    CHECK(rope && starts && rows, "out of memory: tables of the model");
+    rope_table(rope, model->spec.max_positions, (int)c->head_dim, c->rope_theta);
+    for (int i = 0; i <= images; i++) starts[i] = i * model->patches;
+    for (int i = 0; i < images * kept; i++) rows[i] = i / kept * model->patches + 1 + i % kept;
+    exec_upload(ex, model->rope, rope, rope_count * sizeof *rope);
+    exec_upload(ex, model->vision_starts, starts, starts_bytes);
+    exec_upload(ex, model->kept_patches, rows, kept_bytes);
+    free(rope);
+    free(starts);
+    free(rows);
+    return OK;
+}
+
+static void run_forward(Model *model, const Batch *batch, bool train) {
+    model->training = train;
+    model->dims = (Dims){.images = batch->images,
+                         .samples = batch->samples,
+                         .tokens = batch->tokens,
+                         .labels = batch->labels};
+    arena_release(&model->arena, 0);
+    vision_forward(model, batch->pixels);
+    decoder_forward(model, batch);
+}
+
+Err model_prepare(Model *model, const ModelLimits *limits, bool train) {
+    free_activations(model);
+    model->limits = *limits;
+    TRY(upload_tables(model));
+    /* The dry pass: a batch of the largest sizes over an arena that only counts. */
+    Batch largest = {.samples = limits->samples,
+                     .tokens = limits->tokens,
+                     .labels = limits->labels,
+                     .images = limits->images};
+    arena_open(&model->arena, "activations", NULL, 0);
+    exec_set_dry(model->ex, true);
+    run_forward(model, &largest, train);
+    if (train) decoder_backward(model, &largest);
+    exec_set_dry(model->ex, false);
+    size_t bytes = model->arena.peak;
+    model->memory = exec_alloc(model->ex, bytes);
+    REQUIRE(model->memory, ERR_MEMORY,
+            "out of memory: activations of %d samples (%d rows) need %zu MiB; lower "
+            "training.per_device_batch_size or "
+            "training.max_length",
+            limits->samples, limits->tokens, bytes >> 20);
+    arena_open(&model->arena, "activations", model->memory, bytes);
+    return OK;
+}
+
+ModelMemory model_memory(const Model *model) {
+    return (ModelMemory){.parameters = model->params.value_bytes, .activations = model->arena.size};
+}
+
+/* ---- a batch ---- */
+
+static void check_limits(const Model *model, const Batch *batch) {
+    const ModelLimits *l = &model->limits;
+    CHECK(batch->samples <= l->samples && batch->tokens <= l->tokens &&
+              batch->labels <= l->labels && batch->images <= l->images,
+          "a batch of %d samples, %d rows, %d labels, %d images; prepared for %d, %d, %d, %d",
+          batch->samples, batch->tokens, batch->labels, batch->images, l->samples, l->tokens,
+          l->labels, l->images);
+    CHECK(batch->image_rows == model_image_rows(&model->spec), "%d rows an image, the model has %d",
+          batch->image_rows, model_image_rows(&model->spec));
+    CHECK(batch->longest <= model->spec.max_positions, "a sample of %d rows", batch->longest);
+}
+
+Err model_forward(Model *model, const Batch *batch, bool train) {
+    check_limits(model, batch);
+    /* The mask of a sample depends on where it stands in the run, not on the rank that has it. */
+    model->dropout_key = (uint64_t)batch->step << 32 ^ (uint64_t)batch->slot << 16;
+    run_forward(model, batch, train);
+    return exec_status(model->ex);
+}
+
+Err model_backward(Model *model, const Batch *batch) {
+    CHECK(model->training, "backward without a forward that trains");
+    decoder_backward(model, batch);
+    return exec_status(model->ex);
+}
+
+Err model_loss(Model *model, double *sum, int64_t *hits) {
+    int labels = model->dims.labels;
+    float *values = malloc(2 * (size_t)(labels + 1) * sizeof *values);
+    CHECK(values, "out of memory: %d losses", labels);
+    exec_download(model->ex, values, model->loss.data, (size_t)labels * sizeof *values);
+    exec_download(model->ex, values + labels, model->hits.data, (size_t)labels * sizeof *values);
+    *sum = 0;
+    *hits = 0;
+    for (int i = 0; i < labels; i++) {
+        *sum += (double)values[i];
+        *hits += values[labels + i] > 0;
+    }
+    free(values);
+    return exec_status(model->ex);
+}
+
+/* ---- FLOPs ---- */
+
+/* 2 · rows · in · out for each pass over a matrix: forward; the input's gradient where something
+ * below is trained; the weight's where it is. Adapters have two matrices of rank r. */
+static double linear_flops(const Model *model, const Linear *l, double rows, bool train,
+                           bool below) {
+    double weight = 2.0 * rows * (double)l->in * (double)l->out, adapter = 0;
+    for (int i = 0; i < l->lora_count; i++)
+        adapter += 2.0 * rows * (double)model->spec.lora.r * (double)(l->in + l->lora[i].count);
+    if (!train) return weight + adapter;
+    bool full = model->params.items[l->weight].trained;
+    return weight * (1 + (below ? 1 : 0) + (full ? 1 : 0)) + adapter * 3;
+}
+
+double model_flops(const Model *model, const Batch *batch, bool train) {
+    const VisionConfig *v = &model->spec.vision;
+    const LlmConfig *c = &model->spec.llm;
+    double rows = (double)batch->images * model->patches, tokens = batch->tokens,
+           labels = batch->labels, total = 0;
+    bool tower = train && model->spec.tune[PART_VISION] != TUNE_FROZEN,
+         features = train && features_need_gradient(model);
+    total += linear_flops(model, &model->patch, rows, tower, false);
+    for (int i = 0; i < v->layers; i++) {
+        const VisionLayer *l = &model->vision[i];
+        bool below = i > 0 || model->spec.tune[PART_VISION] == TUNE_FULL;
+        total += linear_flops(model, &l->qkv, rows, tower, below) +
+                 linear_flops(model, &l->out, rows, tower, true) +
+                 linear_flops(model, &l->fc1, rows, tower, true) +
+                 linear_flops(model, &l->fc2, rows, tower, true);
+        total += (tower ? 3.5 : 1.0) * 4.0 * rows * model->patches *
+                 (double)v->width; /* backward: five products for two */
+    }
+    double image_rows = (double)batch->images * batch->image_rows;
+    total += linear_flops(model, &model->connector_1, image_rows, features, tower) +
+             linear_flops(model, &model->connector_2, image_rows, features, true);
+    double pairs = 0;
+    for (int s = 0; s < batch->samples; s++) {
+        double n = batch->starts[s + 1] - batch->starts[s];
+        pairs += n * (n + 1) / 2;
+    }
+    for (int i = 0; i < c->layers; i++) {
+        const DecoderLayer *l = &model->layers[i];
+        bool below = features || i > 0 || (train && model->spec.tune[PART_LLM] == TUNE_FULL);
+        total += linear_flops(model, &l->qkv, tokens, train, below) +
+                 linear_flops(model, &l->out, tokens, train, true) +
+                 linear_flops(model, &l->proj_1, tokens, train, true) +
+                 linear_flops(model, &l->proj_2, tokens, train, true);
+        total += (train ? 3.5 : 1.0) * 4.0 * pairs * (double)(l->heads_q * c->head_dim);
+    }
+    double head = 2.0 * labels * (double)c->width * (double)c->vocab;
+    total += head * (train ? (model->params.items[model->embedding].trained ? 3 : 2) : 1);
+    return total;
+}

@@ -1,0 +1,122 @@
+/* A vision-language model of the TinyLLaVA kind: a picture's patches through a vision tower, a
+ * connector of two linears, and a decoder that reads the result between its token embeddings.
+ * Forward and backward are written out by hand; sizes come from the config, so that a demo of a
+ * million parameters and OpenECAD run the same code. */
+#ifndef CADVLM_MODEL_MODEL_H
+#define CADVLM_MODEL_MODEL_H
+
+#include "config/config.h"
+#include "data/batch.h"
+#include "model/params.h"
+#include "ops/ops.h"
+
+typedef struct Model Model;
+
+/* What a model is made of; filled from a config, or from a checkpoint's. */
+typedef struct ModelSpec {
+    VisionConfig vision;
+    ConnectorConfig connector;
+    LlmConfig llm; /* vocab is set */
+    LoraConfig lora;
+    Tune tune[PART_COUNT];
+    int max_positions; /* the longest sample, rows */
+} ModelSpec;
+
+void model_spec_from_config(ModelSpec *spec, const Config *config, int vocab);
+
+/* Declares and allocates the parameters (zero until initialised or loaded). The Exec is borrowed.
+ */
+Err model_open(Model **model, Exec *ex, const ModelSpec *spec, DType dtype);
+void model_close(Model **model);
+
+const ModelSpec *model_spec(const Model *model);
+Params *model_params(Model *model);
+
+/* Decoder rows that one picture becomes. */
+int model_image_rows(const ModelSpec *spec);
+
+/* Random initial values, a pure function of the seed and each parameter's name. `part_mask`: bit
+ * per Part; LoRA adapters of those parts are drawn too (B is zero). */
+void model_init(Model *model, uint64_t seed, uint32_t part_mask);
+
+/* Only the adapters. */
+void model_init_lora(Model *model, uint64_t seed);
+
+/* The largest batch a Model must be ready for. */
+typedef struct ModelLimits {
+    int samples, tokens, labels, images;
+} ModelLimits;
+
+/* Lays the activations out in a dry pass and allocates them once. train: with what backward needs.
+ */
+Err model_prepare(Model *model, const ModelLimits *limits, bool train);
+
+/* Bytes of each kind, after model_prepare. */
+typedef struct ModelMemory {
+    size_t parameters, activations;
+} ModelMemory;
+
+ModelMemory model_memory(const Model *model);
+
+/* Forward over a batch whose arrays lie in device memory. Without `train`, dropout is off and
+ * nothing is kept. With `train`, the gradient of the summed loss at the labels' rows is already
+ * taken: gradients must have been zeroed before. */
+Err model_forward(Model *model, const Batch *batch, bool train);
+
+/* Backward of the last forward with train: adds the gradient of the summed (not averaged) loss to
+ * params.grads. */
+Err model_backward(Model *model, const Batch *batch);
+
+/* Of the last forward: Σ loss over the labels, in the order of the rows, and how many were
+ * predicted right. Waits. */
+Err model_loss(Model *model, double *sum, int64_t *hits);
+
+/* Matrix-product FLOPs of a batch: forward, or forward and backward with what is trained. Attention
+ * counts visible pairs. */
+double model_flops(const Model *model, const Batch *batch, bool train);
+
+/* ---- files (weights.c) ---- */
+
+/* Writes the trained parameters as safetensors in f32, from a flat array of the device (master
+ * weights, or moments). */
+Err model_save_trained(Model *model, const char *path, const float *flat);
+
+/* Writes the frozen parameters in the compute type. */
+Err model_save_frozen(Model *model, const char *path);
+
+/* Whether anything is frozen. */
+bool model_has_frozen(const Model *model);
+
+/* Reads every parameter that the file has, in f32, bf16 or f16; *found counts them. A name the
+ * model does not have, a wrong shape (which, expected, found) and values that are not finite are
+ * errors. `flat` (may be NULL) also receives the f32 values of the trained ones. */
+Err model_load(Model *model, const char *path, float *flat, int *found);
+
+/* Reads a flat array written by model_save_trained (optimiser moments): every trained parameter
+ * must be there. */
+Err model_load_flat(Model *model, const char *path, float *flat);
+
+/* Fills the flat master array from the values. */
+void model_master_from_values(Model *model, float *flat);
+
+/* Adds each adapter to its weight, W += scale · B · A in f32, and zeroes B. */
+void model_merge_lora(Model *model);
+
+/* Copies every parameter of `from` that `to` has too (same name and shape); returns how many. */
+int model_copy_values(Model *to, Model *from);
+
+/* ---- generation (generate.c) ---- */
+
+typedef struct Generation {
+    int32_t *ids; /* [max_new] generated tokens, without the end token; owned by the caller */
+    int count;
+    bool ended;        /* the model wrote its end token */
+    double confidence; /* geometric mean of the probabilities of the tokens chosen */
+} Generation;
+
+/* Greedy decoding with a key-value cache. The prompts are the batch's rows up to the first label's
+ * row (for a batch without labels: all rows). generations[batch->samples]; at most max_new tokens
+ * each. */
+Err model_generate(Model *model, const Batch *batch, int eos, int max_new, Generation *generations);
+
+#endif

@@ -1,0 +1,76 @@
+/* The parameters of a model; see the header. */
+#include "model/params.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { ALIGN = 64 };
+
+const char *part_name(Part part) {
+    static const char *const names[PART_COUNT] = {"vision", "connector", "llm"};
+    return names[part];
+}
+
+ParamId params_declare(Params *params, const Param *param, bool joined) {
+    if (params->count == params->capacity) {
+        params->capacity = params->capacity ? 2 * params->capacity : 64;
+        params->items = realloc(params->items, (size_t)params->capacity * sizeof *params->items);
+        CHECK(params->items, "out of memory: %d parameters", params->capacity);
+    }
+    Param *p = &params->items[params->count];
+    *p = *param;
+    if (!joined) params->value_bytes = (params->value_bytes + ALIGN - 1) / ALIGN * ALIGN;
+    p->offset = params->value_bytes;
+    params->value_bytes += (size_t)(p->rows * p->cols) * dtype_size(params->dtype);
+    p->first = p->trained ? params->trained : -1;
+    if (p->trained) params->trained += p->rows * p->cols;
+    return params->count++;
+}
+
+Err params_allocate(Params *params, Exec *ex) {
+    params->values = exec_alloc(ex, params->value_bytes);
+    REQUIRE(params->values, ERR_MEMORY, "out of memory: the parameters need %zu MiB",
+            params->value_bytes >> 20);
+    return OK;
+}
+
+void params_free(Params *params, Exec *ex) {
+    exec_free(ex, params->values, params->value_bytes);
+    free(params->items);
+    *params = (Params){0};
+}
+
+ParamId params_find(const Params *params, const char *name) {
+    for (int i = 0; i < params->count; i++)
+        if (!strcmp(params->items[i].name, name)) return i;
+    return PARAM_NONE;
+}
+
+Tensor param_value(const Params *params, ParamId id) {
+    return params_joined_value(params, id, 1);
+}
+
+Tensor param_grad(const Params *params, ParamId id) {
+    return params_joined_grad(params, id, 1);
+}
+
+static int64_t joined_rows(const Params *params, ParamId id, int count) {
+    int64_t rows = 0;
+    for (int i = 0; i < count; i++) rows += params->items[id + i].rows;
+    return rows;
+}
+
+Tensor params_joined_value(const Params *params, ParamId id, int count) {
+    if (id == PARAM_NONE) return tensor_none();
+    const Param *p = &params->items[id];
+    /* Joined rows of vectors (biases of q, k, v) are one longer row. */
+    int64_t rows = p->dims == 1 ? 1 : joined_rows(params, id, count),
+            cols = p->dims == 1 ? p->cols * count : p->cols;
+    return tensor(params->values + p->offset, params->dtype, rows, cols);
+}
+
+Tensor params_joined_grad(const Params *params, ParamId id, int count) {
+    if (id == PARAM_NONE || params->items[id].first < 0) return tensor_none();
+    Tensor value = params_joined_value(params, id, count);
+    return tensor(params->grads + params->items[id].first, DT_F32, value.rows, value.cols);
+}

@@ -1,0 +1,68 @@
+/* The parameters of a model: what there is, how it is trained, and where it lies.
+ *
+ * Every parameter has its value in the compute type. Those that are trained also have a place in
+ * the flat f32 arrays that the trainer owns: master weights, gradients, moments. Nothing is kept
+ * for what is frozen. */
+#ifndef CADVLM_MODEL_PARAMS_H
+#define CADVLM_MODEL_PARAMS_H
+
+#include <stdbool.h>
+
+#include "ops/ops.h"
+
+typedef enum Part { PART_VISION, PART_CONNECTOR, PART_LLM, PART_COUNT } Part;
+const char *part_name(Part part); /* "vision", … */
+
+typedef enum ParamKind {
+    PARAM_MATRIX, /* decayed */
+    PARAM_BIAS,
+    PARAM_NORM,
+    PARAM_EMBEDDING, /* tokens, positions */
+    PARAM_LORA_A,    /* decayed, as matrices are */
+    PARAM_LORA_B
+} ParamKind;
+
+typedef int ParamId;
+enum { PARAM_NONE = -1, PARAM_NAME = 160 };
+
+typedef struct Param {
+    char name[PARAM_NAME]; /* as in safetensors files */
+    Part part;
+    ParamKind kind;
+    int64_t rows, cols; /* a bias or norm is one row */
+    int dims;           /* in files: 1 or 2 */
+    bool trained;
+    float init_scale; /* of random initial weights: standard deviation, or bound for LORA_A; norms
+                         start at this */
+    size_t offset;    /* bytes into `values` */
+    int64_t first;    /* place in the flat arrays; -1: frozen */
+} Param;
+
+typedef struct Params {
+    Param *items;
+    int count, capacity;
+    DType dtype;
+    char *values; /* device memory of all values; NULL before params_allocate */
+    size_t value_bytes;
+    int64_t trained; /* length of the flat arrays */
+    float *grads;    /* [trained], device: where backward accumulates; set by the trainer */
+} Params;
+
+/* Declares a parameter. `joined`: lies right behind the one declared before, so that both are rows
+ * of one matrix. */
+ParamId params_declare(Params *params, const Param *param, bool joined);
+
+/* Allocates the values (zero). */
+Err params_allocate(Params *params, Exec *ex);
+void params_free(Params *params, Exec *ex);
+
+ParamId params_find(const Params *params, const char *name); /* PARAM_NONE */
+
+Tensor param_value(const Params *params, ParamId id);
+Tensor param_grad(const Params *params, ParamId id); /* f32; none when frozen */
+
+/* `count` parameters declared joined, from `id` on, as one matrix. */
+Tensor params_joined_value(const Params *params, ParamId id, int count);
+Tensor params_joined_grad(const Params *params, ParamId id, int count);
+
+#endif

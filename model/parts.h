@@ -1,0 +1,155 @@
+/* The inside of a Model, shared by the files of this room. */
+#ifndef CADVLM_MODEL_PARTS_H
+#define CADVLM_MODEL_PARTS_H
+
+#include "core/arena.h"
+#include "model/model.h"
+
+enum { LINEAR_MODULES = 3 }; /* q, k and v of the vision tower are one product and three modules */
+
+/* One linear layer: possibly several modules of the file side by side, each with its adapter. */
+typedef struct Linear {
+    Part part;
+    ParamId weight, bias; /* of the first module; the others are joined to it */
+    int modules;
+    int64_t in, out; /* out: of all modules together */
+    struct {
+        ParamId a, b;
+        int64_t first, count; /* columns of y */
+    } lora[LINEAR_MODULES];
+    int lora_count;
+} Linear;
+
+/* What an adapter keeps for backward: dropout(x) · aᵀ, one for each module. */
+typedef struct LoraActs {
+    Tensor xa[LINEAR_MODULES];
+} LoraActs;
+
+typedef struct VisionLayer {
+    ParamId norm1_w, norm1_b, norm2_w, norm2_b;
+    Linear qkv, out, fc1, fc2;
+} VisionLayer;
+
+typedef struct DecoderLayer {
+    int heads_q, heads_k;
+    int64_t ffn;
+    ParamId attn_norm, ffn_norm, q_norm, k_norm;
+    Linear qkv, out, proj_1, proj_2;
+} DecoderLayer;
+
+typedef struct VisionActs {
+    Tensor h, n1, stats1, qkv, att, lse, h2, n2, stats2, f1, g;
+    LoraActs l_qkv, l_out, l_fc1, l_fc2;
+} VisionActs;
+
+typedef struct DecoderActs {
+    Tensor h, n1, rstd1, qkv, qk, rstd_qk, att, lse, h2, n2, rstd2, gu, s;
+    LoraActs l_qkv, l_out, l_proj_1, l_proj_2;
+} DecoderActs;
+
+/* Sizes of one batch. */
+typedef struct Dims {
+    int images, samples, tokens, labels;
+} Dims;
+
+/* Key-value cache of one decoder layer: [samples · capacity, Hk · D] each. */
+typedef struct CacheLayer {
+    Tensor k, v;
+} CacheLayer;
+
+struct Model {
+    Exec *ex;
+    ModelSpec spec;
+    DType dtype;
+    Params params;
+
+    Linear patch;
+    ParamId positions;
+    VisionLayer *vision;
+    ParamId connector_norm_w, connector_norm_b;
+    Linear connector_1, connector_2;
+    ParamId embedding, final_norm;
+    DecoderLayer *layers;
+
+    float *rope; /* device: [max_positions, head_dim] */
+    int patches; /* of a picture */
+
+    /* Activations. They are laid out in the arena in the order of the forward pass, anew for each
+     * batch. */
+    Arena arena;
+    void *memory;
+    ModelLimits limits;
+    int32_t *vision_starts; /* device: [images + 1] */
+    int32_t *kept_patches;  /* device: rows of patches that reach the connector; NULL: all */
+
+    Dims dims;
+    uint64_t dropout_key; /* of this batch */
+    bool training;
+    Tensor
+        branch; /* what a branch adds to the stream next, scratch of the tower and of the decoder */
+    Tensor patch_rows; /* [images · P, channels · patch²], kept where the tower is trained whole */
+    Tensor vision_out; /* the tower's end: [images · P, W] */
+    Tensor connector_in, connector_n, connector_stats, connector_f, connector_g, features;
+    LoraActs l_connector;
+    VisionActs *vision_acts;
+    DecoderActs *acts;
+    Tensor last_h, last_rstd; /* label rows at the final norm */
+    Tensor d_last;            /* gradient at the final norm's output, label rows */
+    Tensor loss, hits;
+};
+
+/* ---- linear.c ---- */
+
+void linear_declare(Model *model, Linear *linear, Part part, const char *const *modules, int count,
+                    int64_t out_each, int64_t in, bool bias, bool adapters, float init_scale);
+void lora_acts(Model *model, const Linear *linear, int64_t rows, LoraActs *acts);
+void linear_forward(Model *model, const Linear *linear, Tensor y, Tensor x, const LoraActs *acts);
+/* dx may be none: the caller is the first trainable thing. */
+void linear_backward(Model *model, const Linear *linear, Tensor dx, bool accumulate, Tensor dy,
+                     Tensor x, const LoraActs *acts);
+
+/* ---- vision.c ---- */
+
+void vision_declare(Model *model);
+void connector_declare(Model *model);
+/* pixels → model->features. */
+void vision_forward(Model *model, const uint8_t *pixels);
+/* d_features → gradients of connector and tower. */
+void vision_backward(Model *model, Tensor d_features);
+/* Whether something at or below the features is trained. */
+bool features_need_gradient(const Model *model);
+
+/* ---- decoder.c ---- */
+
+void decoder_declare(Model *model);
+void decoder_forward(Model *model, const Batch *batch);
+void decoder_backward(Model *model, const Batch *batch);
+/* One pass for generation: embeds `ids`, appends keys and values to the caches at rows cache_rows,
+ * and returns the final norm's output at `out_rows` (device indices into the rows of this pass). */
+typedef struct CachePass {
+    CacheLayer *layers;
+    int rows, sequences, outputs, longest_q, longest_k;
+    const int32_t *ids, *positions, *cache_rows, *starts_q, *starts_k, *lengths_k, *out_rows;
+} CachePass;
+Tensor decoder_cached(Model *model, const CachePass *pass);
+
+static inline Tensor value_of(const Model *model, ParamId id) {
+    return id == PARAM_NONE ? tensor_none() : param_value(&model->params, id);
+}
+
+static inline Tensor grad_of(const Model *model, ParamId id) {
+    return id == PARAM_NONE ? tensor_none() : param_grad(&model->params, id);
+}
+
+/* Activation memory: `keep` takes it for good (this batch); otherwise the caller releases to a
+ * mark. */
+static inline Tensor take(Model *model, DType dtype, int64_t rows, int64_t cols) {
+    return tensor(arena_take(&model->arena, (size_t)(rows * cols) * dtype_size(dtype)), dtype, rows,
+                  cols);
+}
+
+static inline Tensor take_act(Model *model, int64_t rows, int64_t cols) {
+    return take(model, model->dtype, rows, cols);
+}
+
+#endif

@@ -1,0 +1,363 @@
+/* The whole model: its gradient against differences, its modes of training, files, adapters,
+ * generation. */
+#include "model/model.h"
+
+#include "core/file.h"
+#include "core/rng.h"
+#include "model/safetensors.h"
+#include "tests/test.h"
+#include "tests/tiny.h"
+
+/* Makes every adapter's B and every norm and bias something other than its start, so that no
+ * gradient is zero by chance. */
+static void shake(Tiny *tiny) {
+    Params *params = model_params(tiny->model);
+    Rng rng;
+    rng_open(&rng, 11, RNG_TEST, 0);
+    for (int i = 0; i < params->count; i++) {
+        Tensor v = param_value(params, i);
+        for (int64_t k = 0; k < v.rows * v.cols; k++)
+            ((float *)v.data)[k] += 0.15f * (float)rng_normal(&rng);
+    }
+}
+
+/* For each trained parameter, the derivative along a random direction, by central differences of
+ * the f32 forward pass. */
+static void check_gradients(Tune vision, Tune connector, Tune llm, double dropout) {
+    ModelSpec spec;
+    tiny_spec(&spec, vision, connector, llm);
+    spec.lora.dropout = dropout;
+    Tiny tiny;
+    tiny_open(&tiny, &spec, DT_F32, 2);
+    shake(&tiny);
+    Batch batch = tiny_batch(&spec, 3, 1);
+    tiny_step(&tiny, &batch);
+    Params *params = model_params(tiny.model);
+    float *grads = calloc((size_t)params->trained, sizeof *grads);
+    memcpy(grads, tiny.grads, (size_t)params->trained * sizeof *grads);
+    int checked = 0;
+    for (int i = 0; i < params->count; i++) {
+        const Param *p = &params->items[i];
+        if (!p->trained) continue;
+        int64_t n = p->rows * p->cols;
+        float *value = param_value(params, i).data, *kept = calloc((size_t)n, sizeof *kept),
+              *way = calloc((size_t)n, sizeof *way);
+        memcpy(kept, value, (size_t)n * sizeof *kept);
+        Rng rng;
+        rng_open(&rng, 5, RNG_TEST, (uint64_t)i);
+        double along = 0, length = 0, step = 4e-3;
+        for (int64_t k = 0; k < n; k++) {
+            way[k] = (float)rng_normal(&rng);
+            length += (double)way[k] * (double)way[k];
+        }
+        length = sqrt(length);
+        for (int64_t k = 0; k < n; k++)
+            along += (double)grads[p->first + k] * (double)way[k] / length;
+        double loss[2];
+        for (int side = 0; side < 2; side++) {
+            for (int64_t k = 0; k < n; k++)
+                value[k] = kept[k] + (float)((side ? -step : step) * (double)way[k] / length);
+            loss[side] = tiny_step(&tiny, &batch); /* with dropout, if there is any */
+        }
+        memcpy(value, kept, (size_t)n * sizeof *kept);
+        double difference = (loss[0] - loss[1]) / (2 * step);
+        /* The loss is a sum of about 25 f32 terms near 3: good to some 1e-5, so differences to
+         * 3e-3. */
+        ASSERT(fabs(difference - along) <= 0.004 + 0.01 * fabs(along),
+               "%s: gradient %.6g, differences give %.6g", p->name, along, difference);
+        checked++;
+        free(kept);
+        free(way);
+    }
+    printf("%d parameters checked\n", checked);
+    ASSERT_INT(checked, >, 0);
+    free(grads);
+    tiny_batch_free(&batch);
+    tiny_close(&tiny);
+}
+
+TEST(gradient_of_everything_matches_differences) {
+    check_gradients(TUNE_FULL, TUNE_FULL, TUNE_FULL, 0);
+}
+
+TEST(gradient_of_adapters_matches_differences) {
+    check_gradients(TUNE_LORA, TUNE_FULL, TUNE_LORA, 0);
+}
+
+TEST(gradient_of_adapters_with_dropout_matches_differences) {
+    check_gradients(TUNE_LORA, TUNE_FULL, TUNE_LORA, 0.3);
+}
+
+TEST(gradient_of_the_connector_alone_matches_differences) {
+    check_gradients(TUNE_FROZEN, TUNE_FULL, TUNE_FROZEN, 0);
+}
+
+TEST(gradient_of_the_tower_alone_matches_differences) {
+    check_gradients(TUNE_FULL, TUNE_FROZEN, TUNE_FROZEN, 0);
+}
+
+TEST(gradient_of_the_decoder_alone_matches_differences) {
+    check_gradients(TUNE_FROZEN, TUNE_FROZEN, TUNE_LORA, 0);
+}
+
+TEST(first_patch_can_be_dropped) {
+    ModelSpec spec;
+    tiny_spec(&spec, TUNE_FULL, TUNE_FULL, TUNE_FULL);
+    spec.vision.drop_first_patch = true;
+    Tiny tiny;
+    tiny_open(&tiny, &spec, DT_F32, 1);
+    ASSERT_INT(model_image_rows(&spec), ==, 3);
+    Batch batch = tiny_batch(&spec, 2, 1);
+    double loss = tiny_step(&tiny, &batch);
+    ASSERT_TRUE(isfinite(loss) && loss > 0);
+    tiny_batch_free(&batch);
+    tiny_close(&tiny);
+}
+
+/* bf16 follows f32: 8 bits of mantissa, through a dozen layers, leave about one percent. */
+TEST(bf16_stays_near_f32) {
+    ModelSpec spec;
+    tiny_spec(&spec, TUNE_FULL, TUNE_FULL, TUNE_FULL);
+    Tiny wide, narrow;
+    tiny_open(&wide, &spec, DT_F32, 1);
+    if (exec_fast_dtype(wide.ex) != DT_BF16) test_skip("this processor does not multiply bf16");
+    tiny_open(&narrow, &spec, DT_BF16, 1);
+    Batch batch = tiny_batch(&spec, 4, 2);
+    double a = tiny_step(&wide, &batch), b = tiny_step(&narrow, &batch);
+    ASSERT_NEAR(b / a, 1, 0.01);
+    double dot = 0, squares_a = 0, squares_b = 0;
+    for (int64_t i = 0; i < model_params(wide.model)->trained; i++) {
+        dot += (double)(wide.grads[i] * narrow.grads[i]);
+        squares_a += (double)(wide.grads[i] * wide.grads[i]);
+        squares_b += (double)(narrow.grads[i] * narrow.grads[i]);
+    }
+    printf("cosine of the gradients: %.5f\n", dot / sqrt(squares_a * squares_b));
+    ASSERT_REAL(dot / sqrt(squares_a * squares_b), >, 0.995);
+    tiny_batch_free(&batch);
+    tiny_close(&wide);
+    tiny_close(&narrow);
+}
+
+TEST(samples_of_a_batch_do_not_see_each_other) {
+    ModelSpec spec;
+    tiny_spec(&spec, TUNE_FULL, TUNE_FULL, TUNE_FULL);
+    Tiny tiny;
+    tiny_open(&tiny, &spec, DT_F32, 1);
+    Batch both = tiny_batch(&spec, 2, 9);
+    double together = tiny_loss(&tiny, &both), apart = 0;
+    for (int s = 0; s < 2; s++) {
+        Batch one = tiny_batch(&spec, 2, 9);
+        int first = one.starts[s], rows = one.starts[s + 1] - first, labels = 0;
+        int32_t starts[2] = {0, rows}, label_rows[64], targets[64], ids[64];
+        for (int i = 0; i < rows; i++) {
+            ids[i] = one.ids[first + i];
+            if (ids[i] < 0) ids[i] += s * one.image_rows;
+        }
+        for (int i = 0; i < one.labels; i++)
+            if (one.label_rows[i] >= first && one.label_rows[i] < first + rows) {
+                label_rows[labels] = one.label_rows[i] - first;
+                targets[labels++] = one.targets[i];
+            }
+        Batch alone = one;
+        alone.samples = alone.images = 1;
+        alone.tokens = rows;
+        alone.labels = labels;
+        alone.ids = ids;
+        alone.positions = one.positions + first;
+        alone.starts = starts;
+        alone.label_rows = label_rows;
+        alone.targets = targets;
+        alone.pixels = one.pixels + (size_t)(s * one.image_size * one.image_size);
+        apart += tiny_loss(&tiny, &alone);
+        tiny_batch_free(&one);
+    }
+    ASSERT_NEAR(together, apart, 1e-4 * apart);
+    tiny_batch_free(&both);
+    tiny_close(&tiny);
+}
+
+TEST(nothing_is_kept_for_what_is_frozen) {
+    ModelSpec full, frozen;
+    tiny_spec(&full, TUNE_FULL, TUNE_FULL, TUNE_FULL);
+    tiny_spec(&frozen, TUNE_FROZEN, TUNE_FULL, TUNE_LORA);
+    Tiny a, b;
+    tiny_open(&a, &full, DT_F32, 1);
+    tiny_open(&b, &frozen, DT_F32, 1);
+    printf("activations %zu and %zu bytes, trained %ld and %ld\n",
+           model_memory(a.model).activations, model_memory(b.model).activations,
+           (long)model_params(a.model)->trained, (long)model_params(b.model)->trained);
+    ASSERT_INT(model_memory(b.model).activations, <, model_memory(a.model).activations);
+    ASSERT_INT(model_params(b.model)->trained, <, model_params(a.model)->trained);
+    Batch batch = tiny_batch(&full, 1, 1);
+    ASSERT_REAL(model_flops(b.model, &batch, true), <, model_flops(a.model, &batch, true));
+    tiny_batch_free(&batch);
+    tiny_close(&a);
+    tiny_close(&b);
+}
+
+TEST(fresh_adapters_change_nothing_and_merged_ones_neither) {
+    ModelSpec spec;
+    tiny_spec(&spec, TUNE_LORA, TUNE_FULL, TUNE_LORA);
+    ModelSpec plain = spec;
+    plain.tune[PART_VISION] = TUNE_FROZEN;
+    plain.tune[PART_LLM] = TUNE_FROZEN;
+    Tiny with, without;
+    tiny_open(&with, &spec, DT_F32, 1);
+    tiny_open(&without, &plain, DT_F32, 1);
+    Batch batch = tiny_batch(&spec, 3, 4);
+    ASSERT_REAL(tiny_loss(&with, &batch), ==, tiny_loss(&without, &batch)); /* B starts at zero */
+    shake(&with);
+    double before = tiny_loss(&with, &batch);
+    model_merge_lora(with.model);
+    double after = tiny_loss(&with, &batch);
+    ASSERT_NEAR(before, after, 1e-4 * before);
+    /* Now the adapters are idle: their weights copied into a model without any give the same. */
+    ASSERT_INT(model_copy_values(without.model, with.model), ==,
+               model_params(without.model)->count);
+    ASSERT_NEAR(tiny_loss(&without, &batch), after, 1e-5 * after);
+    tiny_batch_free(&batch);
+    tiny_close(&with);
+    tiny_close(&without);
+}
+
+TEST(weights_come_back_from_their_files) {
+    ModelSpec spec;
+    tiny_spec(&spec, TUNE_FROZEN, TUNE_FULL, TUNE_LORA);
+    Tiny a, b;
+    tiny_open(&a, &spec, DT_F32, 1);
+    shake(&a);
+    Params *params = model_params(a.model);
+    float *flat = calloc((size_t)params->trained, sizeof *flat),
+          *back = calloc((size_t)params->trained, sizeof *back);
+    model_master_from_values(a.model, flat);
+    ASSERT_OK(model_save_trained(a.model, test_path("trained.safetensors"), flat));
+    ASSERT_OK(model_save_frozen(a.model, test_path("frozen.safetensors")));
+    tiny_open(&b, &spec, DT_F32, 1);
+    int trained, frozen;
+    ASSERT_OK(model_load(b.model, test_path("trained.safetensors"), back, &trained));
+    ASSERT_OK(model_load(b.model, test_path("frozen.safetensors"), back, &frozen));
+    ASSERT_INT(trained + frozen, ==, params->count);
+    ASSERT_INT(memcmp(flat, back, (size_t)params->trained * sizeof *flat), ==, 0);
+    Batch batch = tiny_batch(&spec, 2, 4);
+    ASSERT_REAL(tiny_loss(&a, &batch), ==, tiny_loss(&b, &batch));
+    tiny_batch_free(&batch);
+
+    /* A model of another size names the tensor, expected and found. */
+    spec.llm.ffn.values[1] = 25;
+    Tiny other;
+    tiny_open(&other, &spec, DT_F32, 1);
+    ASSERT_ERR(model_load(other.model, test_path("frozen.safetensors"), NULL, &frozen), ERR_INPUT,
+               "layers.1.ffn.proj_1.weight");
+    ASSERT_CONTAINS(err_message(), "[50, 16]");
+    ASSERT_ERR(model_load_flat(other.model, test_path("frozen.safetensors"), flat), ERR_INPUT,
+               "is missing");
+    /* Weights that are no numbers. */
+    flat[3] = NAN;
+    ASSERT_OK(model_save_trained(a.model, test_path("nan.safetensors"), flat));
+    ASSERT_ERR(model_load(b.model, test_path("nan.safetensors"), NULL, &trained), ERR_INPUT,
+               "is nan");
+    free(flat);
+    free(back);
+    tiny_close(&a);
+    tiny_close(&b);
+    tiny_close(&other);
+}
+
+static void write_header(const char *path, uint64_t length, const char *json, size_t extra) {
+    Buf bytes = {0};
+    buf_append(&bytes, &length, 8);
+    buf_text(&bytes, json);
+    for (size_t i = 0; i < extra; i++) buf_append(&bytes, "", 1);
+    ASSERT_OK(file_write(path, bytes.data, bytes.size));
+    buf_free(&bytes);
+}
+
+TEST(hostile_safetensors_are_refused) {
+    static const struct {
+        const char *json, *part;
+    } cases[] = {
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,4]}}",
+         "where its shape needs 8"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[8,16]},\"b\":{\"dtype\":"
+         "\"F32\",\"shape\":[2],"
+         "\"data_offsets\":[4,12]}}",
+         "overlap"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[4611686018427387904,4],\"data_offsets\":[0,8]}}",
+         "larger than the file"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[-1],\"data_offsets\":[0,8]}}", "not a whole number"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[-8,0]}}", "lies at"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[100000,100008]}}", "lies at"},
+        {"{\"a\":{\"dtype\":\"C64\",\"shape\":[1],\"data_offsets\":[0,8]}}", "type C64"},
+        {"{\"a\":[]}", "missing"},
+        {"[]", "no JSON object"},
+        {"{\"a\":", "not valid JSON"},
+    };
+    SafeTensors *file;
+    const char *path = test_path("bad.safetensors");
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        write_header(path, strlen(cases[i].json), cases[i].json, 16);
+        ASSERT_ERR(safetensors_open(&file, path), ERR_INPUT, cases[i].part);
+        ASSERT_TRUE(file == NULL);
+    }
+    write_header(path, 1ull << 63, "{}", 0);
+    ASSERT_ERR(safetensors_open(&file, path), ERR_INPUT, "header of 9223372036854775808 bytes");
+    ASSERT_OK(file_write(path, "abc", 3));
+    ASSERT_ERR(safetensors_open(&file, path), ERR_INPUT, "no safetensors file");
+    ASSERT_OK(file_write(path, "", 0));
+    ASSERT_ERR(safetensors_open(&file, path), ERR_INPUT, "no safetensors file");
+}
+
+/* The cache must give what a full pass over the same tokens gives. */
+TEST(generation_with_a_cache_equals_full_passes) {
+    ModelSpec spec;
+    tiny_spec(&spec, TUNE_FULL, TUNE_FULL, TUNE_FULL);
+    Tiny tiny;
+    tiny_open(&tiny, &spec, DT_F32, 1);
+    shake(&tiny);
+    Batch batch = tiny_batch(&spec, 3, 6);
+    Generation generations[3];
+    enum { NEW = 9 };
+    ASSERT_OK(model_generate(tiny.model, &batch, TINY_EOS, NEW, generations));
+    for (int s = 0; s < 3; s++) {
+        Generation *g = &generations[s];
+        printf("sample %d: %d tokens, confidence %.3f\n", s, g->count, g->confidence);
+        ASSERT_TRUE(g->count == NEW || g->ended);
+        ASSERT_TRUE(g->confidence > 0 && g->confidence <= 1);
+        /* Teacher forcing with the generated tokens: each must be what the full pass finds most
+         * likely, so that hits = labels. */
+        int prompt = batch.image_rows + 1, rows = prompt + g->count,
+            labels = g->count + (g->ended ? 1 : 0);
+        int32_t ids[64], positions[64], starts[2] = {0, rows}, label_rows[64], targets[64];
+        for (int i = 0; i < rows; i++) {
+            positions[i] = i;
+            ids[i] = i < batch.image_rows ? -1 - i : i == batch.image_rows ? 1 : g->ids[i - prompt];
+        }
+        for (int i = 0; i < labels; i++) {
+            label_rows[i] = prompt - 1 + i;
+            targets[i] = i < g->count ? g->ids[i] : TINY_EOS;
+        }
+        Batch full = {.samples = 1,
+                      .tokens = rows,
+                      .labels = labels,
+                      .images = 1,
+                      .image_rows = batch.image_rows,
+                      .longest = rows,
+                      .ids = ids,
+                      .positions = positions,
+                      .starts = starts,
+                      .label_rows = label_rows,
+                      .targets = targets,
+                      .image_size = batch.image_size,
+                      .image_channels = 1,
+                      .pixels = batch.pixels + (size_t)(s * batch.image_size * batch.image_size)};
+        double sum;
+        int64_t hits;
+        ASSERT_OK(model_forward(tiny.model, &full, false));
+        ASSERT_OK(model_loss(tiny.model, &sum, &hits));
+        ASSERT_INT(hits, ==, labels);
+        ASSERT_NEAR(exp(-sum / labels), g->confidence, 1e-4);
+        free(g->ids);
+    }
+    tiny_batch_free(&batch);
+    tiny_close(&tiny);
+}

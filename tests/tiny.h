@@ -1,0 +1,32 @@
+/* A model small enough to check every part of, and batches for it. */
+#ifndef CADVLM_TESTS_TINY_H
+#define CADVLM_TESTS_TINY_H
+
+#include "model/model.h"
+
+enum { TINY_VOCAB = 23, TINY_EOS = 2 };
+
+/* Layers of different widths, grouped queries, QK norm; four patches a picture. */
+void tiny_spec(ModelSpec *spec, Tune vision, Tune connector, Tune llm);
+
+/* `samples` samples of different lengths with pictures of seeded noise, one picture each. Free with
+ * tiny_batch_free. */
+Batch tiny_batch(const ModelSpec *spec, int samples, uint64_t seed);
+void tiny_batch_free(Batch *batch);
+
+/* An opened, initialised and prepared model; gradients in an array of its own. */
+typedef struct Tiny {
+    Exec *ex;
+    Model *model;
+    ModelSpec spec;
+    float *grads;
+} Tiny;
+
+void tiny_open(Tiny *tiny, const ModelSpec *spec, DType dtype, int threads);
+void tiny_close(Tiny *tiny);
+
+/* Zeroes the gradients, runs forward and backward, returns the summed loss. */
+double tiny_step(Tiny *tiny, const Batch *batch);
+double tiny_loss(Tiny *tiny, const Batch *batch);
+
+#endif
