@@ -153,8 +153,7 @@ static Err add_loop(Run *run, const Call *call, Value *result) {
     for (int k = 0; k < made.curves.count; k++)
         buf_append(&chain, &all[indices[k]].curve, sizeof(Curve));
     Curve *curves = (Curve *)chain.data;
-    loop_reorder(curves, made.curves.count, indices);
-    int count = loop_close(curves, made.curves.count, indices);
+    int count = loop_assemble(curves, made.curves.count, indices);
     for (int k = 0; k < count; k++) all[indices[k]] = (CurveObject){curves[k], run->loops.count, k};
     made.curves.count = count;
     made.bounds = bounds_of(curves, count);

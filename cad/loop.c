@@ -151,11 +151,9 @@ static bool continues_backwards(const Curve *curve, const Curve *next) {
            vec2_distance(curve->end, next->end) < vec2_distance(curve->end, next->start);
 }
 
-void loop_reorder(Curve *curves, int count, int *tags) {
+/* Directions, the first curve, and the sense of the loop. */
+static void reorder(Curve *curves, int count, int *tags) {
     if (count <= 1) return;
-    for (int k = 0; k < count; k++)
-        if (curves[k].kind == CURVE_CIRCLE) return;
-
     if (continues(curves[0].end, curves[0].start, &curves[1])) curve_reverse(&curves[0]);
     int first = 0;
     for (int k = 0; k < count; k++) {
@@ -172,10 +170,8 @@ void loop_reorder(Curve *curves, int count, int *tags) {
     mirror(curves, tags, 0, count - 1);
 }
 
-int loop_close(Curve *curves, int count, int *tags) {
-    if (count <= 1) return count;
-    for (int k = 0; k < count; k++)
-        if (curves[k].kind == CURVE_CIRCLE) return count;
+/* Makes the ends meet; returns how many curves remain. */
+static int make_meet(Curve *curves, int count, int *tags) {
     int kept = 0;
     for (int k = 0; k < count; k++) {
         Curve curve = curves[k];
@@ -188,6 +184,19 @@ int loop_close(Curve *curves, int count, int *tags) {
     if (kept && vec2_distance(curves[kept - 1].end, curves[0].start) <= LOOP_GAP)
         curves[kept - 1].end = curves[0].start;
     return kept;
+}
+
+int loop_assemble(Curve *curves, int count, int *tags) {
+    for (int k = 0; k < count; k++)
+        if (curves[k].kind == CURVE_CIRCLE) return count;
+    /* Twice, as in the reference: a first curve that misses the second is only turned once it has
+     * another one before it. Once more where ends were moved, so that code written from this reads
+     * back the same. */
+    reorder(curves, count, tags);
+    reorder(curves, count, tags);
+    count = make_meet(curves, count, tags);
+    reorder(curves, count, tags);
+    return count;
 }
 
 typedef struct Placed {

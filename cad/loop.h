@@ -4,6 +4,9 @@
 
 #include "cad/program.h"
 
+#define LOOP_GAP         1e-3 /* ten times the rounding of four decimals */
+#define CURVE_LENGTH_MIN 1e-4
+
 /* An arc as an angle range: p(t) = center + radius · (cos t, sin t), t from `from` to
  * from + sweep; sweep > 0 is counter-clockwise, |sweep| < 2π. */
 typedef struct Arc {
@@ -27,17 +30,16 @@ double loop_area(const Loop *loop);
 /* Which loop of an extrude is the outer one: that with the largest area. */
 int extrude_outer_loop(const Extrude *extrude);
 
-/* The order that add_loop of OpenECAD brings curves into: each turned so that it continues the one
- * before, the first at the left-most (then lowest) start, and counter-clockwise at that corner.
- * Curves must be listed in the order of the chain, in either direction each. `tags`, where not
- * NULL, is permuted along. */
-void loop_reorder(Curve *curves, int count, int *tags);
-
-/* Makes the ends meet, after loop_reorder: every start is moved onto the end before it, however far
- * that is (the reference does the same), the last end onto the first start when it is within
- * LOOP_GAP, and lines shorter than CURVE_LENGTH_MIN, which no kernel builds, are left out. Returns
- * how many curves remain. */
-int loop_close(Curve *curves, int count, int *tags);
+/* What add_loop of OpenECAD makes of a list of curves, and what every loop of a program should have
+ * gone through: a closed chain, each curve turned so that it continues the one before, the first at
+ * the left-most (then lowest) start, counter-clockwise at that corner. The curves must be listed in
+ * the order of the chain, in either direction each.
+ *
+ * Ends that do not meet are made to: every start is moved onto the end before it, however far that
+ * is (the reference does the same), the last end onto the first start when it is within LOOP_GAP.
+ * Lines shorter than CURVE_LENGTH_MIN, which no kernel builds, are left out. Returns how many
+ * curves remain; `tags`, where not NULL, is permuted along. Circles are left alone. */
+int loop_assemble(Curve *curves, int count, int *tags);
 
 /* Swaps start and end. */
 void curve_reverse(Curve *curve);
@@ -45,9 +47,6 @@ void curve_reverse(Curve *curve);
 /* Whether two points count as one when curves are chained (the rule of numpy's allclose: 1e-8 and
  * 1e-5 of b). */
 bool points_meet(Vec2 a, Vec2 b);
-
-#define LOOP_GAP         1e-3 /* ten times the rounding of four decimals */
-#define CURVE_LENGTH_MIN 1e-4
 
 /* The order of the loops of a profile: by the lower left corner of their bounds, x first, rounded
  * to six decimals. `order` gets the indices. */

@@ -3,6 +3,7 @@
  * against numpy itself by a table made with tools/make_number_golden.py. */
 #include "cad/number.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +24,9 @@ double number_round(double x, int places) {
 
 int number_shortest(double x, char digits[18]) {
     char text[40];
-    for (int precision = 14; precision <= 16; precision++) {
+    /* Any 15 digits come back; the fewest are those without their trailing zeros. Numbers near zero
+     * have less than 15. */
+    for (int precision = fabs(x) < DBL_MIN ? 0 : 14; precision <= 16; precision++) {
         snprintf(text, sizeof text, "%.*e", precision, fabs(x));
         if (strtod(text, NULL) == fabs(x)) break;
     }

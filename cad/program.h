@@ -33,7 +33,7 @@ typedef struct Curve {
 } Curve;
 
 /* A closed loop: a chain of lines and arcs, each starting where the one before ends, or one circle.
- * cad/loop.h brings curves into that order. */
+ * loop_assemble (cad/loop.h) makes one of curves. */
 typedef struct Loop {
     Curve *curves;
     int count;

@@ -1,11 +1,8 @@
 /* cad: OpenECAD code to programs and back. */
-#include "cad/code.h"
-#include "cad/loop.h"
 #include "cad/number.h"
-#include "cad/vec.h"
 #include "core/file.h"
 #include "core/rng.h"
-#include "tests/test.h"
+#include "tests/cad_fixture.h"
 
 typedef struct NumberGolden {
     int count;
@@ -14,59 +11,6 @@ typedef struct NumberGolden {
 } NumberGolden;
 
 #include "tests/number_golden.inc"
-
-/* A block with a hole: the layout of the authors' converter to the byte. */
-static const char block[] =
-    "SketchPlane0 = add_sketchplane(\n"
-    "\torigin= [0., 0., 0.], normal= [ 0., -1.,  0.], x_axis= [ 1.,  0., -0.])\n"
-    "Loops0 = []\n"
-    "Curves0_0 = []\n"
-    "Line0_0_0 = add_line(start= [-40.5,   0. ], end= [0., 0.])\n"
-    "Line0_0_1 = add_line(start= [0., 0.], end= [ 0. , 30.2])\n"
-    "Arc0_0_2 = add_arc(start= [ 0. , 30.2], end= [-40.5,  30.2], mid= [-20.25,  40.  ])\n"
-    "Line0_0_3 = add_line(start= [-40.5,  30.2], end= [-40.5,   0. ])\n"
-    "Loop0_0 = add_loop(Curves0_0)\n"
-    "Curves0_1 = []\n"
-    "Circle0_1_0 = add_circle(center= [-20.,  15.], radius= 5.25)\n"
-    "Loop0_1 = add_loop(Curves0_1)\n"
-    "Profile0 = add_profile(Loops0)\n"
-    "Sketch0 = add_sketch(sketch_plane= SketchPlane0, profile= Profile0)\n"
-    "Extrude0 = add_extrude(sketch= Sketch0,\n"
-    "\toperation= 0, type= 0, extent_one= 50.8, extent_two= 0.)\n"
-    "SketchPlane1 = add_sketchplane_ref(\n"
-    "\tExtrude0, origin= [10.5, 25.4], type= \"line\", line= Line0_0_1, angle= -np.pi/2, reverse= "
-    "True)\n"
-    "Loops1 = []\n"
-    "Curves1_0 = []\n"
-    "Circle1_0_0 = add_circle(center= [0., 0.], radius= 2.)\n"
-    "Loop1_0 = add_loop(Curves1_0)\n"
-    "Profile1 = add_profile(Loops1)\n"
-    "Sketch1 = add_sketch(sketch_plane= SketchPlane1, profile= Profile1)\n"
-    "Extrude1 = add_extrude(sketch= Sketch1,\n"
-    "\toperation= 2, type= 2, extent_one= -5., extent_two= 12.5)\n"
-    "SketchPlane2 = add_sketchplane_ref(\n"
-    "\tExtrude0, origin = [-20.,  15.], type = \"extent_one\", angle = 0.25, reverse = True)\n"
-    "Loops2 = []\n"
-    "Curves2_0 = []\n"
-    "Circle2_0_0 = add_circle(center= [0., 0.], radius= 4.)\n"
-    "Loop2_0 = add_loop(Curves2_0)\n"
-    "Profile2 = add_profile(Loops2)\n"
-    "Sketch2 = add_sketch(sketch_plane= SketchPlane2, profile= Profile2)\n"
-    "Extrude2 = add_extrude(sketch= Sketch2,\n"
-    "\toperation= 1, type= 1, extent_one= 3., extent_two= 0.)\n";
-
-static CadProgram parsed(const char *code) {
-    CadProgram program;
-    ASSERT_OK(code_parse(&program, code, strlen(code), "test.py", NULL));
-    return program;
-}
-
-static const char *emitted(const CadProgram *program, CodeNumbers numbers) {
-    static Buf text;
-    buf_clear(&text);
-    code_emit(&text, program, numbers);
-    return buf_cstr(&text);
-}
 
 TEST(code_of_the_authors_round_trips_byte_for_byte) {
     CadProgram program = parsed(block);
@@ -114,5 +58,477 @@ TEST(angles_are_printed_as_python_prints_them) {
         angle_text(&text, angle_golden[i].x[0], CODE_NUMPY);
         ASSERT_TEXT(buf_cstr(&text), angle_golden[i].text);
         buf_free(&text);
+    }
+}
+
+/* ---- the language ---- */
+
+/* A complete program whose circle has the given radius expression. */
+static Err parse_radius(const char *expression, double *radius, CodeError *error) {
+    Buf code = {0};
+    buf_format(&code,
+               "P = add_sketchplane([0, 0, 0], [0, 0, 1], [1, 0, 0])\nLoops0 = []\nCurves0 = []\n"
+               "Circle0 = add_circle([0, 0], %s)\nLoop0 = add_loop(Curves0)\n"
+               "add_extrude(add_sketch(P, add_profile(Loops0)), 0, 0, 1, 0)\n",
+               expression);
+    CadProgram program;
+    Err err = code_parse(&program, buf_cstr(&code), code.size, "radius.py", error);
+    buf_free(&code);
+    if (err == OK) *radius = program.extrudes[0].loops[0].curves[0].radius;
+    program_free(&program);
+    return err;
+}
+
+TEST(numbers_and_arithmetic_mean_what_python_means) {
+    static const struct {
+        const char *text;
+        double value;
+    } cases[] = {{"50", 50},
+                 {"50.", 50},
+                 {".5", 0.5},
+                 {"1e-3", 1e-3},
+                 {"1.25E+2", 125},
+                 {"007.5", 7.5},
+                 {"+3", 3},
+                 {"--3", 3},
+                 {"np.pi", M_PI},
+                 {"numpy.pi/2", M_PI / 2},
+                 {"3*np.pi/4", 3 * M_PI / 4},
+                 {"2 + 3 * 4", 14},
+                 {"(2 + 3) * 4", 20},
+                 {"10 - 4 - 3", 3},
+                 {"24 / 4 / 2", 3},
+                 {"-(2 - 7)", 5},
+                 {"2*-3 + 10", 4},
+                 {"radius= 4", 4},
+                 {"0.1 + 0.2", 0.1 + 0.2},
+                 {"-7", 7}}; /* the size of a radius counts, not its sign */
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        double radius = 0;
+        ASSERT_OK(parse_radius(cases[i].text, &radius, NULL));
+        ASSERT(radius == cases[i].value, "%s is %.17g, not %.17g", cases[i].text, radius,
+               cases[i].value);
+    }
+}
+
+/* The parts of a small complete program, to be written in different manners. */
+#define SMALL_HEAD                                                                                 \
+    "SketchPlane0 = add_sketchplane(origin=[0,0,0], normal=[0,0,1], x_axis=[1,0,0])\n"             \
+    "Loops0 = []\nCurves0_0 = []\n"
+#define SMALL_TAIL                                                                                 \
+    "Profile0 = add_profile(Loops0)\n"                                                             \
+    "Sketch0 = add_sketch(SketchPlane0, Profile0)\n"                                               \
+    "Extrude0 = add_extrude(Sketch0, 0, 0, 10, 0)\n"
+#define SMALL                                                                                      \
+    SMALL_HEAD "Circle0_0_0 = add_circle([1,2], 3)\nLoop0_0 = add_loop(Curves0_0)\n" SMALL_TAIL
+
+TEST(the_same_program_may_be_written_in_many_ways) {
+    static const char *const manners[] = {
+        "```python\n" SMALL "```",
+        "Of course, here are the codes:\n```python\n" SMALL "```\nAnything else?",
+        "Of course, here are the codes:\n```python\n" SMALL, /* cut before the end of the fence */
+        SMALL "```\n",
+        "```\n" SMALL "```",
+        "\xEF\xBB\xBF" SMALL,
+        "# a part\n\n   # indented comment\n" SMALL "\n\n# end",
+        "import numpy as np\n" SMALL,
+        SMALL_HEAD "Circle0_0_0 = add_circle(center=(1, 2), radius=3)\n"
+                   "Loop0_0 = add_loop(Curves0_0)\n" SMALL_TAIL,
+        SMALL_HEAD "Circle0_0_0 = add_circle(radius=3, center=np.array([1, 2,],))\n"
+                   "Loop0_0 = add_loop(curves=Curves0_0)\n" SMALL_TAIL,
+        SMALL_HEAD "Circle0_0_0 = add_circle(\n# where\n[1,\n\n2], \\\n 3)  # a comment\n"
+                   "Loop0_0 = add_loop(Curves0_0)\n" SMALL_TAIL,
+        SMALL_HEAD
+        "Circle0_0_0 = add_circle([1,2], 3); Loop0_0 = add_loop(Curves0_0);\n" SMALL_TAIL,
+        /* v1 appends in so many words, and means the same */
+        SMALL_HEAD "Circle0_0_0 = add_circle([1,2], 3)\nCurves0_0.append(Circle0_0_0)\n"
+                   "Loop0_0 = add_loop(Curves0_0)\nLoops0.append(Loop0_0)\n" SMALL_TAIL,
+        /* names that are not collected need the append */
+        SMALL_HEAD "c = add_circle([1,2], 3)\nCurves0_0.append(c)\n"
+                   "outline = add_loop(Curves0_0)\nLoops0.append(outline)\n" SMALL_TAIL,
+        SMALL_HEAD "c = add_circle([1,2], 3)\nLoops0 = [add_loop([c])]\n" SMALL_TAIL,
+    };
+    CadProgram reference = parsed(SMALL);
+    char expected[2048];
+    snprintf(expected, sizeof expected, "%s", emitted(&reference, CODE_EXACT));
+    program_free(&reference);
+    for (size_t i = 0; i < sizeof manners / sizeof *manners; i++) {
+        CadProgram program = parsed(manners[i]);
+        ASSERT_TEXT(emitted(&program, CODE_EXACT), expected);
+        program_free(&program);
+    }
+    /* and with other line ends */
+    Buf crlf = {0};
+    for (const char *c = block; *c; c++)
+        buf_append(&crlf, *c == '\n' ? "\r\n" : c, *c == '\n' ? 2 : 1);
+    CadProgram program = parsed(buf_cstr(&crlf));
+    ASSERT_TEXT(emitted(&program, CODE_NUMPY), block);
+    program_free(&program);
+    buf_free(&crlf);
+}
+
+typedef struct Fault {
+    const char *code;
+    int line, column;
+    bool in_syntax;
+    const char *message;
+} Fault;
+
+static void assert_faults(const Fault *faults, int count) {
+    for (int i = 0; i < count; i++) {
+        const Fault *f = &faults[i];
+        CadProgram program;
+        CodeError error;
+        Err err = code_parse(&program, f->code, strlen(f->code), "model.py", &error);
+        ASSERT(err == ERR_INPUT, "%s: no error", f->code);
+        ASSERT(strstr(error.message, f->message), "%s: \"%s\" is not in \"%s\"", f->code,
+               f->message, error.message);
+        ASSERT(error.line == f->line && error.column == f->column, "%s: at %d:%d, not %d:%d: %s",
+               f->code, error.line, error.column, f->line, f->column, error.message);
+        ASSERT(error.in_syntax == f->in_syntax, "%s: in_syntax is %d", f->code, error.in_syntax);
+        char start[64];
+        snprintf(start, sizeof start, "model.py:%d:%d: ", f->line, f->column);
+        ASSERT_CONTAINS(err_message(), start);
+        ASSERT_INT(program.count, ==, 0);
+        ASSERT_TRUE(!program.extrudes);
+    }
+}
+
+TEST(syntax_errors_say_where_and_what) {
+    static const Fault faults[] = {
+        {"a = ", 1, 5, true, "expected a value, but found the end of the code"},
+        {"a = \nb = 1", 1, 5, true, "expected a value, but found the end of the line"},
+        {"a = [1, 2\nb = 3", 2, 1, true, "expected ',' or ']', but found 'b'"},
+        {"a = [1, 2", 1, 10, true, "the code ends inside the bracket opened at line 1, column 5"},
+        {"a = f(1, [2)", 1, 12, true, "expected ',' or ']', but found ')'"},
+        {"a = 1 2", 1, 7, true, "expected the end of the line, but found '2'"},
+        {"x = 5a", 1, 5, true, "a number that runs into 'a'"},
+        {"x = 1e", 1, 5, true, "a number whose exponent has no digits"},
+        {"x = 1e+", 1, 5, true, "a number whose exponent has no digits"},
+        {"x = 1 ** 2", 1, 8, true, "expected a value, but found '*'"},
+        {"x = 'abc", 1, 5, true, "a text that is not closed by '"},
+        {"x = 'abc\n'", 1, 5, true, "a text that is not closed by '"},
+        {"x = {1: 2}", 1, 5, true, "the character '{' has no meaning here"},
+        {"x = \xC3\xA9", 1, 5, true, "the byte 0xC3 has no meaning"},
+        {"f() = 1", 1, 1, true, "only a name can stand left of '='"},
+        {"1 = 1", 1, 1, true, "only a name can stand left of '='"},
+        {"f(a.b = 1)", 1, 7, true, "expected ',' or ')', but found '='"},
+        {"for i in x:\n  y = 1", 1, 1, true, "'for': code is made of NAME = function("},
+        {"a = 1\n  b = 2", 2, 3, true, "this line is indented, but continues no bracket"},
+        {"Here is the code:\nx = 1", 1, 6, true, "expected the end of the line, but found 'is'"},
+        {"a.1 = 2", 1, 2, true, "expected the end of the line, but found '.1'"},
+        {"a. = 2", 1, 4, true, "expected a name after '.', but found '='"},
+        {"```python\nx = \n```", 2, 5, true, "expected a value"},
+        {"import\n", 1, 7, true, "expected the name of a module"},
+    };
+    assert_faults(faults, (int)(sizeof faults / sizeof *faults));
+}
+
+TEST(errors_of_meaning_say_where_and_what) {
+    static const Fault faults[] = {
+        {"", 1, 1, false, "the code has no add_extrude, so there is no solid"},
+        {"x = 1\n", 1, 1, false, "the code has no add_extrude"},
+        {"x = y", 1, 5, false, "'y' is not known"},
+        {"Curves0_0 = []\nx = Curve0_0", 2, 5, false, "did you mean 'Curves0_0'?"},
+        {"x = add_lime([0,0],[1,1])", 1, 5, false, "did you mean 'add_line'?"},
+        {"x = nan", 1, 5, false, "'nan' is not known"},
+        {"x = np.nan", 1, 8, false, "np.nan is not understood"},
+        {"x = np.inf", 1, 8, false, "np.inf is not understood"},
+        {"x = 1e999", 1, 5, false, "the number 1e999 is too large"},
+        {"x = 1e308 * 10", 1, 11, false, "1e+308 * 10 is too large"},
+        {"x = 1 / (2 - 2)", 1, 7, false, "1 is divided by zero"},
+        {"x = [1] + [2]", 1, 5, false, "only numbers can be calculated with, and this is a list"},
+        {"x = -'a'", 1, 6, false, "only numbers can be calculated with, and this is a text"},
+        {"x = add_line", 1, 5, false, "'add_line' is a function"},
+        {"x = 1\ny = x(2)", 2, 5, false, "'x' is a number and cannot be called"},
+        {"x = [](1)", 1, 5, false, "only a function can be called"},
+        {"x = add_line([0,0])", 1, 5, false, "add_line: end is missing"},
+        {"x = add_line([0,0], [1,1], [2,2])", 1, 28, false, "add_line takes 2 arguments, not more"},
+        {"x = add_line([0,0], start=[1,1])", 1, 21, false, "add_line: start is given twice"},
+        {"x = add_line([0,0], ent=[1,1])", 1, 21, false,
+         "add_line has no 'ent'; did you mean 'end'?"},
+        {"x = add_line(start=[0,0], [1,1])", 1, 27, true, "an argument without a name after"},
+        {"x = add_line(0, [1,1])", 1, 14, false, "start must be a list of 2 numbers, not a number"},
+        {"x = add_line([0,0,0], [1,1])", 1, 14, false, "a list of 2 numbers, not of 3"},
+        {"x = add_line([0,'0'], [1,1])", 1, 14, false, "but element 1 is a text"},
+        {"x = add_circle([0,0], '5')", 1, 23, false, "radius must be a number, not a text"},
+        {"x = add_loop([])", 1, 14, false, "the list is empty"},
+        {"x = add_loop([1])", 1, 14, false, "element 0 is a number, not a curve"},
+        {"x = add_loop(3)", 1, 14, false, "curves must be a list, not a number"},
+        {"x = add_profile([add_circle([0,0],1)])", 1, 17, false,
+         "element 0 is a curve, not a loop"},
+        {"Line0 = add_line([0,0],[1,1])", 1, 1, false,
+         "Line0 has no list to go to: Curves0_0 = []"},
+        {"x = add_loop([add_line([0,0],[0,0])])", 1, 5, false, "every line is shorter than"},
+        {"x = add_sketchplane([0,0,0],[0,0,0],[1,0,0])", 1, 5, false,
+         "the normal has no direction"},
+        {"x = add_sketchplane([0,0,0],[0,0,1],[0,0,2])", 1, 5, false, "is parallel to the normal"},
+        {"x = add_sketchplane([0,0,0],[0,0,1],[1,0,0],y_axis=[0,1,0])", 1, 52, false,
+         "y_axis belongs to OpenECAD v1"},
+        {SMALL "x = add_sketch(SketchPlane0, Profile0, sketch_position=[1,0,0])", 9, 56, false,
+         "sketch_position belongs to OpenECAD v1"},
+        {SMALL "x = add_sketch(SketchPlane0, Profile0, sketch_size=0.5)", 9, 52, false,
+         "sketch_size belongs to OpenECAD v1"},
+        {SMALL "x = add_extrude(Sketch0, 4, 0, 1, 0)", 9, 26, false,
+         "operation must be 0 (new body), 1 (join), 2 (cut) or 3 (intersect), not 4"},
+        {SMALL "x = add_extrude(Sketch0, 0, 0.5, 1, 0)", 9, 29, false, "type must be 0 (one side)"},
+        {SMALL "x = add_extrude(Profile0, 0, 0, 1, 0)", 9, 17, false,
+         "sketch must be a sketch, not a profile"},
+        {SMALL "x = add_sketchplane_ref(Extrude0, [0,0], 'lime')", 9, 42, false,
+         "type is \"lime\""},
+        {SMALL "x = add_sketchplane_ref(Extrude0, [0,0], 'line')", 9, 5, false,
+         "type \"line\" needs a line"},
+        {SMALL "x = add_sketchplane_ref(Extrude0, [0,0], 'line', Circle0_0_0)", 9, 50, false,
+         "line must be made by add_line"},
+        {SMALL "x = add_sketchplane_ref(Extrude0, [0,0], 'sameplane', reverse=[])", 9, 63, false,
+         "reverse must be True or False, not a list"},
+        {SMALL "x = add_sketchplane_ref(Extrude1, [0,0], 'sameplane')", 9, 25, false,
+         "'Extrude1' is not known; did you mean 'Extrude0'?"},
+        {"x = []\nx.pop(1)", 2, 3, false, "a list has no 'pop' to call"},
+        {"import os", 1, 1, false, "only numpy can be imported, not 'os'"},
+    };
+    assert_faults(faults, (int)(sizeof faults / sizeof *faults));
+}
+
+/* `head`, `count` times `part`, `tail`. */
+static Buf repeated(const char *head, const char *part, int count, const char *tail) {
+    Buf text = {0};
+    buf_text(&text, head);
+    for (int i = 0; i < count; i++) buf_text(&text, part);
+    buf_text(&text, tail);
+    return text;
+}
+
+static void assert_refused(Buf code, const char *message) {
+    CadProgram program;
+    ASSERT_ERR(code_parse(&program, buf_cstr(&code), code.size, "big.py", NULL), ERR_INPUT,
+               message);
+    buf_free(&code);
+}
+
+TEST(endless_code_is_refused_within_limits) {
+    assert_refused(repeated("x = ", "[", 100000, ""), "brackets are nested deeper than 64");
+    assert_refused(repeated("x = ", "(", 65, "1"), "brackets are nested deeper than 64");
+    assert_refused(repeated("x = ", "-", 500000, "1"), "more than 64 signs in a row");
+    assert_refused(repeated("x = 1", "+1", 300000, ""), "more than 64 parts or levels");
+    assert_refused(repeated("x = np", ".a", 300000, ""), "more than 64 parts or levels");
+    assert_refused(repeated("x = f", "()", 300000, ""), "more than 64 parts or levels");
+    assert_refused(repeated("x = 1", "0", 200, ""), "a number of 201 characters");
+    assert_refused(repeated("", "a=1\n", 100001, ""), "more than 100000 statements");
+    assert_refused(repeated("", "#", CODE_SIZE_MAX + 1, ""), "the code has 1048577 bytes");
+    assert_refused(repeated("a = [", "1,", 400000, "]"), "no add_extrude");
+    assert_refused(repeated("a = []\n", "a.append(a)\n", 1000, "x = add_loop(a)"),
+                   "element 0 is a list, not a curve");
+    assert_refused(repeated(SMALL, "Extrude0 = add_extrude(Sketch0, 0, 0, 10, 0)\n", 256, ""),
+                   "beyond 256 extrudes or 65536 curves");
+    /* one loop, used by many: what is written once must not grow without bounds */
+    Buf code = repeated(SMALL_HEAD, "Circle0 = add_circle([0,0],1)\n", 4000, "");
+    for (int i = 0; i < 500; i++) buf_text(&code, "Loop0 = add_loop(Curves0_0)\n");
+    buf_text(&code, SMALL_TAIL);
+    assert_refused(code, "is too many");
+    code = repeated(SMALL_HEAD, "Circle0 = add_circle([0,0],1)\n", 4000,
+                    "Loop0 = add_loop(Curves0_0)\n" SMALL_TAIL);
+    for (int i = 0; i < 100; i++) buf_text(&code, "E = add_extrude(Sketch0, 0, 0, 10, 0)\n");
+    assert_refused(code, "beyond 256 extrudes or 65536 curves");
+}
+
+/* ---- numbers and identity ---- */
+
+TEST(plain_numbers_are_short_and_exact_ones_come_back) {
+    static const struct {
+        double x;
+        const char *plain, *exact;
+    } cases[] = {{50, "50", "50.0"},
+                 {12.5, "12.5", "12.5"},
+                 {-0.70710678118654757, "-0.7071", "-0.7071067811865476"},
+                 {0, "0", "0.0"},
+                 {-0.0, "0", "-0.0"},
+                 {-1e-9, "0", "-1e-09"},
+                 {0.1 + 0.2, "0.3", "0.30000000000000004"},
+                 {1e22, "10000000000000000000000", "1e+22"},
+                 {123456.78949, "123456.7895", "123456.78949"},
+                 {5e-324, "0", "5e-324"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        Buf text = {0};
+        number_text(&text, cases[i].x, CODE_PLAIN);
+        ASSERT_TEXT(buf_cstr(&text), cases[i].plain);
+        buf_clear(&text);
+        number_text(&text, cases[i].x, CODE_EXACT);
+        ASSERT_TEXT(buf_cstr(&text), cases[i].exact);
+        buf_free(&text);
+    }
+    Rng rng;
+    rng_open(&rng, 11, RNG_TEST, 0);
+    for (int i = 0; i < 20000; i++) {
+        uint64_t bits = rng_u64(&rng);
+        double x;
+        memcpy(&x, &bits, sizeof x);
+        if (!isfinite(x)) continue;
+        Buf text = {0};
+        number_text(&text, x, CODE_EXACT);
+        ASSERT(strtod(buf_cstr(&text), NULL) == x, "%s is not %.17g", buf_cstr(&text), x);
+        buf_free(&text);
+    }
+}
+
+TEST(the_hash_is_of_the_part_and_not_of_its_spelling) {
+    CadProgram a = parsed(block);
+    Buf plain = {0};
+    code_emit(&plain, &a, CODE_PLAIN);
+    CadProgram b = parsed(buf_cstr(&plain));
+    ASSERT_TRUE(program_hash(&a) == program_hash(&b));
+    b.extrudes[2].extent_one += 1e-6; /* below what is written */
+    ASSERT_TRUE(program_hash(&a) == program_hash(&b));
+    b.extrudes[2].extent_one += 1e-3;
+    ASSERT_TRUE(program_hash(&a) != program_hash(&b));
+    program_free(&a);
+    program_free(&b);
+    buf_free(&plain);
+}
+
+/* ---- arbitrary bytes ---- */
+
+/* Parses; what is a program must be written and read back as the same one. */
+static bool survives(const char *code, size_t size) {
+    CadProgram program, again;
+    CodeError error;
+    Err err = code_parse(&program, code, size, "fuzz.py", &error);
+    if (err != OK) {
+        ASSERT_TRUE(err == ERR_INPUT && error.message[0] && error.line >= 1 && error.column >= 1);
+        return false;
+    }
+    bool valid = program_validate(&program) == OK;
+    Buf text = {0};
+    code_emit(&text, &program, CODE_EXACT);
+    ASSERT_OK(code_parse(&again, buf_cstr(&text), text.size, "again.py", NULL));
+    if (valid) ASSERT_TEXT(emitted(&again, CODE_EXACT), buf_cstr(&text));
+    for (CodeNumbers numbers = CODE_NUMPY; numbers <= CODE_PLAIN; numbers++) {
+        buf_clear(&text);
+        code_emit(&text, &program, numbers);
+    }
+    buf_free(&text);
+    program_free(&program);
+    program_free(&again);
+    return true;
+}
+
+/* Pieces that reach further than single bytes. */
+static const char *const pieces[] = {"np.pi",
+                                     "1e999",
+                                     "-0.",
+                                     "[",
+                                     "]",
+                                     "(",
+                                     ")",
+                                     ", ",
+                                     "= ",
+                                     "\n",
+                                     "\t",
+                                     "#",
+                                     "```",
+                                     "'",
+                                     "True",
+                                     "add_loop(",
+                                     "add_arc(",
+                                     "Line0_0_1",
+                                     "Loops0",
+                                     "Curves0_0",
+                                     ".append(",
+                                     "[0., 0.]",
+                                     "Extrude0",
+                                     "reverse=",
+                                     "angle= ",
+                                     "\"line\"",
+                                     "1e-300",
+                                     "1e9",
+                                     "9999.9999",
+                                     "0",
+                                     "import",
+                                     "\\\n",
+                                     "\r",
+                                     ";",
+                                     "*",
+                                     "/0",
+                                     "-",
+                                     "extent_two",
+                                     "None",
+                                     "\x80",
+                                     "sketch_size=",
+                                     "10000"};
+
+static void mutate(Buf *code, Rng *rng) {
+    size_t at = rng_below(rng, code->size + 1);
+    size_t length = rng_below(rng, 30);
+    if (at + length > code->size) length = code->size - at;
+    Buf made = {0};
+    buf_append(&made, code->data, at);
+    switch (rng_below(rng, 12)) {
+    case 0: break; /* removed */
+    case 1:        /* doubled */
+        buf_append(&made, code->data + at, length);
+        buf_append(&made, code->data + at, length);
+        break;
+    case 2: { /* another byte */
+        char byte = (char)rng_below(rng, 256);
+        buf_append(&made, &byte, 1);
+        length = length > 0;
+        break;
+    }
+    case 3: /* a piece put in */
+        buf_text(&made, pieces[rng_below(rng, sizeof pieces / sizeof *pieces)]);
+        length = 0;
+        break;
+    default: /* a digit replaced, which keeps it a program */
+        while (at < code->size && !(code->data[at] >= '0' && code->data[at] <= '9')) at++;
+        made.size = 0;
+        buf_append(&made, code->data, at);
+        length = at < code->size;
+        if (length) buf_format(&made, "%d", rng_range(rng, 0, 9));
+        break;
+    case 4: { /* a line moved here from elsewhere */
+        size_t from = rng_below(rng, code->size);
+        while (from && code->data[from - 1] != '\n') from--;
+        const char *end = memchr(code->data + from, '\n', code->size - from);
+        while (at && at < code->size && code->data[at - 1] != '\n') at--;
+        made.size = 0;
+        buf_append(&made, code->data, at);
+        buf_append(&made, code->data + from, end ? (size_t)(end + 1 - code->data) - from : 0);
+        length = 0;
+        break;
+    }
+    }
+    buf_append(&made, code->data + at + length, code->size - at - length);
+    buf_free(code);
+    *code = made;
+}
+
+/* CADVLM_FUZZ: how many programs instead; CADVLM_FUZZ_SEED: which. */
+TEST(twenty_thousand_mutated_programs_never_crash) {
+    const char *count_text = getenv("CADVLM_FUZZ"), *seed = getenv("CADVLM_FUZZ_SEED");
+    int count = count_text ? atoi(count_text) : 20000, programs = 0;
+    for (int i = 0; i < count; i++) {
+        Rng rng;
+        rng_open(&rng, seed ? strtoull(seed, NULL, 10) : 1, RNG_TEST, (uint64_t)i);
+        Buf code = {0};
+        buf_text(&code, i % 3 == 0 ? SMALL : block);
+        for (int m = 0; m < 1 + i % 4; m++) mutate(&code, &rng);
+        programs += survives(buf_cstr(&code), code.size);
+        buf_free(&code);
+    }
+    printf("%d of %d are still programs\n", programs, count);
+    ASSERT_INT(programs, >, count / 20);
+    ASSERT_INT(programs, <, count * 9 / 10);
+}
+
+TEST(random_bytes_never_crash) {
+    Rng rng;
+    rng_open(&rng, 2, RNG_TEST, 0);
+    static const char signs[] = "a=[](),.+-*/0123e'\n #";
+    char bytes[512];
+    for (int i = 0; i < 5000; i++) {
+        size_t size = rng_below(&rng, sizeof bytes);
+        for (size_t k = 0; k < size; k++)
+            bytes[k] = i % 2 ? (char)rng_below(&rng, 256) : signs[rng_below(&rng, sizeof signs)];
+        survives(bytes, size);
     }
 }

@@ -166,11 +166,10 @@ static Err read_loop(Import *in, Buf *out, const Json *json, const char *where) 
     }
     Curve *curves = (Curve *)out->data;
     TRY(chain(curves, count, where));
-    int kept = loop_close(curves, count, NULL);
+    int kept = loop_assemble(curves, count, NULL);
     REQUIRE(kept, ERR_INPUT, "%s: every curve is shorter than %g mm", where, CURVE_LENGTH_MIN);
     if (kept < count)
         drop(in, "%s: lines shorter than %g mm: %d", where, CURVE_LENGTH_MIN, count - kept);
-    loop_reorder(curves, kept, NULL);
     out->size = (size_t)kept * sizeof(Curve);
     return OK;
 }
