@@ -1,0 +1,139 @@
+/* Merging by a heap of candidate pairs over a linked list of symbols. */
+#include "data/bpe.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/err.h"
+#include "data/tokenizer.h"
+
+static uint64_t pair_hash(int32_t left, int32_t right) {
+    uint64_t x = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
+    x = (x ^ x >> 31) * 0x9E3779B97F4A7C15u; /* golden ratio; spreads small ids over all bits */
+    return x ^ x >> 32;
+}
+
+static Merge *place_of(Merge *places, size_t capacity, int32_t left, int32_t right) {
+    size_t at = (size_t)pair_hash(left, right) & (capacity - 1);
+    while (places[at].rank != UINT32_MAX && (places[at].left != left || places[at].right != right))
+        at = (at + 1) & (capacity - 1);
+    return &places[at];
+}
+
+static void grow(Merges *merges) {
+    size_t capacity = merges->capacity ? 2 * merges->capacity : 1024;
+    Merge *places = malloc(capacity * sizeof *places);
+    CHECK(places, "out of memory: %zu merges", capacity);
+    for (size_t i = 0; i < capacity; i++) places[i].rank = UINT32_MAX;
+    for (size_t i = 0; i < merges->capacity; i++) {
+        Merge merge = merges->places[i];
+        if (merge.rank != UINT32_MAX) *place_of(places, capacity, merge.left, merge.right) = merge;
+    }
+    free(merges->places);
+    merges->places = places;
+    merges->capacity = capacity;
+}
+
+void merges_put(Merges *merges, Merge merge) {
+    if (2 * (merges->count + 1) > merges->capacity) grow(merges);
+    Merge *place = place_of(merges->places, merges->capacity, merge.left, merge.right);
+    if (place->rank == UINT32_MAX) merges->count++;
+    *place = merge;
+}
+
+const Merge *merges_find(const Merges *merges, int32_t left, int32_t right) {
+    if (!merges->count) return NULL;
+    const Merge *place = place_of(merges->places, merges->capacity, left, right);
+    return place->rank == UINT32_MAX ? NULL : place;
+}
+
+void merges_free(Merges *merges) {
+    free(merges->places);
+    *merges = (Merges){0};
+}
+
+/* ---- encoding ---- */
+
+/* A symbol of the piece; the list is threaded through the array, -1 ends it. */
+typedef struct Symbol {
+    int32_t id; /* -1: joined to the one before */
+    int32_t previous, next;
+} Symbol;
+
+/* Candidates: rank in the upper half, place of the left symbol in the lower, so that the least is
+ * the first rank and, within it, the leftmost place. */
+typedef struct Heap {
+    uint64_t *items;
+    size_t count;
+} Heap;
+
+static void heap_push(Heap *heap, uint64_t item) {
+    size_t at = heap->count++;
+    while (at && heap->items[(at - 1) / 2] > item) {
+        heap->items[at] = heap->items[(at - 1) / 2];
+        at = (at - 1) / 2;
+    }
+    heap->items[at] = item;
+}
+
+static uint64_t heap_pop(Heap *heap) {
+    uint64_t least = heap->items[0], last = heap->items[--heap->count];
+    size_t at = 0;
+    for (size_t child; (child = 2 * at + 1) < heap->count; at = child) {
+        if (child + 1 < heap->count && heap->items[child + 1] < heap->items[child]) child++;
+        if (heap->items[child] >= last) break;
+        heap->items[at] = heap->items[child];
+    }
+    heap->items[at] = last;
+    return least;
+}
+
+static void propose(const Merges *merges, const Symbol *symbols, Heap *heap, int32_t at) {
+    if (at < 0 || symbols[at].next < 0) return;
+    const Merge *merge = merges_find(merges, symbols[at].id, symbols[symbols[at].next].id);
+    if (merge) heap_push(heap, (uint64_t)merge->rank << 32 | (uint32_t)at);
+}
+
+static void join(const Merges *merges, Symbol *symbols, Heap *heap) {
+    while (heap->count) {
+        uint64_t item = heap_pop(heap);
+        int32_t at = (int32_t)(uint32_t)item, next = symbols[at].next;
+        if (symbols[at].id < 0 || next < 0) continue;
+        const Merge *merge = merges_find(merges, symbols[at].id, symbols[next].id);
+        if (!merge || merge->rank != (uint32_t)(item >> 32)) continue; /* the pair has changed */
+        symbols[at].id = merge->result;
+        symbols[at].next = symbols[next].next;
+        symbols[next].id = -1;
+        if (symbols[at].next >= 0) symbols[symbols[at].next].previous = at;
+        propose(merges, symbols, heap, at);
+        propose(merges, symbols, heap, symbols[at].previous);
+    }
+}
+
+/* Symbols, and room in the heap for the first candidates and two for every join. */
+static void scratch_reserve(BpeScratch *scratch, size_t n) {
+    size_t needed = n * (sizeof(Symbol) + 3 * sizeof(uint64_t));
+    if (needed <= scratch->size) return;
+    free(scratch->memory);
+    scratch->size = 2 * needed;
+    scratch->memory = malloc(scratch->size);
+    CHECK(scratch->memory, "out of memory: %zu bytes", scratch->size);
+}
+
+void bpe_encode(const Merges *merges, const int32_t byte_ids[256], const char *piece, size_t size,
+                BpeScratch *scratch, TokenIds *out) {
+    CHECK(size >= 1 && size <= BPE_PIECE_MAX, "a piece of %zu bytes", size);
+    if (size == 1) {
+        token_ids_push(out, byte_ids[(uint8_t)piece[0]]);
+        return;
+    }
+    scratch_reserve(scratch, size);
+    Heap heap = {.items = scratch->memory};
+    Symbol *symbols = (Symbol *)(void *)(heap.items + 3 * size);
+    int32_t n = (int32_t)size;
+    for (int32_t i = 0; i < n; i++)
+        symbols[i] = (Symbol){byte_ids[(uint8_t)piece[i]], i - 1, i + 1 < n ? i + 1 : -1};
+    for (int32_t i = 0; i + 1 < n; i++) propose(merges, symbols, &heap, i);
+    join(merges, symbols, &heap);
+    for (int32_t i = 0; i >= 0; i = symbols[i].next) token_ids_push(out, symbols[i].id);
+}

@@ -1,0 +1,64 @@
+/* Bytes as letters, and UTF-8. */
+#include "data/byte_level.h"
+
+#include <stdint.h>
+
+static bool stands_for_itself(int byte) {
+    return (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
+}
+
+enum { LETTERS = 256 + 68 }; /* code points of all letters lie below */
+
+/* Byte → letter and back (-1: no byte). */
+static void make_tables(uint16_t letters[256], int16_t bytes[LETTERS]) {
+    for (int i = 0; i < LETTERS; i++) bytes[i] = -1;
+    int next = 256;
+    for (int byte = 0; byte < 256; byte++) {
+        letters[byte] = (uint16_t)(stands_for_itself(byte) ? byte : next++);
+        bytes[letters[byte]] = (int16_t)byte;
+    }
+}
+
+void byte_level_write(Buf *out, const void *bytes, size_t size) {
+    uint16_t letters[256];
+    int16_t back[LETTERS];
+    make_tables(letters, back);
+    for (size_t i = 0; i < size; i++) {
+        unsigned code = letters[((const uint8_t *)bytes)[i]];
+        char utf8[2] = {(char)(0xC0 | code >> 6), (char)(0x80 | (code & 0x3F))};
+        if (code < 0x80)
+            buf_append(out, &(char){(char)code}, 1);
+        else
+            buf_append(out, utf8, 2); /* all letters lie below U+0800 */
+    }
+}
+
+bool byte_level_read(Buf *out, const char *text, size_t size) {
+    uint16_t letters[256];
+    int16_t bytes[LETTERS];
+    make_tables(letters, bytes);
+    for (size_t i = 0; i < size;) {
+        size_t length = utf8_length(text + i, size - i);
+        if (length != 1 && length != 2) return false;
+        unsigned code = (uint8_t)text[i];
+        if (length == 2) code = (code & 0x1F) << 6 | ((uint8_t)text[i + 1] & 0x3F);
+        if (code >= LETTERS || bytes[code] < 0) return false;
+        buf_append(out, &(char){(char)bytes[code]}, 1);
+        i += length;
+    }
+    return true;
+}
+
+size_t utf8_length(const char *text, size_t size) {
+    const uint8_t *t = (const uint8_t *)text;
+    if (t[0] < 0x80) return 1;
+    size_t length = t[0] >= 0xF0 ? 4 : t[0] >= 0xE0 ? 3 : 2;
+    if (t[0] < 0xC2 || t[0] > 0xF4 || length > size) return 0;
+    for (size_t i = 1; i < length; i++)
+        if ((t[i] & 0xC0) != 0x80) return 0;
+    if (t[0] == 0xE0 && t[1] < 0xA0) return 0; /* overlong */
+    if (t[0] == 0xED && t[1] > 0x9F) return 0; /* surrogate */
+    if (t[0] == 0xF0 && t[1] < 0x90) return 0; /* overlong */
+    if (t[0] == 0xF4 && t[1] > 0x8F) return 0; /* over U+10FFFF */
+    return length;
+}

@@ -1,0 +1,511 @@
+/* Tokenizers: ids equal those of Hugging Face's library, bytes survive, training is deterministic,
+ * malformed files give a sentence. */
+#include <pthread.h>
+
+#include "core/clock.h"
+#include "core/file.h"
+#include "core/json.h"
+#include "core/rng.h"
+#include "data/pieces.h"
+#include "data/tokenizer.h"
+#include "tests/test.h"
+
+/* ---- fixtures ---- */
+
+static void golden_path(char out[PATH_SIZE], const char *name) {
+    snprintf(out, PATH_SIZE, "%s/tests/golden/tokenizer/%s", test_source_folder(), name);
+}
+
+static Tokenizer *open_golden(const char *name) {
+    char path[PATH_SIZE];
+    Tokenizer *tokenizer;
+    golden_path(path, name);
+    ASSERT_OK(tokenizer_open(&tokenizer, path));
+    return tokenizer;
+}
+
+static const char *const golden[] = {"cad.json", "gpt2.json", "split.json", "added.json"};
+enum { GOLDEN = sizeof golden / sizeof golden[0] };
+
+/* CAD code of a plate with holes; sizes in the manner of OpenECAD. */
+static void make_code(Buf *out, int i) {
+    Rng rng;
+    rng_open(&rng, 5, RNG_TEST, (uint64_t)i);
+    buf_clear(out);
+    int w = rng_range(&rng, 2, 30) * 5, d = rng_range(&rng, 10, 120), h = rng_range(&rng, 2, 40);
+    buf_format(out,
+               "SketchPlane0 = add_sketchplane(\n\torigin= [0., 0., 0.], normal= [0., 0., 1.], "
+               "x_axis= [1., 0., 0.])\nLoops0 = []\nCurves0_0 = []\n");
+    int x[5] = {0, w, w, 0, 0}, y[5] = {0, 0, d, d, 0};
+    for (int k = 0; k < 4; k++)
+        buf_format(out, "Line0_0_%d = add_line(start= [%d., %d.], end= [%d.5, -%d.])\n", k, x[k],
+                   y[k], x[k + 1], y[k + 1]);
+    buf_format(out, "Loop0_0 = add_loop(Curves0_0)\n");
+    for (int k = 1; k <= rng_range(&rng, 0, 3); k++)
+        buf_format(out,
+                   "Curves0_%d = []\nCircle0_%d_0 = add_circle(center= [%d., %d.25], radius= "
+                   "%d.)\nLoop0_%d = add_loop(Curves0_%d)\n",
+                   k, k, rng_range(&rng, 1, w), rng_range(&rng, 1, d), rng_range(&rng, 1, 9), k, k);
+    buf_format(out,
+               "Profile0 = add_profile(Loops0)\nSketch0 = add_sketch(sketch_plane= SketchPlane0, "
+               "profile= Profile0)\nExtrude0 = add_extrude(sketch= Sketch0,\n\toperation= 0, type= "
+               "0, extent_one= %d., extent_two= 0.)\n",
+               h);
+}
+
+enum { TEXTS = 300 };
+
+/* Yields texts of make_code: `count` of them from `first` on, in steps of `step`. */
+typedef struct Corpus {
+    int next, step, left;
+    Buf text;
+} Corpus;
+
+static Err next_text(void *context, const char **text, size_t *size) {
+    Corpus *corpus = context;
+    *text = NULL;
+    if (!corpus->left--) return OK;
+    make_code(&corpus->text, corpus->next % TEXTS);
+    corpus->next += corpus->step;
+    *text = buf_cstr(&corpus->text);
+    *size = corpus->text.size;
+    return OK;
+}
+
+static void train(const char *path, int first, int step, int vocab, int numbers) {
+    Corpus corpus = {first, step, TEXTS, {0}};
+    TokenizerTraining training = {vocab, numbers, next_text, &corpus};
+    ASSERT_OK(tokenizer_train(&training, path));
+    buf_free(&corpus.text);
+}
+
+static void check_round_trip(const Tokenizer *tokenizer, const char *text, size_t size) {
+    TokenIds ids = {0};
+    Buf back = {0};
+    ASSERT_OK(tokenizer_encode(tokenizer, text, size, &ids));
+    ASSERT_OK(tokenizer_decode(tokenizer, ids.ids, ids.count, &back));
+    ASSERT_INT(back.size, ==, size);
+    ASSERT_TRUE(!size || !memcmp(back.data, text, size));
+    token_ids_free(&ids);
+    buf_free(&back);
+}
+
+/* ---- against the reference library ---- */
+
+TEST(ids_are_those_of_the_reference_library) {
+    char path[PATH_SIZE];
+    Json *rows;
+    golden_path(path, "ids.json");
+    const char *large = getenv("CADVLM_TOKENIZER_GOLDEN"); /* tools/tokenizer_golden.py large */
+    ASSERT_OK(js_read(&rows, large ? large : path, (size_t)1 << 30));
+    Tokenizer *tokenizers[GOLDEN];
+    for (int t = 0; t < GOLDEN; t++) tokenizers[t] = open_golden(golden[t]);
+    size_t compared[GOLDEN] = {0}, tokens = 0;
+    TokenIds ids = {0};
+    for (size_t r = 0; r < js_count(rows); r++) {
+        const Json *row = js_at(rows, r), *expected = js_get(row, "ids");
+        size_t size;
+        const char *text = js_text(js_get(row, "text"), &size);
+        int t = 0;
+        while (t < GOLDEN && strcmp(golden[t], js_text(js_get(row, "tokenizer"), NULL)) != 0) t++;
+        ASSERT_INT(t, <, GOLDEN);
+        ids.count = 0;
+        ASSERT_OK(tokenizer_encode(tokenizers[t], text, size, &ids));
+        for (size_t i = 0; i < ids.count || i < js_count(expected); i++) {
+            int64_t id = -1;
+            js_integer(js_at(expected, i), &id);
+            ASSERT(i < ids.count && id == ids.ids[i],
+                   "%s, text %zu (%.60s…): token %zu is %d where the library has %lld", golden[t],
+                   r, text, i, i < ids.count ? ids.ids[i] : -1, (long long)id);
+        }
+        check_round_trip(tokenizers[t], text, size);
+        compared[t]++;
+        tokens += ids.count;
+    }
+    for (int t = 0; t < GOLDEN; t++) ASSERT_INT(compared[t], >=, 10);
+    printf("%zu texts, %zu tokens\n", js_count(rows), tokens);
+    token_ids_free(&ids);
+    for (int t = 0; t < GOLDEN; t++) tokenizer_close(&tokenizers[t]);
+    js_free(&rows);
+}
+
+/* ---- encoding ---- */
+
+TEST(any_bytes_come_back) {
+    Rng rng;
+    rng_open(&rng, 3, RNG_TEST, 0);
+    static const char *const pieces[] = {
+        "\xff",         "\xc0\xaf", "\xed\xa0\x80", "\xf4\x90\x80\x80",
+        "12",           "-7",       ".5",           "\xe2\x82",
+        "\xe2\x82\xac", " ",        "add_line",     "\x80",
+        "Line0_0",      "\n\t"};
+    for (int t = 0; t < GOLDEN; t++) {
+        Tokenizer *tokenizer = open_golden(golden[t]);
+        for (int i = 0; i < 300; i++) {
+            char text[400];
+            size_t size = 0;
+            for (int k = rng_range(&rng, 0, 30); k > 0; k--) {
+                const char *piece = pieces[rng_below(&rng, sizeof pieces / sizeof pieces[0])];
+                size += (size_t)snprintf(text + size, sizeof text - size, "%s", piece);
+                if (rng_below(&rng, 4) == 0) text[size++] = (char)rng_range(&rng, 0, 255);
+            }
+            check_round_trip(tokenizer, text, size);
+        }
+        tokenizer_close(&tokenizer);
+    }
+}
+
+TEST(bytes_that_are_not_text_do_not_change_the_text_around_them) {
+    Tokenizer *tokenizer = open_golden("cad.json");
+    TokenIds whole = {0}, parts = {0};
+    ASSERT_OK(tokenizer_encode(tokenizer, "= [50.,\xff\xfe 12.]", 14, &whole));
+    ASSERT_OK(tokenizer_encode(tokenizer, "= [50.,", 7, &parts));
+    token_ids_push(&parts, 3 + 0xff);
+    token_ids_push(&parts, 3 + 0xfe);
+    ASSERT_OK(tokenizer_encode(tokenizer, " 12.]", 5, &parts));
+    ASSERT_INT(whole.count, ==, parts.count);
+    ASSERT_INT(memcmp(whole.ids, parts.ids, whole.count * sizeof *whole.ids), ==, 0);
+    token_ids_free(&whole);
+    token_ids_free(&parts);
+    tokenizer_close(&tokenizer);
+}
+
+typedef struct Cuts {
+    char text[400];
+} Cuts;
+
+static Err note_cut(void *context, const char *piece, size_t size) {
+    Cuts *cuts = context;
+    size_t used = strlen(cuts->text);
+    snprintf(cuts->text + used, sizeof cuts->text - used, "%.*s|", (int)size, piece);
+    return OK;
+}
+
+TEST(numbers_stand_alone_and_names_stay_whole) {
+    static const char *const cases[][2] = {
+        {"start= [50., -7.]", "start= [|50|., |-7|.]|"},
+        {"Line0_0_1 = x12", "Line0_0_1 = x12|"},
+        {"[0., 0., 1.]", "[0., 0., |1|.]|"},
+        {"12.75,-0.5", "12|.75|,-0|.5|"},
+        {"1024 007 100", "1024| |007| |100|"},
+        {"np.pi/2", "np.pi/|2|"},
+        {"1-2 -3 - 4", "1|-|2| |-3| - |4|"},
+        {"3mm 4_5 .25 a.5", "3mm 4_5 |.25| a|.5|"},
+        {"1.e-05", "1|.e-|05|"},
+    };
+    Splitter *splitter;
+    ASSERT_OK(splitter_regex(&splitter, pieces_cad_pattern, strlen(pieces_cad_pattern), "cad"));
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        Cuts cuts = {""};
+        ASSERT_OK(pieces_each(&splitter, 1, cases[i][0], strlen(cases[i][0]), note_cut, &cuts));
+        ASSERT_TEXT(cuts.text, cases[i][1]);
+    }
+    splitter_free(&splitter);
+
+    Tokenizer *tokenizer = open_golden("cad.json");
+    TokenIds ids = {0};
+    int number = tokenizer_id(tokenizer, "50");
+    ASSERT_INT(number, >=, 3 + 256);
+    ASSERT_OK(tokenizer_encode(tokenizer, "50", 2, &ids));
+    ASSERT_INT(ids.count, ==, 1);
+    ASSERT_INT(ids.ids[0], ==, number);
+    token_ids_free(&ids);
+    tokenizer_close(&tokenizer);
+}
+
+TEST(special_tokens_cannot_be_forged) {
+    for (int t = 0; t < GOLDEN; t++) {
+        Tokenizer *tokenizer = open_golden(golden[t]);
+        TokenIds ids = {0};
+        Buf text = {0};
+        ASSERT_INT(tokenizer_pad(tokenizer), ==, 0);
+        ASSERT_INT(tokenizer_bos(tokenizer), ==, 1);
+        ASSERT_INT(tokenizer_eos(tokenizer), ==, 2);
+        ASSERT_INT(tokenizer_id(tokenizer, "<eos>"), ==, 2);
+        ASSERT_INT(tokenizer_id(tokenizer, "no such token"), ==, -1);
+        ASSERT_OK(tokenizer_encode(tokenizer, "a<eos><bos>", 11, &ids));
+        for (size_t i = 0; i < ids.count; i++) ASSERT_INT(ids.ids[i], >, 2);
+        token_ids_push(&ids, 2);
+        ASSERT_OK(tokenizer_decode(tokenizer, ids.ids, ids.count, &text));
+        ASSERT_TEXT(buf_cstr(&text), "a<eos><bos>");
+        int32_t wrong[] = {tokenizer_vocab(tokenizer)};
+        ASSERT_ERR(tokenizer_decode(tokenizer, wrong, 1, &text), ERR_INPUT, "token id");
+        wrong[0] = -1;
+        ASSERT_ERR(tokenizer_decode(tokenizer, wrong, 1, &text), ERR_INPUT, "token id -1");
+        buf_free(&text);
+        token_ids_free(&ids);
+        tokenizer_close(&tokenizer);
+    }
+}
+
+TEST(long_pieces_take_no_quadratic_time) {
+    enum { SIZE = 2 << 20 };
+    Tokenizer *tokenizer = open_golden("cad.json");
+    char *text = malloc(SIZE);
+    for (int kind = 0; kind < 3; kind++) {
+        for (int i = 0; i < SIZE; i++)
+            text[i] = kind == 0 ? ' ' : kind == 1 ? "add_line"[i % 8] : (char)(0x80 | i);
+        double start = clock_seconds();
+        check_round_trip(tokenizer, text, SIZE);
+        printf("kind %d: %.2f s\n", kind, clock_seconds() - start);
+        ASSERT_REAL(clock_seconds() - start, <, 30); /* quadratic would be hours */
+    }
+    free(text);
+    tokenizer_close(&tokenizer);
+}
+
+static void *encode_often(void *context) {
+    Buf code = {0};
+    for (int i = 0; i < TEXTS; i++) {
+        make_code(&code, i);
+        check_round_trip(context, code.data, code.size);
+    }
+    buf_free(&code);
+    return NULL;
+}
+
+TEST(threads_share_a_tokenizer) {
+    Tokenizer *tokenizer = open_golden("cad.json");
+    pthread_t threads[3];
+    for (int i = 0; i < 3; i++) pthread_create(&threads[i], NULL, encode_often, tokenizer);
+    for (int i = 0; i < 3; i++) pthread_join(threads[i], NULL);
+    tokenizer_close(&tokenizer);
+}
+
+/* ---- training ---- */
+
+TEST(trained_file_is_the_golden_one) {
+    char path[PATH_SIZE];
+    golden_path(path, "cad.json");
+    const char *trained = getenv("CADVLM_WRITE_GOLDEN") ? path : test_path("tokenizer.json");
+    train(trained, 0, 1, 500, 100);
+    Buf expected = {0}, found = {0};
+    ASSERT_OK(file_read(&expected, path, 1 << 20));
+    ASSERT_OK(file_read(&found, trained, 1 << 20));
+    ASSERT_TEXT(buf_cstr(&found), buf_cstr(&expected));
+    buf_free(&expected);
+    buf_free(&found);
+}
+
+TEST(training_does_not_depend_on_the_order_of_texts) {
+    Buf first = {0}, second = {0};
+    train(test_path("a.json"), 0, 1, 500, 100);
+    train(test_path("b.json"), 7, 11, 500, 100);
+    ASSERT_OK(file_read(&first, test_path("a.json"), 1 << 20));
+    ASSERT_OK(file_read(&second, test_path("b.json"), 1 << 20));
+    ASSERT_TEXT(buf_cstr(&first), buf_cstr(&second));
+    buf_free(&first);
+    buf_free(&second);
+}
+
+/* The plain way: count all pairs anew for every merge. Words are runs of token texts. */
+enum { SMALL_SYMBOLS = 64, SMALL_WORDS = 40, SMALL_TOKENS = 256 + 64 };
+typedef struct Small {
+    int words[SMALL_WORDS][SMALL_SYMBOLS], lengths[SMALL_WORDS];
+    char texts[SMALL_TOKENS][SMALL_SYMBOLS];
+    int tokens;
+} Small;
+
+/* The most frequent pair (ties: smaller ids), or false when none occurs twice. */
+static bool small_best(const Small *small, int best[2]) {
+    int most = 1;
+    for (int a = 0; a < small->tokens; a++)
+        for (int b = 0; b < small->tokens; b++) {
+            int count = 0;
+            for (int w = 0; w < SMALL_WORDS; w++)
+                for (int i = 0; i + 1 < small->lengths[w]; i++)
+                    count += small->words[w][i] == a && small->words[w][i + 1] == b;
+            if (count > most) most = count, best[0] = a, best[1] = b;
+        }
+    return most > 1;
+}
+
+static void small_merge(Small *small, const int pair[2], int result) {
+    for (int w = 0; w < SMALL_WORDS; w++) {
+        int *word = small->words[w], n = 0;
+        for (int i = 0; i < small->lengths[w]; n++) {
+            bool here = i + 1 < small->lengths[w] && word[i] == pair[0] && word[i + 1] == pair[1];
+            word[n] = here ? result : word[i];
+            i += here ? 2 : 1;
+        }
+        small->lengths[w] = n;
+    }
+}
+
+static Err next_small(void *context, const char **text, size_t *size) {
+    char(**next)[SMALL_SYMBOLS] = context;
+    *text = (*next)[0][0] ? **next : NULL;
+    if (*text) *size = strlen(*text);
+    ++*next;
+    return OK;
+}
+
+TEST(training_makes_the_merges_of_the_plain_way) {
+    static Small small;
+    static char texts[SMALL_WORDS + 1][SMALL_SYMBOLS];
+    for (int seed = 0; seed < 8; seed++) {
+        Rng rng;
+        rng_open(&rng, 17, RNG_TEST, (uint64_t)seed);
+        for (int i = 0; i < 256; i++) snprintf(small.texts[i], 2, "%c", i);
+        small.tokens = 256;
+        for (int w = 0; w < SMALL_WORDS; w++) {
+            small.lengths[w] = rng_range(&rng, 1, 20);
+            for (int i = 0; i < small.lengths[w]; i++) {
+                texts[w][i] = "aab"[rng_below(&rng, seed % 2 ? 2 : 3)];
+                small.words[w][i] = texts[w][i];
+            }
+            texts[w][small.lengths[w]] = 0;
+        }
+        char(*next)[SMALL_SYMBOLS] = texts;
+        TokenizerTraining training = {3 + 256 + 30, 0, next_small, &next};
+        Json *root;
+        ASSERT_OK(tokenizer_train(&training, test_path("small.json")));
+        ASSERT_OK(js_read(&root, test_path("small.json"), 1 << 20));
+        const Json *merges = js_get(js_get(root, "model"), "merges");
+        size_t merge = 0;
+        for (int pair[2]; small.tokens < 256 + 30 && small_best(&small, pair); merge++) {
+            char expected[2 * SMALL_SYMBOLS], joined[SMALL_SYMBOLS];
+            snprintf(expected, sizeof expected, "%s %s", small.texts[pair[0]],
+                     small.texts[pair[1]]);
+            ASSERT_TEXT(js_text(js_at(merges, merge), NULL), expected);
+            ASSERT_INT(snprintf(joined, sizeof joined, "%.30s%.30s", small.texts[pair[0]],
+                                small.texts[pair[1]]),
+                       <, 60);
+            int result = 0;
+            while (result < small.tokens && strcmp(small.texts[result], joined) != 0) result++;
+            if (result == small.tokens) strcpy(small.texts[small.tokens++], joined);
+            small_merge(&small, pair, result);
+        }
+        ASSERT_INT(js_count(merges), ==, merge);
+        ASSERT_INT(merge, >, 10);
+        js_free(&root);
+    }
+}
+
+static Err next_fails(void *context, const char **text, size_t *size) {
+    (void)context, (void)text, (void)size;
+    FAIL(ERR_IO, "the texts broke off");
+}
+
+TEST(training_that_cannot_be_is_a_sentence) {
+    TokenizerTraining training = {300, 50, next_text, NULL};
+    ASSERT_ERR(tokenizer_train(&training, test_path("t.json")), ERR_CONFIG,
+               "a vocabulary of 300 tokens with 50 numbers; it needs at least 259");
+    training = (TokenizerTraining){400, 50, next_fails, NULL};
+    ASSERT_ERR(tokenizer_train(&training, test_path("t.json")), ERR_IO, "broke off");
+    ASSERT_TRUE(!file_exists(test_path("t.json")));
+    Corpus corpus = {0, 1, 3, {0}};
+    training = (TokenizerTraining){400, 50, next_text, &corpus};
+    ASSERT_ERR(tokenizer_train(&training, test_path("none/t.json")), ERR_IO, "t.json");
+    buf_free(&corpus.text);
+    /* No text at all: bytes and special tokens are still a tokenizer. */
+    corpus = (Corpus){0};
+    ASSERT_OK(tokenizer_train(&training, test_path("t.json")));
+    Tokenizer *tokenizer;
+    ASSERT_OK(tokenizer_open(&tokenizer, test_path("t.json")));
+    ASSERT_INT(tokenizer_vocab(tokenizer), ==, 259);
+    check_round_trip(tokenizer, "bytes", 5);
+    tokenizer_close(&tokenizer);
+}
+
+/* ---- malformed files ---- */
+
+/* cad.json with one member replaced: `where` is a path of keys separated by '/', "+key" adds. */
+static Err open_changed(const Json *root, const char *where, const char *value) {
+    Json *copy = js_copy(root), *new_value = NULL;
+    ASSERT_OK(js_parse(&new_value, value, strlen(value), where));
+    const Json *at = copy;
+    char key[64];
+    for (const char *slash; (slash = strchr(where, '/')); where = slash + 1) {
+        snprintf(key, sizeof key, "%.*s", (int)(slash - where), where);
+        at = key[0] >= '0' && key[0] <= '9' ? js_at(at, (size_t)atoi(key)) : js_get(at, key);
+        ASSERT_TRUE(at);
+    }
+    js_set((Json *)(uintptr_t)at, where, new_value);
+    Buf text = {0};
+    js_print(&text, copy, JSON_ONE_LINE, 17);
+    js_free(&copy);
+    Tokenizer *tokenizer;
+    Err err = tokenizer_parse(&tokenizer, buf_cstr(&text), text.size, "t.json");
+    tokenizer_close(&tokenizer);
+    buf_free(&text);
+    return err;
+}
+
+TEST(malformed_files_give_a_sentence) {
+    static const char *const cases[][3] = {
+        {"model", "null", "\"model\" is null where an object is expected"},
+        {"model/type", "\"WordPiece\"", "the model WordPiece is not understood"},
+        {"model/vocab", "{}", "t.json"},
+        {"model/vocab", "[]", "an object is expected"},
+        {"model/vocab/<bos>", "7", "the added token \"<bos>\" has the id 1, but 7"},
+        {"model/vocab/new", "100000000", "a token has the id 100000000; 501 tokens must have"},
+        {"model/vocab/new", "-1", "a token has the id -1"},
+        {"model/vocab/new", "9223372036854775807", "a token has the id 9223372036854775807"},
+        {"model/vocab/new", "5", "the id 5 is given twice"},
+        {"model/vocab/new", "5.5", "is not a whole number"},
+        {"model/vocab/a", "500", "a token has the id 500"},
+        {"model/vocab/no space", "500", "stands for no byte"},
+        {"model/vocab/", "500", "token 500 is empty"},
+        {"model/merges", "[\"a nosuchtoken\"]", "merge 0 names the token \"nosuchtoken\""},
+        {"model/merges", "[\"a q\"]", "names the token \"aq\""},
+        {"model/merges", "[\"a\"]", "merge 0 is not two tokens"},
+        {"model/merges", "[\"a b c\"]", "stands for no byte"},
+        {"model/merges", "[[\"a\"]]", "merge 0 is not two tokens"},
+        {"model/merges", "[3]", "merge 0 is not two tokens"},
+        {"model/merges", "[\" a\"]", "merge 0 is not two tokens"},
+        {"model/merges", "{}", "an array is expected"},
+        {"model/dropout", "0.1", "dropout of the model BPE is not understood"},
+        {"model/byte_fallback", "true", "byte_fallback of the model BPE"},
+        {"model/end_of_word_suffix", "\"</w>\"", "end_of_word_suffix"},
+        {"model/surprise", "1", "\"surprise\" in the model BPE is not understood"},
+        {"surprise", "1", "\"surprise\" in the file is not understood"},
+        {"normalizer", "{\"type\": \"NFC\"}", "the normalizer NFC is not understood"},
+        {"decoder", "null", "the decoder null is not understood"},
+        {"decoder", "{\"type\": \"Metaspace\"}", "the decoder Metaspace"},
+        {"pre_tokenizer", "null", "\"pre_tokenizer\" is null"},
+        {"pre_tokenizer", "{\"type\": \"Whitespace\"}", "the pre-tokenizer Whitespace"},
+        {"pre_tokenizer", "{\"type\": \"ByteLevel\"}", "add_prefix_space"},
+        {"pre_tokenizer/pretokenizers", "[]", "ByteLevel must be the last"},
+        {"pre_tokenizer/pretokenizers/0/behavior", "\"Removed\"", "the behavior Removed"},
+        {"pre_tokenizer/pretokenizers/0/pattern", "{}", "neither Regex nor String"},
+        {"pre_tokenizer/pretokenizers/0/pattern", "{\"Regex\": \"(\"}", "is not understood at"},
+        {"pre_tokenizer/pretokenizers/0/pattern", "{\"String\": \"\"}", "a text of 0 bytes"},
+        {"pre_tokenizer/pretokenizers/1/type", "\"Split\"", "ByteLevel must be the last"},
+        {"added_tokens/0/id", "3", "has the id 3, but 0"},
+        {"added_tokens/0/content", "\"\"", "is empty"},
+        {"added_tokens/0/content", "\"<x>\"", "the id 0 is given twice"},
+        {"added_tokens/0/content", "\"<pad>\\u0000\"", "holds a zero byte"},
+        {"added_tokens", "[1]", "\"content\" is missing"},
+    };
+    char path[PATH_SIZE];
+    Json *root;
+    golden_path(path, "cad.json");
+    ASSERT_OK(js_read(&root, path, 1 << 20));
+    ASSERT_INT(js_count(js_get(js_get(root, "model"), "vocab")), ==, 500);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        Err err = open_changed(root, cases[i][0], cases[i][1]);
+        ASSERT(err == ERR_INPUT, "%s = %s gave %d", cases[i][0], cases[i][1], err);
+        ASSERT_CONTAINS(err_message(), cases[i][2]);
+    }
+    js_free(&root);
+    Tokenizer *tokenizer;
+    ASSERT_ERR(tokenizer_open(&tokenizer, test_path("none.json")), ERR_INPUT, "none.json");
+    ASSERT_ERR(tokenizer_parse(&tokenizer, "[]", 2, "t.json"), ERR_INPUT, "no JSON object");
+    ASSERT_ERR(tokenizer_parse(&tokenizer, "{}", 2, "t.json"), ERR_INPUT, "decoder");
+    ASSERT_ERR(tokenizer_parse(&tokenizer, "{\"a", 3, "t.json"), ERR_INPUT, "not valid JSON");
+}
+
+TEST(pattern_that_never_ends_is_a_sentence) {
+    Splitter *splitter;
+    Cuts cuts = {""};
+    char text[5001];
+    memset(text, 'a', 5000);
+    text[5000] = 0;
+    ASSERT_OK(splitter_regex(&splitter, "(a+)+(a+)+[bc]", 14, "t.json"));
+    double start = clock_seconds();
+    ASSERT_ERR(pieces_each(&splitter, 1, text, 5000, note_cut, &cuts), ERR_INPUT,
+               "t.json: the pattern cannot be matched at byte 0");
+    ASSERT_REAL(clock_seconds() - start, <, 20);
+    splitter_free(&splitter);
+}
