@@ -57,6 +57,7 @@ static void skip_fence(Lexer *lexer) {
 }
 
 void lexer_open(Lexer *lexer, const char *text, size_t size, CodeError *error) {
+    if (!size) text = ""; /* no code at all may come as NULL */
     *lexer = (Lexer){.next = text,
                      .end = text + size,
                      .place = {1, 1},
