@@ -28,7 +28,8 @@ typedef struct Batch {
 
     int64_t step; /* which batch of the run this is: a pure function of (config, step, slot) */
     int slot;
-    const uint64_t *samples_seen;  /* [B] global number of each sample in the order of the run */
+    const uint64_t *samples_seen;  /* [B] global number of each sample in the order of the run; its
+                                      index in the dataset where there is no order */
     const char *const *sample_ids; /* [B] names, for messages */
     const int *datasets;           /* [B] which dataset each sample came from */
 } Batch;

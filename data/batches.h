@@ -7,60 +7,79 @@
 #define CADVLM_DATA_BATCHES_H
 
 #include "core/err.h"
+#include "core/image.h"
 #include "data/batch.h"
 #include "data/mixer.h"
 #include "data/shard.h"
 #include "data/tokenizer.h"
 
-typedef enum Overlong { OVERLONG_DROP, OVERLONG_TRUNCATE, OVERLONG_ERROR } Overlong;
+/* What happens to a sample of more than max_length rows. */
+typedef enum Overlong {
+    OVERLONG_DROP,     /* in a walk the next sample of its dataset that fits takes its place; */
+                       /* batch_build leaves it out */
+    OVERLONG_TRUNCATE, /* its code is cut, without an end token; a prompt too long is an error */
+    OVERLONG_ERROR
+} Overlong;
 
 /* One dataset of a mix: which samples of it take part. */
 typedef struct BatchSource {
     const Dataset *dataset;
-    const char *name;
+    const char *name; /* in messages */
     double weight;
-    size_t limit; /* 0: all */
+    size_t limit; /* the first so many samples of the split; 0: all */
 } BatchSource;
 
 typedef struct BatchesOptions {
     BatchSource sources[MIXER_DATASETS_MAX];
     int source_count;
     Split split;
-    const Tokenizer *tokenizer;
+    const Tokenizer *tokenizer; /* with <bos> and <eos> */
     uint64_t seed;
     int size;                 /* samples a batch */
     int slots;                /* batches a step, over all ranks */
     int slot_first, slot_end; /* the slots this rank walks through */
     int64_t first_step;
-    int max_length;    /* rows a sample may have, image rows included */
-    Overlong overlong; /* too long: drop (the next sample of the dataset takes its place), truncate,
-                          or stop */
-    int image_size, image_channels;
-    int image_rows; /* rows a picture is to the decoder */
-    int shift; /* augmentation: moves the picture by up to ± so many whole pixels each way; 0: none
-                */
+    int max_length; /* rows a sample may have, image rows included */
+    Overlong overlong;
+    int image_size, image_channels; /* pictures must have that size; channels 1 or 3 */
+    int image_rows;                 /* rows a picture is to the decoder */
+    int shift; /* augmentation: moves the picture by up to ± so many whole pixels each way, white
+                  moving in; 0: none */
     int ahead; /* batches to prefetch; 0: 2 */
 } BatchesOptions;
 
 typedef struct Batches Batches;
 
 /* Opens the walk: (first_step, slot_first), …, (first_step, slot_end-1), (first_step+1,
- * slot_first), … The datasets and the tokenizer must outlive it. `train` order is shuffled and
- * endless. */
+ * slot_first), … The datasets and the tokenizer must outlive it. The order is shuffled and endless,
+ * for every split. */
 Err batches_open(Batches **batches, const BatchesOptions *options);
 
 /* The next batch; borrowed until the next call. An error of the thread (a damaged shard) comes out
- * here. */
+ * here, and again from every later call. */
 Err batches_next(Batches *batches, const Batch **batch);
+
+/* Waits for the sample at work, not more. NULL-safe; leaves NULL. */
 void batches_close(Batches **batches);
 
-/* Samples that were too long so far in this walk. */
+/* Samples that were drawn but too long, in the batches handed out so far. */
 int64_t batches_overlong(const Batches *batches);
 
-/* One batch without a walk: the samples `indices` (of `dataset`), in order, unshifted. Free with
- * batch_free. Used by validation and generation, which must see every sample exactly once. */
+/* The samples of a source that take part, in the order of the dataset; *count of them. The caller
+ * frees. Validation walks through these with batch_build. */
+Err batches_select(const BatchSource *source, Split split, size_t **indices, size_t *count);
+
+/* One batch without a walk: the samples `indices` (of `dataset`), in order, unshifted. Uses of the
+ * options: tokenizer, max_length, overlong, image_*. Samples left out as too long make the batch
+ * smaller, down to none. samples_seen are the indices. Free with batch_free. For validation and
+ * generation, which must see every sample exactly once. */
 Err batch_build(Batch **batch, const BatchesOptions *options, const Dataset *dataset,
                 const size_t *indices, int count);
+
+/* What generation starts from: per picture its rows, <bos> and its prompt (NULL: none), no answer
+ * and no labels. The images must have image_size and image_channels. */
+Err batch_build_prompts(Batch **batch, const BatchesOptions *options, const Image *images,
+                        const char *const *prompts, const char *const *names, int count);
 void batch_free(Batch **batch);
 
 #endif

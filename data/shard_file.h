@@ -20,16 +20,16 @@ enum {
     SHARD_PROVENANCE_MAX = 16 << 10,
     SHARD_ID_MAX = 127,
     SHARD_SOURCE_MAX = 63,
-    SHARD_PART_MAX = 1 << 30 /* bytes of one image, prompt or code */
+    SHARD_BLOB_MAX = 1 << 30 /* bytes of one image, prompt or code */
 };
 
-typedef enum Part { PART_IMAGE, PART_PROMPT, PART_CODE, PART_COUNT } Part;
+typedef enum Blob { BLOB_IMAGE, BLOB_PROMPT, BLOB_CODE, BLOB_COUNT } Blob;
 
-/* Everything of a shard but the parts' bytes. Owned arrays; texts are fixed-size fields, each with
- * a final zero. */
+/* Everything of a shard but its images, prompts and codes. Owned arrays; texts are fixed-size
+ * fields, each with a final zero. */
 typedef struct ShardColumns {
     size_t samples;
-    uint64_t *offsets[PART_COUNT]; /* [samples + 1] bytes from the start of the part's data */
+    uint64_t *offsets[BLOB_COUNT]; /* [samples + 1] bytes from the start of the blob's data */
     char *ids;                     /* [samples, id_size] */
     char *sources;                 /* [samples, source_size] */
     size_t id_size, source_size;
@@ -42,16 +42,16 @@ typedef struct ShardColumns {
  * complexity (32 bits) and split (8 bits), little endian. */
 uint64_t sample_checksum(const Sample *sample);
 
-/* The bytes of a whole shard file. parts[p] holds offsets[p][samples] bytes. Takes the lock of the
+/* The bytes of a whole shard file. blobs[b] holds offsets[b][samples] bytes. Takes the lock of the
  * HDF5 library. */
 Err shard_file_build(Buf *image, const char *provenance, const ShardColumns *columns,
-                     const Buf parts[PART_COUNT]);
+                     const Buf blobs[BLOB_COUNT]);
 
 /* Reads the columns of a shard of `file_bytes` bytes that is to hold `samples` samples, and where
- * in the file each part's bytes start. Believes nothing: types, lengths, order and bounds of all
+ * in the file each blob starts. Believes nothing: types, lengths, order and bounds of all
  * arrays are checked. Takes the lock of the HDF5 library. Free with shard_columns_free. */
 Err shard_file_read(const char *path, uint64_t file_bytes, size_t samples, ShardColumns *columns,
-                    uint64_t part_at[PART_COUNT]);
+                    uint64_t blob_at[BLOB_COUNT]);
 void shard_columns_free(ShardColumns *columns);
 
 /* Length of a file, and XXH3 of it and of its first SHARD_HEAD_BYTES. Only the head is read, and

@@ -17,8 +17,8 @@ _Static_assert((int)METADATA_BLOCK + (int)SHARD_PROVENANCE_MAX <= (int)SHARD_HEA
                "the head covers the structure of a file");
 
 /* The arrays of a shard and their place in the file. */
-static const char *const part_data[PART_COUNT] = {"images/data", "prompt/data", "code/data"};
-static const char *const part_offsets[PART_COUNT] = {"images/offsets", "prompt/offsets",
+static const char *const blob_data[BLOB_COUNT] = {"images/data", "prompt/data", "code/data"};
+static const char *const blob_offsets[BLOB_COUNT] = {"images/offsets", "prompt/offsets",
                                                      "code/offsets"};
 
 static pthread_mutex_t library = PTHREAD_MUTEX_INITIALIZER;
@@ -60,7 +60,7 @@ static hid_t text_type(size_t size) {
 }
 
 void shard_columns_free(ShardColumns *columns) {
-    for (int p = 0; p < PART_COUNT; p++) free(columns->offsets[p]);
+    for (int b = 0; b < BLOB_COUNT; b++) free(columns->offsets[b]);
     free(columns->ids);
     free(columns->sources);
     free(columns->complexity);
@@ -117,7 +117,7 @@ static Err write_group(hid_t file, const char *name) {
 }
 
 static Err write_contents(hid_t file, const char *provenance, const ShardColumns *columns,
-                          const Buf parts[PART_COUNT]) {
+                          const Buf blobs[BLOB_COUNT]) {
     size_t n = columns->samples;
     int32_t version = SHARD_FORMAT;
     TRY(write_attribute(file, "format_version", H5T_NATIVE_INT32, &version));
@@ -129,17 +129,17 @@ static Err write_contents(hid_t file, const char *provenance, const ShardColumns
     TRY(write_group(file, "images"));
     TRY(write_group(file, "prompt"));
     TRY(write_group(file, "code"));
-    for (int p = 0; p < PART_COUNT; p++)
-        TRY(write_array(file, part_offsets[p], H5T_STD_U64LE, H5T_NATIVE_UINT64, n + 1,
-                        columns->offsets[p]));
+    for (int b = 0; b < BLOB_COUNT; b++)
+        TRY(write_array(file, blob_offsets[b], H5T_STD_U64LE, H5T_NATIVE_UINT64, n + 1,
+                        columns->offsets[b]));
     TRY(write_texts(file, "id", columns->id_size, n, columns->ids));
     TRY(write_texts(file, "source", columns->source_size, n, columns->sources));
     TRY(write_array(file, "complexity", H5T_STD_I32LE, H5T_NATIVE_INT32, n, columns->complexity));
     TRY(write_array(file, "split", H5T_STD_U8LE, H5T_NATIVE_UINT8, n, columns->split));
     TRY(write_array(file, "checksum", H5T_STD_U64LE, H5T_NATIVE_UINT64, n, columns->checksum));
-    for (int p = 0; p < PART_COUNT; p++)
-        TRY(write_array(file, part_data[p], H5T_STD_U8LE, H5T_NATIVE_UINT8, columns->offsets[p][n],
-                        parts[p].data));
+    for (int b = 0; b < BLOB_COUNT; b++)
+        TRY(write_array(file, blob_data[b], H5T_STD_U8LE, H5T_NATIVE_UINT8, columns->offsets[b][n],
+                        blobs[b].data));
     return OK;
 }
 
@@ -169,14 +169,14 @@ static Err take_image(hid_t file, Buf *image) {
 }
 
 Err shard_file_build(Buf *image, const char *provenance, const ShardColumns *columns,
-                     const Buf parts[PART_COUNT]) {
+                     const Buf blobs[BLOB_COUNT]) {
     char why[256];
     library_take();
     hid_t access = memory_access_list();
     hid_t file = H5Fcreate("shard in memory", H5F_ACC_TRUNC, H5P_DEFAULT, access);
     Err err = OK;
     REQUIRE_GOTO(err, file >= 0, ERR_MEMORY, "cannot build a shard: %s", reason(why));
-    TRY_GOTO(err, write_contents(file, provenance, columns, parts));
+    TRY_GOTO(err, write_contents(file, provenance, columns, blobs));
     TRY_GOTO(err, take_image(file, image));
 done:
     if (file >= 0) H5Fclose(file);
@@ -327,35 +327,35 @@ static Err check_offsets(const Reading *reading, const char *name, const uint64_
             (unsigned long long)offsets[0], (unsigned long long)offsets[samples],
             (unsigned long long)end);
     for (size_t i = 0; i < samples; i++)
-        REQUIRE(offsets[i] <= offsets[i + 1] && offsets[i + 1] - offsets[i] <= SHARD_PART_MAX,
+        REQUIRE(offsets[i] <= offsets[i + 1] && offsets[i + 1] - offsets[i] <= SHARD_BLOB_MAX,
                 ERR_INPUT, "%s: %s of sample %zu goes from %llu to %llu", reading->path, name, i,
                 (unsigned long long)offsets[i], (unsigned long long)offsets[i + 1]);
     return OK;
 }
 
-static Err read_part(const Reading *reading, Part part, size_t samples, uint64_t **offsets,
+static Err read_blob(const Reading *reading, Blob blob, size_t samples, uint64_t **offsets,
                      uint64_t *at) {
     Array data;
-    Err err = array_open(reading, &data, part_data[part], H5T_STD_U8LE, 0);
+    Err err = array_open(reading, &data, blob_data[blob], H5T_STD_U8LE, 0);
     if (data.set >= 0) H5Dclose(data.set);
     TRY(err);
     *at = data.at;
     void *loaded = NULL;
-    err = read_array(reading, part_offsets[part], H5T_STD_U64LE, H5T_NATIVE_UINT64,
+    err = read_array(reading, blob_offsets[blob], H5T_STD_U64LE, H5T_NATIVE_UINT64,
                      (uint64_t)samples + 1, &loaded);
     *offsets = loaded;
     TRY(err);
-    return check_offsets(reading, part_offsets[part], *offsets, samples, data.count);
+    return check_offsets(reading, blob_offsets[blob], *offsets, samples, data.count);
 }
 
 /* The format version is taken from index.json: HDF5 1.10.8 reads over the end of its memory on
  * malformed attributes. */
 static Err read_columns(const Reading *reading, size_t samples, ShardColumns *columns,
-                        uint64_t part_at[PART_COUNT]) {
+                        uint64_t blob_at[BLOB_COUNT]) {
     void *loaded = NULL;
     columns->samples = samples;
-    for (int p = 0; p < PART_COUNT; p++)
-        TRY(read_part(reading, (Part)p, samples, &columns->offsets[p], &part_at[p]));
+    for (int b = 0; b < BLOB_COUNT; b++)
+        TRY(read_blob(reading, (Blob)b, samples, &columns->offsets[b], &blob_at[b]));
     TRY(read_texts(reading, "id", SHARD_ID_MAX, samples, &columns->ids, &columns->id_size));
     TRY(read_texts(reading, "source", SHARD_SOURCE_MAX, samples, &columns->sources,
                    &columns->source_size));
@@ -371,7 +371,7 @@ static Err read_columns(const Reading *reading, size_t samples, ShardColumns *co
 }
 
 Err shard_file_read(const char *path, uint64_t file_bytes, size_t samples, ShardColumns *columns,
-                    uint64_t part_at[PART_COUNT]) {
+                    uint64_t blob_at[BLOB_COUNT]) {
     char why[256];
     *columns = (ShardColumns){0};
     library_take();
@@ -382,7 +382,7 @@ Err shard_file_read(const char *path, uint64_t file_bytes, size_t samples, Shard
     Err err = OK;
     REQUIRE_GOTO(err, reading.file >= 0, ERR_INPUT, "%s is not a readable HDF5 file: %s", path,
                  reason(why));
-    TRY_GOTO(err, read_columns(&reading, samples, columns, part_at));
+    TRY_GOTO(err, read_columns(&reading, samples, columns, blob_at));
 done:
     if (reading.file >= 0) H5Fclose(reading.file);
     H5Pclose(access);

@@ -16,7 +16,7 @@
 typedef struct Shard {
     int file;
     size_t first; /* number in the dataset of its first sample */
-    uint64_t part_at[PART_COUNT];
+    uint64_t blob_at[BLOB_COUNT];
     ShardColumns columns;
     uint8_t *source; /* [samples] number in Dataset.counts.sources; the texts are let go */
 } Shard;
@@ -80,7 +80,7 @@ static Err open_shard(Dataset *dataset, size_t number) {
     const ShardEntry *entry = &dataset->index.shards[number];
     TRY(path_join(path, dataset->path, entry->file));
     TRY(check_against_index(path, entry));
-    TRY(shard_file_read(path, entry->bytes, entry->samples, &shard->columns, shard->part_at));
+    TRY(shard_file_read(path, entry->bytes, entry->samples, &shard->columns, shard->blob_at));
     shard->first = dataset->counts.samples;
     TRY(take_columns(dataset, shard, path));
     shard->file = open(path, O_RDONLY | O_CLOEXEC);
@@ -206,30 +206,30 @@ static Err read_at(int file, char *out, size_t size, uint64_t at, const char *sh
 }
 
 Err dataset_read(const Dataset *dataset, size_t index, Sample *sample, Buf *memory) {
-    size_t place, sizes[PART_COUNT], total = 0;
+    size_t place, sizes[BLOB_COUNT], total = 0;
     const Shard *shard = find(dataset, index, &place);
     const char *file = dataset->index.shards[shard - dataset->shards].file;
     buf_clear(memory);
-    for (int p = 0; p < PART_COUNT; p++) {
-        const uint64_t *offsets = shard->columns.offsets[p];
-        sizes[p] = offsets[place + 1] - offsets[place];
-        total += sizes[p] + 1; /* each part is followed by a zero, for those who print it */
+    for (int b = 0; b < BLOB_COUNT; b++) {
+        const uint64_t *offsets = shard->columns.offsets[b];
+        sizes[b] = offsets[place + 1] - offsets[place];
+        total += sizes[b] + 1; /* each is followed by a zero, for those who print it */
     }
     buf_reserve(memory, total);
-    char *parts[PART_COUNT];
-    for (int p = 0; p < PART_COUNT; p++) {
-        parts[p] = memory->data + memory->size;
-        TRY(read_at(shard->file, parts[p], sizes[p],
-                    shard->part_at[p] + shard->columns.offsets[p][place], file));
-        parts[p][sizes[p]] = 0;
-        memory->size += sizes[p] + 1;
+    char *blobs[BLOB_COUNT];
+    for (int b = 0; b < BLOB_COUNT; b++) {
+        blobs[b] = memory->data + memory->size;
+        TRY(read_at(shard->file, blobs[b], sizes[b],
+                    shard->blob_at[b] + shard->columns.offsets[b][place], file));
+        blobs[b][sizes[b]] = 0;
+        memory->size += sizes[b] + 1;
     }
-    *sample = (Sample){.image = parts[PART_IMAGE],
-                       .image_size = sizes[PART_IMAGE],
-                       .prompt = parts[PART_PROMPT],
-                       .prompt_size = sizes[PART_PROMPT],
-                       .code = parts[PART_CODE],
-                       .code_size = sizes[PART_CODE],
+    *sample = (Sample){.image = blobs[BLOB_IMAGE],
+                       .image_size = sizes[BLOB_IMAGE],
+                       .prompt = blobs[BLOB_PROMPT],
+                       .prompt_size = sizes[BLOB_PROMPT],
+                       .code = blobs[BLOB_CODE],
+                       .code_size = sizes[BLOB_CODE],
                        .id = shard->columns.ids + place * shard->columns.id_size,
                        .source = dataset->counts.sources[shard->source[place]].name,
                        .complexity = shard->columns.complexity[place],

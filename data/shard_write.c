@@ -30,7 +30,7 @@ struct DatasetWriter {
     /* The shard being filled. Texts have their full size here and are cut when it is written. */
     ShardColumns columns;
     size_t capacity; /* samples there is room for in `columns` */
-    Buf parts[PART_COUNT];
+    Buf blobs[BLOB_COUNT];
     size_t id_longest, source_longest;
 
     /* Open addressing over the 64-bit hashes of all ids; 0 is an empty place. Two different ids
@@ -122,14 +122,14 @@ static void *grown(void *array, size_t count, size_t size) {
 static void columns_reserve(ShardColumns *columns, size_t *capacity) {
     if (columns->samples < *capacity) return;
     size_t n = *capacity ? 2 * *capacity : 1024;
-    for (int p = 0; p < PART_COUNT; p++)
-        columns->offsets[p] = grown(columns->offsets[p], n + 1, sizeof *columns->offsets[p]);
+    for (int b = 0; b < BLOB_COUNT; b++)
+        columns->offsets[b] = grown(columns->offsets[b], n + 1, sizeof *columns->offsets[b]);
     columns->ids = grown(columns->ids, n, columns->id_size);
     columns->sources = grown(columns->sources, n, columns->source_size);
     columns->complexity = grown(columns->complexity, n, sizeof *columns->complexity);
     columns->split = grown(columns->split, n, sizeof *columns->split);
     columns->checksum = grown(columns->checksum, n, sizeof *columns->checksum);
-    for (int p = 0; p < PART_COUNT; p++) columns->offsets[p][0] = 0;
+    for (int b = 0; b < BLOB_COUNT; b++) columns->offsets[b][0] = 0;
     *capacity = n;
 }
 
@@ -171,10 +171,10 @@ static Err check_name(const char *what, const char *name, size_t max) {
 static Err check_sample(DatasetWriter *writer, const Sample *sample) {
     TRY(check_name("the sample id", sample->id, SHARD_ID_MAX));
     TRY(check_name("the source", sample->source, SHARD_SOURCE_MAX));
-    REQUIRE(sample->image_size <= SHARD_PART_MAX && sample->prompt_size <= SHARD_PART_MAX &&
-                sample->code_size <= SHARD_PART_MAX,
+    REQUIRE(sample->image_size <= SHARD_BLOB_MAX && sample->prompt_size <= SHARD_BLOB_MAX &&
+                sample->code_size <= SHARD_BLOB_MAX,
             ERR_INPUT, "sample %s: an image, prompt or code of more than %d bytes", sample->id,
-            SHARD_PART_MAX);
+            SHARD_BLOB_MAX);
     REQUIRE(sample->split < SPLIT_COUNT, ERR_INPUT, "sample %s: split %d is not train, val or test",
             sample->id, (int)sample->split);
     seen_reserve(writer);
@@ -187,10 +187,10 @@ static void append(DatasetWriter *writer, const Sample *sample) {
     ShardColumns *columns = &writer->columns;
     columns_reserve(columns, &writer->capacity);
     size_t n = columns->samples++;
-    buf_append(&writer->parts[PART_IMAGE], sample->image, sample->image_size);
-    buf_append(&writer->parts[PART_PROMPT], sample->prompt, sample->prompt_size);
-    buf_append(&writer->parts[PART_CODE], sample->code, sample->code_size);
-    for (int p = 0; p < PART_COUNT; p++) columns->offsets[p][n + 1] = writer->parts[p].size;
+    buf_append(&writer->blobs[BLOB_IMAGE], sample->image, sample->image_size);
+    buf_append(&writer->blobs[BLOB_PROMPT], sample->prompt, sample->prompt_size);
+    buf_append(&writer->blobs[BLOB_CODE], sample->code, sample->code_size);
+    for (int b = 0; b < BLOB_COUNT; b++) columns->offsets[b][n + 1] = writer->blobs[b].size;
     strncpy(columns->ids + n * columns->id_size, sample->id, columns->id_size);
     strncpy(columns->sources + n * columns->source_size, sample->source, columns->source_size);
     columns->complexity[n] = sample->complexity;
@@ -209,7 +209,7 @@ Err dataset_writer_add(DatasetWriter *writer, const Sample *sample) {
     if (writer->broken.code != OK) return err_restore(&writer->broken);
     TRY(check_sample(writer, sample));
     size_t bytes = sample->image_size + sample->prompt_size + sample->code_size;
-    for (int p = 0; p < PART_COUNT; p++) bytes += writer->parts[p].size;
+    for (int b = 0; b < BLOB_COUNT; b++) bytes += writer->blobs[b].size;
     if (writer->columns.samples && bytes > writer->shard_bytes) TRY(flush_shard(writer));
     REQUIRE(counts_add(&writer->index.counts, sample->split, sample->source, NULL), ERR_INPUT,
             "sample %s: its source %s is one more than the %d possible", sample->id, sample->source,
@@ -242,7 +242,7 @@ static Err write_shard(DatasetWriter *writer, ShardEntry *entry) {
     TRY(path_join(path, writer->path, entry->file));
     ShardColumns columns = cut_texts(writer, &ids, &sources);
     Buf image = {0};
-    Err err = shard_file_build(&image, writer->index.provenance, &columns, writer->parts);
+    Err err = shard_file_build(&image, writer->index.provenance, &columns, writer->blobs);
     entry->samples = columns.samples;
     entry->bytes = image.size;
     entry->hash = hash_bytes(image.data, image.size);
@@ -273,7 +273,7 @@ static Err flush_shard(DatasetWriter *writer) {
     index->shards[index->shard_count++] = entry;
     writer->columns.samples = 0;
     writer->id_longest = writer->source_longest = 0;
-    for (int p = 0; p < PART_COUNT; p++) buf_clear(&writer->parts[p]);
+    for (int b = 0; b < BLOB_COUNT; b++) buf_clear(&writer->blobs[b]);
     return OK;
 }
 
@@ -316,7 +316,7 @@ static void writer_free(DatasetWriter **writer) {
     if (w->folder >= 0) close(w->folder);
     index_free(&w->index);
     shard_columns_free(&w->columns);
-    for (int p = 0; p < PART_COUNT; p++) buf_free(&w->parts[p]);
+    for (int b = 0; b < BLOB_COUNT; b++) buf_free(&w->blobs[b]);
     free(w->seen);
     free(w);
     *writer = NULL;

@@ -441,10 +441,10 @@ TEST(damaged_sample_is_named_and_the_others_are_read) {
     const char *shard = shard_path();
     ASSERT_OK(file_size(shard, &bytes));
     ShardColumns columns;
-    uint64_t at[PART_COUNT];
+    uint64_t at[BLOB_COUNT];
     ASSERT_OK(shard_file_read(shard, bytes, 300, &columns, at));
-    ASSERT_INT(at[PART_IMAGE] + columns.offsets[PART_IMAGE][123], >, SHARD_HEAD_BYTES);
-    flip(shard, at[PART_IMAGE] + columns.offsets[PART_IMAGE][123]);
+    ASSERT_INT(at[BLOB_IMAGE] + columns.offsets[BLOB_IMAGE][123], >, SHARD_HEAD_BYTES);
+    flip(shard, at[BLOB_IMAGE] + columns.offsets[BLOB_IMAGE][123]);
     shard_columns_free(&columns);
     Dataset *dataset;
     Sample sample;
@@ -553,18 +553,18 @@ static const char *write_wrong(const Wrong *wrong) {
                             .complexity = (int32_t *)(uintptr_t)wrong->complexity,
                             .split = (uint8_t *)(uintptr_t)wrong->split,
                             .checksum = (uint64_t *)(uintptr_t)wrong->checksum};
-    Buf parts[PART_COUNT] = {0};
-    for (int p = 0; p < PART_COUNT; p++) {
-        columns.offsets[p] = (uint64_t *)(uintptr_t)wrong->offsets[p];
-        for (uint64_t i = 0; i < wrong->offsets[p][2]; i++) buf_text(&parts[p], "x");
+    Buf blobs[BLOB_COUNT] = {0};
+    for (int b = 0; b < BLOB_COUNT; b++) {
+        columns.offsets[b] = (uint64_t *)(uintptr_t)wrong->offsets[b];
+        for (uint64_t i = 0; i < wrong->offsets[b][2]; i++) buf_text(&blobs[b], "x");
     }
     char path[PATH_SIZE];
     ASSERT_OK(path_join(path, folder, "shard-00000.h5"));
     Buf image = {0};
-    ASSERT_OK(shard_file_build(&image, "wrong", &columns, parts));
+    ASSERT_OK(shard_file_build(&image, "wrong", &columns, blobs));
     ASSERT_OK(file_write(path, image.data, image.size));
     buf_free(&image);
-    for (int p = 0; p < PART_COUNT; p++) buf_free(&parts[p]);
+    for (int b = 0; b < BLOB_COUNT; b++) buf_free(&blobs[b]);
     reindex(folder, 0);
     return folder;
 }
@@ -648,7 +648,7 @@ static void write_foreign(const char *path, Foreign kind) {
 }
 
 TEST(foreign_files_are_refused_in_a_sentence) {
-    static const char *const parts[FOREIGN_COUNT] = {
+    static const char *const blobs[FOREIGN_COUNT] = {
         [FOREIGN_EMPTY] = "the array images/data is missing",
         [FOREIGN_CHUNKED] = "images/data is not stored in one piece",
         [FOREIGN_HUGE] = "claims 4611686018427387904 elements",
@@ -665,7 +665,7 @@ TEST(foreign_files_are_refused_in_a_sentence) {
     for (int kind = 0; kind < FOREIGN_COUNT; kind++) {
         write_foreign(shard, (Foreign)kind);
         reindex(folder, 0);
-        ASSERT_ERR(open_and_close(folder), ERR_INPUT, parts[kind]);
+        ASSERT_ERR(open_and_close(folder), ERR_INPUT, blobs[kind]);
         ASSERT_CONTAINS(err_message(), "shard-00000.h5");
     }
     ASSERT_OK(file_write(shard, "not an HDF5 file, but text", 26));

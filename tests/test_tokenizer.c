@@ -363,7 +363,7 @@ TEST(training_makes_the_merges_of_the_plain_way) {
         ASSERT_OK(js_read(&root, test_path("small.json"), 1 << 20));
         const Json *merges = js_get(js_get(root, "model"), "merges");
         size_t merge = 0;
-        for (int pair[2]; small.tokens < 256 + 30 && small_best(&small, pair); merge++) {
+        for (int pair[2] = {0}; small.tokens < 256 + 30 && small_best(&small, pair); merge++) {
             char expected[2 * SMALL_SYMBOLS], joined[SMALL_SYMBOLS];
             snprintf(expected, sizeof expected, "%s %s", small.texts[pair[0]],
                      small.texts[pair[1]]);
