@@ -11,6 +11,7 @@ typedef struct Backend {
     Err (*open)(Exec *ex, int threads);
     void (*close)(Exec *ex);
     DType (*fast_dtype)(const Exec *ex);
+    double (*peak_flops)(Exec *ex);
     void *(*alloc)(Exec *ex, size_t bytes);
     void (*free)(Exec *ex, void *memory, size_t bytes);
     void (*upload)(Exec *ex, void *device, const void *host, size_t bytes);

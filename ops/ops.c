@@ -60,6 +60,10 @@ DType exec_fast_dtype(const Exec *ex) {
     return ex->backend->fast_dtype(ex);
 }
 
+double exec_peak_flops(Exec *ex) {
+    return ex->backend->peak_flops(ex);
+}
+
 void *exec_alloc(Exec *ex, size_t bytes) {
     return ex->backend->alloc(ex, bytes);
 }

@@ -44,6 +44,11 @@ const char *exec_description(const Exec *ex);
 /* bf16 where the processor multiplies it, else f32. */
 DType exec_fast_dtype(const Exec *ex);
 
+/* FLOP/s of a plain product of the fast type, 1024³ into f32, on all threads, measured now (about
+ * 0.1 s): the ceiling that "mfu" is a share of. On the CPU it is oneDNN's own, with its own
+ * threading. */
+double exec_peak_flops(Exec *ex);
+
 /* Memory of the device. exec_alloc gives zeroed memory, aligned to 64 bytes; NULL when there is
  * none left. */
 void *exec_alloc(Exec *ex, size_t bytes);

@@ -389,6 +389,7 @@ const Backend *backend_cpu(void) {
         .open = cpu_open,
         .close = cpu_close,
         .fast_dtype = cpu_fast_dtype,
+        .peak_flops = matmul_peak,
         .alloc = cpu_alloc,
         .free = cpu_free,
         .upload = cpu_upload,

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/clock.h"
 #include "core/hash.h"
 #include "ops/cpu/cpu.h"
 
@@ -309,4 +310,38 @@ void matmul_parallel(Exec *ex, const Product *p, bool ragged_k) {
         else
             run_rows(ex, omp_get_thread_num(), &part);
     }
+}
+
+/* ---- the ceiling ---- */
+
+enum { PEAK_SIDE = 1024, PEAK_RUNS = 12 };
+
+double matmul_peak(Exec *ex) {
+    Cpu *cpu = cpu_of(ex);
+    size_t count = (size_t)PEAK_SIDE * PEAK_SIDE;
+    DType dtype = cpu->fast_dtype;
+    Tensor a = tensor(exec_alloc(ex, count * 4), dtype, PEAK_SIDE, PEAK_SIDE);
+    Tensor b = tensor(exec_alloc(ex, count * 4), dtype, PEAK_SIDE, PEAK_SIDE);
+    Tensor c = tensor(exec_alloc(ex, count * 4), DT_F32, PEAK_SIDE, PEAK_SIDE);
+    CHECK(a.data && b.data && c.data, "out of memory: measuring the ceiling");
+    /* A table of its own, since primitives made here are threaded. */
+    Matmuls *kept = cpu->matmuls, *threaded;
+    double best = 0;
+    if (matmuls_open(&threaded, cpu->threads) == OK) {
+        cpu->matmuls = threaded;
+        omp_set_num_threads(cpu->threads);
+        for (int i = 0; i < PEAK_RUNS; i++) {
+            double began = clock_seconds();
+            matmul_tile(ex, 0, &(Product){.c = c, .a = a, .b = b});
+            double flops = 2.0 * PEAK_SIDE * PEAK_SIDE * PEAK_SIDE / (clock_seconds() - began);
+            if (flops > best) best = flops;
+        }
+        omp_set_num_threads(1);
+    }
+    matmuls_close(&threaded);
+    cpu->matmuls = kept;
+    exec_free(ex, a.data, 0);
+    exec_free(ex, b.data, 0);
+    exec_free(ex, c.data, 0);
+    return best;
 }

@@ -35,4 +35,7 @@ void matmul_tile(Exec *ex, int thread, const Product *product);
  * gradients; needs accumulate). */
 void matmul_parallel(Exec *ex, const Product *product, bool ragged_k);
 
+/* FLOP/s of one 1024³ product into f32 that oneDNN threads by itself, the best of several. */
+double matmul_peak(Exec *ex);
+
 #endif

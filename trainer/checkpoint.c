@@ -1,0 +1,367 @@
+/* Checkpoints; see the header. */
+#include "trainer/checkpoint.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/hash.h"
+#include "core/json.h"
+#include "core/log.h"
+#include "trainer/setup.h"
+
+enum { FORMAT_VERSION = 1, SMALL_FILE_MAX = 64 << 20 };
+
+static const char *const FILES[] = {
+    "config.yaml",         "tokenizer.json",      "trained.safetensors", "frozen.safetensors",
+    "moment1.safetensors", "moment2.safetensors", "state.json"};
+enum { FILE_COUNT = sizeof FILES / sizeof FILES[0] };
+
+/* ---- writing ---- */
+
+static Err write_config(const char *folder, const Config *config) {
+    char path[PATH_SIZE];
+    static _Thread_local Config described;
+    described = *config;
+    described.base_model[0] = 0;
+    described.model.from_scratch = true;
+    Buf text = {0};
+    buf_text(&text, "# How to build the model of this checkpoint, and how it was trained.\n");
+    config_print(&text, &described);
+    Err err = path_join(path, folder, "config.yaml");
+    if (err == OK) err = file_write(path, text.data, text.size);
+    buf_free(&text);
+    return err;
+}
+
+static Err write_state(const char *folder, const TrainState *state) {
+    char path[PATH_SIZE], hash[24];
+    TRY(path_join(path, folder, "state.json"));
+    Json *root = js_new_object(), *datasets = js_new_array();
+    js_set_integer(root, "format_version", FORMAT_VERSION);
+    js_set_integer(root, "step", state->step);
+    js_set_integer(root, "slots", state->slots);
+    js_set_integer(root, "updates", state->updates);
+    js_set_integer(root, "samples", state->samples);
+    js_set_integer(root, "skipped", state->skipped);
+    snprintf(hash, sizeof hash, "%016llx", (unsigned long long)state->config_hash);
+    js_set_text(root, "config_hash", hash);
+    js_set_number(root, "val_loss", state->val_loss);
+    for (int i = 0; i < state->dataset_count; i++)
+        js_push(datasets, js_new_integer(state->dataset_samples[i]));
+    js_set(root, "dataset_samples", datasets);
+    Err err = js_write(path, root);
+    js_free(&root);
+    return err;
+}
+
+static Err hash_file(const char *path, uint64_t *bytes, char hash[24]) {
+    const void *data;
+    size_t size;
+    TRY(file_map(&data, &size, path));
+    snprintf(hash, 24, "%016llx", (unsigned long long)hash_bytes(data, size));
+    *bytes = size;
+    file_unmap(&data, size);
+    return OK;
+}
+
+static Err write_manifest(const char *folder) {
+    char path[PATH_SIZE];
+    Json *root = js_new_object(), *files = js_new_array();
+    Err err = OK;
+    js_set_integer(root, "format_version", FORMAT_VERSION);
+    for (int i = 0; i < FILE_COUNT && err == OK; i++) {
+        uint64_t bytes;
+        char hash[24];
+        err = path_join(path, folder, FILES[i]);
+        if (err != OK || !file_exists(path)) continue;
+        err = hash_file(path, &bytes, hash);
+        if (err != OK) break;
+        Json *file = js_new_object();
+        js_set_text(file, "name", FILES[i]);
+        js_set_integer(file, "bytes", (int64_t)bytes);
+        js_set_text(file, "hash", hash);
+        js_push(files, file);
+    }
+    js_set(root, "files", files);
+    if (err == OK) err = path_join(path, folder, "manifest.json");
+    if (err == OK) err = js_write(path, root);
+    js_free(&root);
+    return err;
+}
+
+/* Frozen weights never change: the file of the checkpoint before is linked, not written again. */
+static Err write_frozen(const char *folder, const char *before, Model *model) {
+    char path[PATH_SIZE], old[PATH_SIZE];
+    if (!model_has_frozen(model)) return OK;
+    TRY(path_join(path, folder, "frozen.safetensors"));
+    if (before[0]) {
+        TRY(path_join(old, before, "frozen.safetensors"));
+        if (link(old, path) == 0) return OK;
+    }
+    return model_save_frozen(model, path);
+}
+
+static Err write_files(const char *folder, const char *before, const Config *config,
+                       const char *tokenizer, Optim *optim, const TrainState *state) {
+    char path[PATH_SIZE];
+    TRY(write_config(folder, config));
+    TRY(path_join(path, folder, "tokenizer.json"));
+    TRY(file_copy(tokenizer, path, SMALL_FILE_MAX));
+    TRY(write_frozen(folder, before, optim->model));
+    TRY(path_join(path, folder, "trained.safetensors"));
+    TRY(model_save_trained(optim->model, path, optim->master));
+    TRY(path_join(path, folder, "moment1.safetensors"));
+    TRY(model_save_trained(optim->model, path, optim->m));
+    TRY(path_join(path, folder, "moment2.safetensors"));
+    TRY(model_save_trained(optim->model, path, optim->v));
+    TRY(write_state(folder, state));
+    TRY(write_manifest(folder));
+    return file_sync_directory(folder);
+}
+
+static Err point_latest(const char *folder, const char *name) {
+    char link_path[PATH_SIZE], temporary[PATH_SIZE];
+    TRY(path_join(link_path, folder, "latest"));
+    TRY(path_format(temporary, "%s.tmp", link_path));
+    unlink(temporary);
+    REQUIRE(symlink(name, temporary) == 0, ERR_IO, "cannot make the link %s: %s", temporary,
+            strerror(errno));
+    return file_rename(temporary, link_path);
+}
+
+/* Names of checkpoints in a folder, oldest first: their numbers have one width, so that names sort
+ * as numbers. */
+static Err list_checkpoints(FileNames *names, const char *folder) {
+    *names = (FileNames){0};
+    if (!file_is_directory(folder)) return OK;
+    TRY(file_list(names, folder));
+    size_t kept = 0;
+    for (size_t i = 0; i < names->count; i++) {
+        if (!strncmp(names->names[i], "step-", 5))
+            names->names[kept++] = names->names[i];
+        else
+            free(names->names[i]);
+    }
+    names->count = kept;
+    return OK;
+}
+
+static Err remove_old(const char *folder, int keep) {
+    FileNames names;
+    TRY(list_checkpoints(&names, folder));
+    Err err = OK;
+    for (size_t i = 0; i + (size_t)keep < names.count && err == OK; i++) {
+        char path[PATH_SIZE];
+        err = path_join(path, folder, names.names[i]);
+        if (err == OK) err = file_remove_tree(path);
+    }
+    file_names_free(&names);
+    return err;
+}
+
+static Err save(const char *folder, const Config *config, const char *tokenizer, Optim *optim,
+                const TrainState *state, int keep) {
+    char temporary[PATH_SIZE], final[PATH_SIZE], before[PATH_SIZE], name[32];
+    snprintf(name, sizeof name, "step-%09lld", (long long)state->step);
+    TRY(path_format(temporary, "%s/.writing-%s", folder, name));
+    TRY(path_join(final, folder, name));
+    TRY(file_make_directories(folder));
+    TRY(file_remove_tree(temporary));
+    TRY(checkpoint_find(before, folder));
+    TRY(file_make_directories(temporary));
+    Err err = write_files(temporary, before, config, tokenizer, optim, state);
+    if (err != OK) {
+        ErrState kept;
+        err_save(&kept);
+        IGNORE(file_remove_tree(temporary));
+        return err_restore(&kept);
+    }
+    TRY(file_remove_tree(final)); /* the same step saved before, or a damaged one */
+    TRY(file_rename(temporary, final));
+    TRY(point_latest(folder, name));
+    return remove_old(folder, keep);
+}
+
+/* Ranks whose weights differ have diverged: that must never be saved as one model. */
+static Err check_equal(Comm *comm, Optim *optim) {
+    size_t bytes = (size_t)optim->count * sizeof(float);
+    float *host = malloc(bytes + 1);
+    uint64_t *hashes = calloc((size_t)comm_size(comm), sizeof *hashes);
+    CHECK(host && hashes, "out of memory: comparing weights");
+    exec_download(optim->ex, host, optim->master, bytes);
+    uint64_t own = hash_bytes(host, bytes);
+    free(host);
+    Err err = comm_gather_all(comm, hashes, &own, sizeof own);
+    for (int r = 1; r < comm_size(comm) && err == OK; r++)
+        if (hashes[r] != hashes[0])
+            err = err_raise(
+                ERR_COMM, __FILE__, __LINE__,
+                "the weights of rank %d differ from those of rank 0: the run has diverged", r);
+    free(hashes);
+    return err;
+}
+
+Err checkpoint_save(Comm *comm, const char *folder, const Config *config, const char *tokenizer,
+                    Optim *optim, const TrainState *state, int keep) {
+    if (comm_size(comm) > 1) TRY(check_equal(comm, optim));
+    Err err = comm_rank(comm) == 0 ? save(folder, config, tokenizer, optim, state, keep) : OK;
+    return comm_agree(comm, err);
+}
+
+/* ---- reading ---- */
+
+static Err verify_file(const char *folder, const Json *entry) {
+    const char *name, *hash;
+    int64_t bytes;
+    char path[PATH_SIZE], found[24];
+    uint64_t size;
+    TRY(js_need_text(&name, entry, "name", folder));
+    TRY(js_need_text(&hash, entry, "hash", folder));
+    TRY(js_need_integer(&bytes, entry, "bytes", folder));
+    REQUIRE(!strchr(name, '/'), ERR_INPUT, "%s: the manifest names %s", folder, name);
+    TRY(path_join(path, folder, name));
+    TRY(hash_file(path, &size, found));
+    REQUIRE((int64_t)size == bytes, ERR_INPUT, "%s has %llu bytes where its manifest says %lld",
+            path, (unsigned long long)size, (long long)bytes);
+    REQUIRE(!strcmp(found, hash), ERR_INPUT,
+            "%s is damaged: its checksum is %s where its manifest says %s", path, found, hash);
+    return OK;
+}
+
+static Err verify_manifest(const char *path, const Json *root, const char *name) {
+    int64_t version;
+    const Json *files;
+    TRY(js_need_integer(&version, root, "format_version", name));
+    REQUIRE(version == FORMAT_VERSION, ERR_INPUT, "%s: format version %lld; this program reads %d",
+            name, (long long)version, FORMAT_VERSION);
+    TRY(js_need(&files, root, "files", JSON_KIND_ARRAY, name));
+    for (size_t i = 0; i < js_count(files); i++) TRY(verify_file(path, js_at(files, i)));
+    return OK;
+}
+
+Err checkpoint_verify(const char *path) {
+    char name[PATH_SIZE];
+    Json *root;
+    TRY(path_join(name, path, "manifest.json"));
+    TRY(js_read(&root, name, SMALL_FILE_MAX));
+    Err err = verify_manifest(path, root, name);
+    js_free(&root);
+    return err;
+}
+
+Err checkpoint_find(char out[PATH_SIZE], const char *folder) {
+    FileNames names;
+    out[0] = 0;
+    TRY(list_checkpoints(&names, folder));
+    Err err = OK;
+    for (size_t i = names.count; i-- > 0 && err == OK;) {
+        err = path_join(out, folder, names.names[i]);
+        if (err != OK || checkpoint_verify(out) == OK) break;
+        log_warn("passing over a damaged checkpoint: %s", err_message());
+        err_clear();
+        out[0] = 0;
+    }
+    file_names_free(&names);
+    return err;
+}
+
+Err checkpoint_read_state(TrainState *state, const char *path) {
+    char name[PATH_SIZE];
+    Json *root;
+    *state = (TrainState){.val_loss = NAN};
+    TRY(path_join(name, path, "state.json"));
+    TRY(js_read(&root, name, SMALL_FILE_MAX));
+    int64_t slots = 0;
+    const char *hash = "";
+    Err err = js_need_integer(&state->step, root, "step", name);
+    if (err == OK) err = js_need_integer(&slots, root, "slots", name);
+    if (err == OK) err = js_need_integer(&state->updates, root, "updates", name);
+    if (err == OK) err = js_need_integer(&state->samples, root, "samples", name);
+    if (err == OK) err = js_need_text(&hash, root, "config_hash", name);
+    state->slots = (int)slots;
+    state->config_hash = strtoull(hash, NULL, 16);
+    js_integer(js_get(root, "skipped"), &state->skipped);
+    js_number(js_get(root, "val_loss"), &state->val_loss);
+    const Json *datasets = js_get(root, "dataset_samples");
+    state->dataset_count =
+        js_count(datasets) < CONFIG_DATASETS ? (int)js_count(datasets) : CONFIG_DATASETS;
+    for (int i = 0; i < state->dataset_count; i++)
+        js_integer(js_at(datasets, (size_t)i), &state->dataset_samples[i]);
+    js_free(&root);
+    return err;
+}
+
+static Err load_weights(Model *model, const char *path, float *master) {
+    char name[PATH_SIZE];
+    int found = 0, more = 0;
+    TRY(path_join(name, path, "trained.safetensors"));
+    TRY(model_load(model, name, master, &found));
+    TRY(path_join(name, path, "frozen.safetensors"));
+    if (file_exists(name)) TRY(model_load(model, name, master, &more));
+    REQUIRE(found + more == model_params(model)->count, ERR_INPUT,
+            "%s has %d parameters where the model has %d", path, found + more,
+            model_params(model)->count);
+    return OK;
+}
+
+Err checkpoint_load(Optim *optim, const char *path) {
+    char name[PATH_SIZE];
+    TRY(load_weights(optim->model, path, optim->master));
+    TRY(path_join(name, path, "moment1.safetensors"));
+    TRY(model_load_flat(optim->model, name, optim->m));
+    TRY(path_join(name, path, "moment2.safetensors"));
+    TRY(model_load_flat(optim->model, name, optim->v));
+    TrainState state;
+    TRY(checkpoint_read_state(&state, path));
+    optim->updates = state.updates;
+    return OK;
+}
+
+Err checkpoint_resolve(char resolved[PATH_SIZE], const char *path) {
+    char inside[PATH_SIZE];
+    REQUIRE(file_is_directory(path), ERR_INPUT,
+            "%s is no folder: a checkpoint or a run folder is expected", path);
+    TRY(path_join(inside, path, "manifest.json"));
+    if (file_exists(inside)) return path_format(resolved, "%s", path);
+    TRY(path_join(inside, path, "checkpoints"));
+    if (!file_is_directory(inside)) TRY(path_format(inside, "%s", path));
+    TRY(checkpoint_find(resolved, inside));
+    REQUIRE(resolved[0], ERR_INPUT, "there is no checkpoint in %s", path);
+    return OK;
+}
+
+Err checkpoint_open_model(Model **model, Exec *ex, Config *config, const char *checkpoint,
+                          int vocab, bool f32) {
+    char name[PATH_SIZE];
+    *model = NULL;
+    TRY(checkpoint_verify(checkpoint));
+    TRY(path_join(name, checkpoint, "config.yaml"));
+    TRY(config_load(config, name, NULL, 0));
+    ModelSpec spec;
+    model_spec_from_config(&spec, config, vocab);
+    TRY(model_open(model, ex, &spec, f32 ? DT_F32 : precision_dtype(ex, config->precision)));
+    Err err = load_weights(*model, checkpoint, NULL);
+    if (err != OK) model_close(model);
+    return err;
+}
+
+Err checkpoint_load_base(Model *model, Exec *ex, const char *checkpoint, int vocab) {
+    static _Thread_local Config config;
+    Model *base;
+    /* In f32, so that merging rounds once. */
+    TRY(checkpoint_open_model(&base, ex, &config, checkpoint, vocab, true));
+    model_merge_lora(base);
+    int copied = model_copy_values(model, base), needed = 0;
+    model_close(&base);
+    const Params *params = model_params(model);
+    for (int i = 0; i < params->count; i++)
+        needed += params->items[i].kind != PARAM_LORA_A && params->items[i].kind != PARAM_LORA_B;
+    REQUIRE(copied >= needed, ERR_INPUT,
+            "%s fits only %d of %d parameters: its sizes differ from the model's", checkpoint,
+            copied, needed);
+    return exec_status(ex);
+}

@@ -1,0 +1,56 @@
+/* Checkpoints: complete or absent.
+ *
+ * checkpoints/step-000500/ holds
+ *   config.yaml               how to build this model (sizes, adapters), whatever it once started
+ * from tokenizer.json trained.safetensors       trained parameters, f32 frozen.safetensors the
+ * rest, in the compute type; a hard link to the checkpoint before where the file system allows
+ *   moment1.safetensors, moment2.safetensors
+ *   state.json                step, slots, updates, configuration hash, samples of each dataset
+ *   manifest.json             length and checksum of each of these; written last
+ * It is written under another name, synced and renamed; then the link `latest` points to it. */
+#ifndef CADVLM_TRAINER_CHECKPOINT_H
+#define CADVLM_TRAINER_CHECKPOINT_H
+
+#include "comm/comm.h"
+#include "core/file.h"
+#include "trainer/optim.h"
+
+typedef struct TrainState {
+    int64_t step;    /* steps done */
+    int slots;       /* of a step */
+    int64_t updates; /* of the optimiser */
+    int64_t samples, skipped;
+    uint64_t config_hash;
+    double val_loss; /* NaN: none yet */
+    int dataset_count;
+    int64_t dataset_samples[CONFIG_DATASETS];
+} TrainState;
+
+/* Collective. Rank 0 writes; all ranks have the same weights, which is checked. Keeps the newest
+ * `keep` checkpoints. */
+Err checkpoint_save(Comm *comm, const char *folder, const Config *config, const char *tokenizer,
+                    Optim *optim, const TrainState *state, int keep);
+
+/* The newest checkpoint in `folder` whose manifest holds; damaged ones are reported and passed
+ * over. out is "" when there is none. */
+Err checkpoint_find(char out[PATH_SIZE], const char *folder);
+
+/* Checks every file of a checkpoint against its manifest. */
+Err checkpoint_verify(const char *path);
+
+Err checkpoint_read_state(TrainState *state, const char *path);
+
+/* Weights, master weights and moments. The optimiser must be open. */
+Err checkpoint_load(Optim *optim, const char *path);
+
+/* A model as its checkpoint describes it, for evaluation and generation: config (tune modes
+ * included), spec and weights. `path` may be a run folder, a checkpoints folder, or a checkpoint.
+ * resolved: the checkpoint itself. */
+Err checkpoint_resolve(char resolved[PATH_SIZE], const char *path);
+Err checkpoint_open_model(Model **model, Exec *ex, Config *config, const char *checkpoint, int vocab, bool f32);
+
+/* Fills a model that is opened but not loaded from a checkpoint of another run: adapters of that
+ * run are merged into its weights first; adapters of `model` are left as they are. */
+Err checkpoint_load_base(Model *model, Exec *ex, const char *checkpoint, int vocab);
+
+#endif

@@ -1,0 +1,88 @@
+#include "trainer/setup.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/log.h"
+#include "trainer/checkpoint.h"
+
+int setup_threads(const Config *config, const Comm *comm) {
+    if (config->threads > 0) return (int)config->threads;
+    cpu_set_t allowed;
+    int online = (int)sysconf(_SC_NPROCESSORS_ONLN), mine = online;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) mine = CPU_COUNT(&allowed);
+    /* A launcher that binds its ranks has already shared the processors out. */
+    int threads = mine < online ? mine : online / comm_local_size(comm);
+    return threads < 1 ? 1 : threads;
+}
+
+DType precision_dtype(Exec *ex, Precision precision) {
+    DType fast = exec_fast_dtype(ex);
+    if (precision == PRECISION_F32) return DT_F32;
+    if (precision == PRECISION_FP16)
+        log_info("precision fp16 is run in %s on this device", dtype_name(fast));
+    else if (precision == PRECISION_BF16 && fast != DT_BF16)
+        log_info("this processor does not multiply bf16: running in %s", dtype_name(fast));
+    return fast;
+}
+
+static Err open_set(Data *data, const DatasetConfig *config, const Config *all) {
+    DataSet *set = &data->sets[data->count];
+    set->config = config;
+    Err err = dataset_open(&set->dataset, config->path);
+    if (err != OK) return err_prefix(err, "dataset %s: ", config->name);
+    data->count++;
+    size_t samples = 0, limit = config->limit ? (size_t)config->limit : (size_t)all->limit;
+    for (size_t i = 0; i < dataset_count(set->dataset); i++)
+        samples += dataset_split(set->dataset, i) == SPLIT_TRAIN;
+    data->samples += limit && limit < samples ? limit : samples;
+    return OK;
+}
+
+Err data_setup(Data *data, const Config *config) {
+    *data = (Data){0};
+    REQUIRE(config->train_data[0] || config->dataset_count, ERR_CONFIG,
+            "there is nothing to train on: set train_data or datasets");
+    if (config->train_data[0]) {
+        snprintf(data->single.name, sizeof data->single.name, "%.60s",
+                 path_name(config->train_data));
+        snprintf(data->single.path, sizeof data->single.path, "%s", config->train_data);
+        data->single.weight = 1;
+        TRY(open_set(data, &data->single, config));
+    }
+    for (int i = 0; i < config->dataset_count; i++)
+        TRY(open_set(data, &config->datasets[i], config));
+    if (config->val_data[0]) TRY(dataset_open(&data->val, config->val_data));
+    return OK;
+}
+
+void data_close(Data *data) {
+    for (int i = 0; i < data->count; i++) dataset_close(&data->sets[i].dataset);
+    dataset_close(&data->val);
+}
+
+Err tokenizer_path(char out[PATH_SIZE], const Config *config) {
+    if (config->tokenizer[0]) return path_format(out, "%s", config->tokenizer);
+    REQUIRE(config->base_model[0], ERR_CONFIG,
+            "tokenizer: not given; it is made by cadvlm data tokenizer");
+    char checkpoint[PATH_SIZE];
+    TRY(checkpoint_resolve(checkpoint, config->base_model));
+    return path_join(out, checkpoint, "tokenizer.json");
+}
+
+void batches_setup(BatchesOptions *options, const Config *config, const ModelSpec *spec,
+                   const Tokenizer *tokenizer) {
+    *options = (BatchesOptions){
+        .tokenizer = tokenizer,
+        .seed = (uint64_t)config->seed,
+        .size = (int)config->training.per_device_batch_size,
+        .max_length = (int)config->training.max_length,
+        .overlong = (Overlong)config->training.overlong,
+        .image_size = (int)spec->vision.image_size,
+        .image_channels = (int)spec->vision.channels,
+        .image_rows = model_image_rows(spec),
+        .ahead = config->dataloader_num_workers > 0 ? (int)config->dataloader_num_workers : 1,
+    };
+}

@@ -1,0 +1,43 @@
+/* What a run stands on: the device, the data, the tokenizer, the model. */
+#ifndef CADVLM_TRAINER_SETUP_H
+#define CADVLM_TRAINER_SETUP_H
+
+#include "comm/comm.h"
+#include "config/config.h"
+#include "core/file.h"
+#include "data/batches.h"
+#include "data/tokenizer.h"
+#include "model/model.h"
+
+/* Threads of the CPU backend in this rank: what the config says, or the processors this rank may
+ * use. */
+int setup_threads(const Config *config, const Comm *comm);
+
+/* The compute type a precision means on this device; a substitute is said in the log. */
+DType precision_dtype(Exec *ex, Precision precision);
+
+typedef struct DataSet {
+    Dataset *dataset;
+    const DatasetConfig *config;
+} DataSet;
+
+/* The datasets of a config. */
+typedef struct Data {
+    DatasetConfig single; /* when train_data names one */
+    DataSet sets[CONFIG_DATASETS];
+    int count;
+    Dataset *val;   /* val_data, or NULL: the val split of the sets */
+    size_t samples; /* training samples after limits */
+} Data;
+
+Err data_setup(Data *data, const Config *config);
+void data_close(Data *data);
+
+/* Which file the tokenizer is: the config's, or the base checkpoint's. */
+Err tokenizer_path(char out[PATH_SIZE], const Config *config);
+
+/* Batch options that training, validation and evaluation share. */
+void batches_setup(BatchesOptions *options, const Config *config, const ModelSpec *spec,
+                   const Tokenizer *tokenizer);
+
+#endif

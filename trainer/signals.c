@@ -1,0 +1,29 @@
+#include "trainer/signals.h"
+
+#include <signal.h>
+#include <stddef.h>
+
+static volatile sig_atomic_t pending;
+static const int CAUGHT[] = {SIGUSR1, SIGTERM, SIGINT};
+enum { CAUGHT_COUNT = sizeof CAUGHT / sizeof CAUGHT[0] };
+static struct sigaction before[CAUGHT_COUNT];
+
+static void on_signal(int number) {
+    (void)number;
+    pending = 1;
+}
+
+void signals_catch(void) {
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    sigemptyset(&action.sa_mask);
+    pending = 0;
+    for (int i = 0; i < CAUGHT_COUNT; i++) sigaction(CAUGHT[i], &action, &before[i]);
+}
+
+void signals_release(void) {
+    for (int i = 0; i < CAUGHT_COUNT; i++) sigaction(CAUGHT[i], &before[i], NULL);
+}
+
+bool signals_pending(void) {
+    return pending != 0;
+}

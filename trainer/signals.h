@@ -1,0 +1,14 @@
+/* Signals that ask a run to save and stop: USR1 (which mpirun passes on to its ranks), TERM and
+ * INT. */
+#ifndef CADVLM_TRAINER_SIGNALS_H
+#define CADVLM_TRAINER_SIGNALS_H
+
+#include <stdbool.h>
+
+void signals_catch(void);
+void signals_release(void);
+
+/* Whether one has come; every long loop asks. */
+bool signals_pending(void);
+
+#endif

@@ -1,0 +1,535 @@
+/* The training loop. It reads from the top: one step is slots of forward and backward, one
+ * reduction, one update. */
+#include "trainer/train.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/clock.h"
+#include "core/log.h"
+#include "core/progress.h"
+#include "trainer/checkpoint.h"
+#include "trainer/metrics.h"
+#include "trainer/reducer.h"
+#include "trainer/schedule.h"
+#include "trainer/setup.h"
+#include "trainer/signals.h"
+#include "trainer/validate.h"
+
+enum { SKIPPED_STEPS_MAX = 10 }; /* in a row, before a run gives up */
+
+/* What one slot says of itself; summed in the order of slots, so that the bits are the same on any
+ * ranks. */
+typedef struct SlotReport {
+    double loss; /* sum over its labels */
+    int64_t hits, labels, tokens, samples;
+    double flops;
+} SlotReport;
+
+/* What one rank says of a step. */
+typedef struct RankReport {
+    double data, forward, backward, communication;
+    int stop;
+} RankReport;
+
+typedef struct Trainer {
+    Comm *comm;
+    const Config *config;
+    Exec *ex;
+    Data data;
+    Tokenizer *tokenizer;
+    char tokenizer_file[PATH_SIZE], checkpoints[PATH_SIZE];
+    Model *model;
+    Optim optim;
+    Reducer *reducer;
+    Batches *batches;
+    BatchesOptions options;
+    Metrics metrics;
+    Progress progress;
+    TrainState state;
+    int64_t steps, first_step;
+    int slot_first, slot_end, slots_most; /* slots_most: of any rank */
+    SlotReport *reports;                  /* [ranks · slots_most] */
+    RankReport *rank_reports;             /* [ranks] */
+    double peak_flops;                    /* of all ranks together, measured */
+    int skipped_in_a_row;
+    bool stopping;
+    double loss, val_loss, began;
+    double trained_seconds, trained_flops; /* of the steps of this process, without the first */
+    int64_t trained_samples, trained_tokens;
+    int64_t saved_step;
+} Trainer;
+
+/* ---- setting up ---- */
+
+static Err open_model(Trainer *t) {
+    const Config *config = t->config;
+    TRY(tokenizer_path(t->tokenizer_file, config));
+    TRY(tokenizer_open(&t->tokenizer, t->tokenizer_file));
+    REQUIRE(tokenizer_eos(t->tokenizer) >= 0 && tokenizer_bos(t->tokenizer) >= 0, ERR_INPUT,
+            "%s has no <bos> and <eos>", t->tokenizer_file);
+    ModelSpec spec;
+    static Config base;
+    char checkpoint[PATH_SIZE] = "";
+    if (config->base_model[0]) {
+        REQUIRE(file_exists(config->base_model), ERR_UNSUPPORTED,
+                "base_model %s is no folder here; models of the Hugging Face hub are not there yet "
+                "in this version",
+                config->base_model);
+        TRY(checkpoint_resolve(checkpoint, config->base_model));
+        char path[PATH_SIZE];
+        TRY(path_join(path, checkpoint, "config.yaml"));
+        TRY(config_load(&base, path, NULL, 0));
+    } else {
+        REQUIRE(config->model.from_scratch, ERR_CONFIG,
+                "neither base_model nor model: says what to train");
+        base = *config;
+    }
+    base.tune = config->tune;
+    base.lora = config->lora;
+    base.training.max_length = config->training.max_length;
+    model_spec_from_config(&spec, &base, tokenizer_vocab(t->tokenizer));
+    REQUIRE(spec.llm.vocab >= tokenizer_vocab(t->tokenizer), ERR_CONFIG,
+            "vocab %d in the tokenizer, %lld in the model: set model.llm.vocab",
+            tokenizer_vocab(t->tokenizer), (long long)spec.llm.vocab);
+    TRY(model_open(&t->model, t->ex, &spec, precision_dtype(t->ex, config->precision)));
+    model_init(t->model, (uint64_t)config->seed, ~0u);
+    if (checkpoint[0])
+        TRY(checkpoint_load_base(t->model, t->ex, checkpoint, tokenizer_vocab(t->tokenizer)));
+    return exec_status(t->ex);
+}
+
+/* The config with the sizes of the base model filled in: what checkpoints describe. */
+static void describe_config(const Trainer *t, Config *out) {
+    const ModelSpec *spec = model_spec(t->model);
+    *out = *t->config;
+    out->model.vision = spec->vision;
+    out->model.connector = spec->connector;
+    out->model.llm = spec->llm;
+    snprintf(out->tokenizer, sizeof out->tokenizer, "%s", t->tokenizer_file);
+}
+
+/* Takes up the newest good checkpoint of this run, if there is one. */
+static Err resume(Trainer *t) {
+    char path[PATH_SIZE];
+    TRY(checkpoint_find(path, t->checkpoints));
+    t->state = (TrainState){.val_loss = NAN, .config_hash = config_hash(t->config)};
+    if (!path[0]) return OK;
+    TrainState found;
+    TRY(checkpoint_read_state(&found, path));
+    TRY(checkpoint_load(&t->optim, path));
+    if (found.config_hash != t->state.config_hash)
+        log_warn("the config has changed since %s was written; going on with the new one", path);
+    found.config_hash = t->state.config_hash;
+    t->state = found;
+    log_info("resuming after step %lld from %s", (long long)found.step, path);
+    return OK;
+}
+
+static Err settle_slots(Trainer *t) {
+    const TrainingConfig *c = &t->config->training;
+    int ranks = comm_size(t->comm);
+    int slots = c->slots         ? (int)c->slots
+                : t->state.slots ? t->state.slots
+                                 : (int)c->gradient_accumulation_steps * ranks;
+    if (t->state.slots && slots != t->state.slots)
+        log_warn("training.slots %d, the checkpoint was made with %d: batches differ from here on",
+                 slots, t->state.slots);
+    if (slots < ranks)
+        log_warn("%d slots a step for %d ranks: %d ranks have nothing to do", slots, ranks,
+                 ranks - slots);
+    t->state.slots = slots;
+    reducer_slots(slots, comm_rank(t->comm), ranks, &t->slot_first, &t->slot_end);
+    t->slots_most = (slots + ranks - 1) / ranks;
+    t->reports = calloc((size_t)(ranks * t->slots_most), sizeof *t->reports);
+    t->rank_reports = calloc((size_t)ranks, sizeof *t->rank_reports);
+    CHECK(t->reports && t->rank_reports, "out of memory: reports of %d ranks", ranks);
+    double samples = t->config->samples_per_epoch ? (double)t->config->samples_per_epoch
+                                                  : (double)t->data.samples;
+    double step_samples = (double)slots * (double)c->per_device_batch_size;
+    t->steps = c->max_steps ? c->max_steps : (int64_t)ceil(c->num_epochs * samples / step_samples);
+    REQUIRE(t->steps > 0, ERR_CONFIG, "there are no steps to train: %g epochs of %.0f samples",
+            c->num_epochs, samples);
+    t->first_step = t->state.step;
+    return OK;
+}
+
+static Err open_batches(Trainer *t) {
+    batches_setup(&t->options, t->config, model_spec(t->model), t->tokenizer);
+    t->options.split = SPLIT_TRAIN;
+    t->options.slots = t->state.slots;
+    t->options.slot_first = t->slot_first;
+    t->options.slot_end = t->slot_end;
+    t->options.first_step = t->state.step;
+    t->options.shift = (int)t->config->training.image_shift;
+    for (int i = 0; i < t->data.count; i++) {
+        const DatasetConfig *c = t->data.sets[i].config;
+        t->options.sources[i] =
+            (BatchSource){.dataset = t->data.sets[i].dataset,
+                          .name = c->name,
+                          .weight = c->weight,
+                          .limit = (size_t)(c->limit ? c->limit : t->config->limit)};
+    }
+    t->options.source_count = t->data.count;
+    return t->slot_first < t->slot_end ? batches_open(&t->batches, &t->options) : OK;
+}
+
+static Err open_run_folder(Trainer *t, const Json *versions) {
+    char path[PATH_SIZE];
+    const char *folder = t->config->output_dir;
+    TRY(path_format(path, "%s/log", folder));
+    TRY(file_make_directories(path));
+    TRY(path_format(path, "%s/log/rank-%d.txt", folder, comm_rank(t->comm)));
+    TRY(log_open_file(path));
+    TRY(path_join(t->checkpoints, folder, "checkpoints"));
+    if (comm_rank(t->comm) != 0) return OK;
+    Buf text = {0};
+    config_print(&text, t->config);
+    Err err = path_join(path, folder, "config.yaml");
+    if (err == OK) err = file_write(path, text.data, text.size);
+    buf_free(&text);
+    if (err == OK && versions) err = path_join(path, folder, "version.json");
+    if (err == OK && versions) err = js_write(path, versions);
+    return err;
+}
+
+static Err refuse_old_checkpoints(const Trainer *t) {
+    char path[PATH_SIZE];
+    TRY(path_join(path, t->checkpoints, "latest"));
+    REQUIRE(!file_exists(path), ERR_CONFIG,
+            "%s already has checkpoints: delete them, or choose another output_dir for a fresh run",
+            t->checkpoints);
+    return OK;
+}
+
+static size_t memory_of(const Trainer *t) {
+    ModelMemory m = model_memory(t->model);
+    return m.parameters + m.activations + 5 * (size_t)t->optim.count * sizeof(float);
+}
+
+static Err set_up(Trainer *t, bool fresh, const Json *versions) {
+    const TrainingConfig *c = &t->config->training;
+    TRY(open_run_folder(t, versions));
+    if (fresh) TRY(refuse_old_checkpoints(t));
+    REQUIRE(t->config->device != DEVICE_CUDA, ERR_UNSUPPORTED,
+            "device: cuda is not there yet in this version; use cpu or auto");
+    REQUIRE(t->config->curriculum.by == CURRICULUM_NONE, ERR_UNSUPPORTED,
+            "curriculum is not there yet in this version");
+    REQUIRE(!t->config->gradient_checkpointing, ERR_UNSUPPORTED,
+            "gradient_checkpointing is not there yet in this version");
+    TRY(exec_open(&t->ex, EXEC_CPU, setup_threads(t->config, t->comm)));
+    TRY(open_model(t));
+    TRY(data_setup(&t->data, t->config));
+    int samples = (int)c->per_device_batch_size, rows = model_image_rows(model_spec(t->model));
+    REQUIRE(c->max_length > rows + 1, ERR_CONFIG,
+            "training.max_length %lld leaves no room behind %d image rows",
+            (long long)c->max_length, rows);
+    ModelLimits limits = {.samples = samples,
+                          .images = samples,
+                          .tokens = samples * (int)c->max_length,
+                          .labels = samples * ((int)c->max_length - rows)};
+    TRY(model_prepare(t->model, &limits, true));
+    TRY(optim_open(&t->optim, t->ex, t->model, c));
+    TRY(resume(t));
+    TRY(settle_slots(t));
+    TRY(reducer_open(&t->reducer, t->comm, t->ex, t->optim.count, t->state.slots));
+    TRY(open_batches(t));
+    if (comm_rank(t->comm) == 0) {
+        char path[PATH_SIZE];
+        TRY(path_join(path, t->config->output_dir, "metrics.jsonl"));
+        TRY(metrics_open(&t->metrics, path, t->state.step));
+    }
+    return OK;
+}
+
+static void describe(const Trainer *t) {
+    ModelMemory m = model_memory(t->model);
+    double mib = 1.0 / (1 << 20), optimiser = 3.0 * (double)t->optim.count * sizeof(float) * mib;
+    log_info("%s, %d rank%s, weights in %s", exec_description(t->ex), comm_size(t->comm),
+             comm_size(t->comm) == 1 ? "" : "s", dtype_name(model_params(t->model)->dtype));
+    log_info("%lld of %lld million parameters trained; a rank needs %.0f MiB parameters, %.0f MiB "
+             "optimiser, %.0f MiB activations",
+             (long long)(t->optim.count / 1000000),
+             (long long)(m.parameters / dtype_size(model_params(t->model)->dtype) / 1000000),
+             (double)m.parameters * mib, optimiser, (double)m.activations * mib);
+    log_info("%lld steps of %d × %lld samples from %zu", (long long)t->steps, t->state.slots,
+             (long long)t->config->training.per_device_batch_size, t->data.samples);
+}
+
+/* ---- one step ---- */
+
+static Err run_slot(Trainer *t, SlotReport *report, RankReport *rank) {
+    const Batch *batch;
+    double at = clock_seconds();
+    TRY(batches_next(t->batches, &batch));
+    double got = clock_seconds();
+    TRY(reducer_begin(t->reducer, &model_params(t->model)->grads));
+    TRY(model_forward(t->model, batch, true));
+    TRY(model_loss(t->model, &report->loss, &report->hits));
+    double forward = clock_seconds();
+    TRY(model_backward(t->model, batch));
+    reducer_fold(t->reducer, batch->slot);
+    rank->data += got - at;
+    rank->forward += forward - got;
+    rank->backward += clock_seconds() - forward;
+    report->labels = batch->labels;
+    report->tokens = batch->tokens;
+    report->samples = batch->samples;
+    report->flops = model_flops(t->model, batch, true);
+    if (!isfinite(report->loss)) {
+        Buf names = {0};
+        for (int i = 0; i < batch->samples; i++) buf_format(&names, " %s", batch->sample_ids[i]);
+        log_warn("step %lld, slot %d: the loss is %g; its samples:%s", (long long)t->state.step + 1,
+                 batch->slot, report->loss, buf_cstr(&names));
+        buf_free(&names);
+    }
+    return OK;
+}
+
+/* All slots of this rank, then what every rank's slots said. */
+static Err run_slots(Trainer *t, SlotReport *total, RankReport *rank) {
+    SlotReport *own = calloc((size_t)t->slots_most, sizeof *own);
+    CHECK(own, "out of memory: %d slots", t->slots_most);
+    *rank = (RankReport){0};
+    Err err = OK;
+    for (int slot = t->slot_first; slot < t->slot_end && err == OK; slot++)
+        err = run_slot(t, &own[slot - t->slot_first], rank);
+    err = comm_agree(t->comm, err);
+    if (err == OK)
+        err = comm_gather_all(t->comm, t->reports, own, (size_t)t->slots_most * sizeof *own);
+    free(own);
+    TRY(err);
+    *total = (SlotReport){0};
+    for (int r = 0; r < comm_size(t->comm); r++) {
+        int first, end;
+        reducer_slots(t->state.slots, r, comm_size(t->comm), &first, &end);
+        for (int i = 0; i < end - first; i++) {
+            const SlotReport *s = &t->reports[r * t->slots_most + i];
+            total->loss += s->loss;
+            total->hits += s->hits;
+            total->labels += s->labels;
+            total->tokens += s->tokens;
+            total->samples += s->samples;
+            total->flops += s->flops;
+        }
+    }
+    return OK;
+}
+
+static int slowest(const Trainer *t, StepSeconds *seconds) {
+    int worst = 0;
+    double most = -1;
+    for (int r = 0; r < comm_size(t->comm); r++) {
+        const RankReport *k = &t->rank_reports[r];
+        seconds->data = fmax(seconds->data, k->data);
+        seconds->forward = fmax(seconds->forward, k->forward);
+        seconds->backward = fmax(seconds->backward, k->backward);
+        seconds->communication = fmax(seconds->communication, k->communication);
+        double busy = k->data + k->forward + k->backward;
+        if (busy > most) {
+            most = busy;
+            worst = r;
+        }
+    }
+    return worst;
+}
+
+static void fill_ledger(Trainer *t, StepMetrics *m) {
+    m->dataset_count = t->data.count;
+    uint64_t counts[MIXER_DATASETS_MAX] = {0};
+    if (t->batches) batches_ledger(t->batches, t->state.step, counts);
+    t->state.dataset_count = t->data.count;
+    for (int i = 0; i < t->data.count; i++) {
+        m->dataset_names[i] = t->data.sets[i].config->name;
+        m->dataset_samples[i] = counts[i];
+        t->state.dataset_samples[i] = (int64_t)counts[i];
+    }
+}
+
+static Err note_step(Trainer *t, const SlotReport *total, double lr, double grad_norm, bool stepped,
+                     double began, double optimiser) {
+    StepMetrics m = {.step = t->state.step,
+                     .loss = t->loss,
+                     .lr = lr,
+                     .grad_norm = grad_norm,
+                     .samples = t->state.samples,
+                     .labels = total->labels,
+                     .skipped = !stepped,
+                     .memory_bytes = memory_of(t)};
+    m.seconds.whole = clock_seconds() - began;
+    m.seconds.optimiser = optimiser;
+    m.slowest_rank = slowest(t, &m.seconds);
+    double epoch_samples = t->config->samples_per_epoch ? (double)t->config->samples_per_epoch
+                                                        : (double)t->data.samples;
+    m.epoch = (double)t->state.samples / epoch_samples;
+    m.accuracy = total->labels ? (double)total->hits / (double)total->labels : NAN;
+    m.tokens_per_s = (double)total->tokens / m.seconds.whole;
+    m.samples_per_s = (double)total->samples / m.seconds.whole;
+    m.mfu = total->flops / m.seconds.whole / t->peak_flops;
+    if (t->state.step > t->first_step + 1) { /* the first step also builds what later ones reuse */
+        t->trained_seconds += m.seconds.whole;
+        t->trained_flops += total->flops;
+        t->trained_samples += total->samples;
+        t->trained_tokens += total->tokens;
+    }
+    fill_ledger(t, &m);
+    if (comm_rank(t->comm) != 0) return OK;
+    char note[96];
+    snprintf(note, sizeof note, "loss %.4f, %.3g samples/s, mfu %.0f %%", t->loss, m.samples_per_s,
+             100 * m.mfu);
+    progress_set(&t->progress, t->state.step, note);
+    return metrics_step(&t->metrics, &m);
+}
+
+static Err train_step(Trainer *t) {
+    double began = clock_seconds();
+    SlotReport total;
+    RankReport rank;
+    TRY(run_slots(t, &total, &rank));
+    float *sum;
+    TRY(reducer_finish(t->reducer, &sum));
+    double reduced = clock_seconds(), grad_norm,
+           lr = schedule_lr(&t->config->training, t->state.step, t->steps);
+    bool stepped;
+    TRY(optim_step(&t->optim, sum, total.labels, lr, &grad_norm, &stepped));
+    double optimiser = clock_seconds() - reduced;
+
+    t->state.step++;
+    t->state.samples += total.samples;
+    t->loss = total.labels ? total.loss / (double)total.labels : NAN;
+    t->state.skipped += !stepped;
+    t->skipped_in_a_row = stepped ? 0 : t->skipped_in_a_row + 1;
+    if (!stepped && comm_rank(t->comm) == 0)
+        log_warn("step %lld: the gradient's norm is %g; the update is skipped",
+                 (long long)t->state.step, grad_norm);
+    REQUIRE(t->skipped_in_a_row < SKIPPED_STEPS_MAX, ERR_INPUT,
+            "%d steps in a row had numbers that are not finite: lower training.learning_rate, or "
+            "look at the samples named above",
+            t->skipped_in_a_row);
+    rank.communication = reducer_seconds(t->reducer);
+    rank.stop = signals_pending();
+    TRY(comm_gather_all(t->comm, t->rank_reports, &rank, sizeof rank));
+    for (int r = 0; r < comm_size(t->comm); r++)
+        t->stopping = t->stopping || t->rank_reports[r].stop;
+    return comm_agree(t->comm, note_step(t, &total, lr, grad_norm, stepped, began, optimiser));
+}
+
+/* ---- between steps ---- */
+
+static Err run_validation(Trainer *t) {
+    const Dataset *dataset = t->data.val ? t->data.val : t->data.sets[0].dataset;
+    size_t *indices, count;
+    TRY(split_indices(dataset, SPLIT_VAL, (size_t)t->config->training.eval_samples, &indices,
+                      &count));
+    Validation v = {.loss = NAN};
+    Err err = count ? validate(t->comm, t->model, &t->options, dataset, indices, count, &v) : OK;
+    free(indices);
+    if (err == ERR_STOPPED) { /* the checkpoint that follows is what matters */
+        err_clear();
+        t->stopping = true;
+        return OK;
+    }
+    TRY(err);
+    if (!count) return OK;
+    t->val_loss = t->state.val_loss = v.loss;
+    log_info("step %lld: validation loss %.4f, %.1f %% of labels right (%zu samples)",
+             (long long)t->state.step, v.loss, 100 * v.accuracy, v.samples);
+    return comm_agree(t->comm,
+                      comm_rank(t->comm) == 0
+                          ? metrics_validation(&t->metrics, t->state.step, v.loss, v.accuracy)
+                          : OK);
+}
+
+static Err save(Trainer *t) {
+    static Config described;
+    if (t->saved_step == t->state.step) return OK;
+    describe_config(t, &described);
+    TRY(checkpoint_save(t->comm, t->checkpoints, &described, t->tokenizer_file, &t->optim,
+                        &t->state, (int)t->config->training.save_total_limit));
+    t->saved_step = t->state.step;
+    return OK;
+}
+
+static bool due(const Trainer *t, int64_t every) {
+    return every > 0 && t->state.step % every == 0 && t->state.step < t->steps;
+}
+
+static Err loop(Trainer *t) {
+    const TrainingConfig *c = &t->config->training;
+    while (t->state.step < t->steps && !t->stopping) {
+        TRY(train_step(t));
+        if (due(t, c->eval_steps)) TRY(run_validation(t));
+        if (due(t, c->save_steps)) TRY(save(t));
+    }
+    if (!t->stopping) TRY(run_validation(t));
+    return save(t);
+}
+
+static void fill_result(const Trainer *t, TrainResult *r) {
+    double seconds = t->trained_seconds > 0 ? t->trained_seconds : NAN;
+    *r = (TrainResult){.steps = t->state.step,
+                       .samples = t->state.samples,
+                       .loss = t->loss,
+                       .val_loss = t->val_loss,
+                       .samples_per_s = (double)t->trained_samples / seconds,
+                       .tokens_per_s = (double)t->trained_tokens / seconds,
+                       .mfu = t->trained_flops / seconds / t->peak_flops,
+                       .seconds = clock_seconds() - t->began,
+                       .ranks = comm_size(t->comm)};
+    snprintf(r->checkpoint, sizeof r->checkpoint, "%s/step-%09lld", t->checkpoints,
+             (long long)t->state.step);
+}
+
+static void tear_down(Trainer *t) {
+    IGNORE(metrics_close(&t->metrics));
+    batches_close(&t->batches);
+    reducer_close(&t->reducer);
+    optim_close(&t->optim);
+    model_close(&t->model);
+    data_close(&t->data);
+    tokenizer_close(&t->tokenizer);
+    exec_close(&t->ex);
+    free(t->reports);
+    free(t->rank_reports);
+    log_close_file();
+}
+
+/* Every rank measures at once, as they will run. */
+static Err measure_peak(Trainer *t) {
+    double own = exec_peak_flops(t->ex), *all = calloc((size_t)comm_size(t->comm), sizeof *all);
+    CHECK(all, "out of memory: %d ranks", comm_size(t->comm));
+    Err err = comm_gather_all(t->comm, all, &own, sizeof own);
+    for (int r = 0; r < comm_size(t->comm) && err == OK; r++) t->peak_flops += all[r];
+    free(all);
+    return err;
+}
+
+Err train_run(Comm *comm, const Config *config, bool fresh, const Json *versions,
+              TrainResult *result) {
+    Trainer t = {.comm = comm,
+                 .config = config,
+                 .val_loss = NAN,
+                 .loss = NAN,
+                 .began = clock_seconds(),
+                 .saved_step = -1};
+    signals_catch();
+    Err err = comm_agree(comm, set_up(&t, fresh, versions));
+    if (err == OK) err = measure_peak(&t);
+    if (err == OK) {
+        describe(&t);
+        if (comm_rank(comm) == 0)
+            progress_open(&t.progress, "training", "steps", t.state.step, t.steps);
+        err = loop(&t);
+        if (comm_rank(comm) == 0) progress_close(&t.progress, NULL);
+        fill_result(&t, result);
+    }
+    if (err == OK && t.stopping && t.state.step < t.steps)
+        err = err_raise(ERR_STOPPED, __FILE__, __LINE__,
+                        "stopped by a signal after step %lld, saved; run it again to go on",
+                        (long long)t.state.step);
+    tear_down(&t);
+    signals_release();
+    return err;
+}

@@ -1,0 +1,26 @@
+/* Training: the step, from a batch to new weights, and all that a run keeps. */
+#ifndef CADVLM_TRAINER_TRAIN_H
+#define CADVLM_TRAINER_TRAIN_H
+
+#include "comm/comm.h"
+#include "config/config.h"
+#include "core/file.h"
+#include "core/json.h"
+
+typedef struct TrainResult {
+    int64_t steps, samples;
+    double loss;     /* of the last step */
+    double val_loss; /* NaN: there was nothing to validate on */
+    double samples_per_s, tokens_per_s, mfu, seconds;
+    int ranks;
+    char checkpoint[PATH_SIZE]; /* "" when none was written */
+} TrainResult;
+
+/* Collective. Trains as the config says, resuming from the newest good checkpoint in its output
+ * folder unless `fresh` (which moves an old run's checkpoints aside is never done: they are
+ * refused). `versions` goes to version.json. ERR_STOPPED: a signal came, and everything is saved.
+ */
+Err train_run(Comm *comm, const Config *config, bool fresh, const Json *versions,
+              TrainResult *result);
+
+#endif
