@@ -23,11 +23,13 @@ Err code_parse(CadProgram *program, const char *text, size_t size, const char *n
 /* How numbers are written. */
 typedef enum CodeNumbers {
     CODE_NUMPY, /* as the authors' converter does through numpy: [ 0., -1.,  0.], four decimals */
-    CODE_PLAIN, /* shortest decimal of at most four places: 50, 12.5, -0.7071 */
+    CODE_PLAIN, /* shortest decimal of at most four places (angles: six): 50, 12.5, -0.7071 */
     CODE_EXACT  /* reads back to the same doubles */
 } CodeNumbers;
 
-/* Appends the program as OpenECAD v2 code. The names are SketchPlane0, Line0_0_0, … */
+/* Appends the program as OpenECAD v2 code. The names are SketchPlane0, Line0_0_0, … Loops should
+ * have gone through loop_assemble: a line that is referred to means the line as add_loop turns it.
+ */
 void code_emit(Buf *out, const CadProgram *program, CodeNumbers numbers);
 
 /* The identity of a part: a hash of its CODE_PLAIN text. */

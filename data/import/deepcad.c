@@ -349,18 +349,39 @@ static Err add_feature(Import *in, const char *id) {
     return OK;
 }
 
+static bool has_type(const Json *item, const char *type) {
+    const char *found = js_text(js_get(item, "type"), NULL);
+    return found && strcmp(found, type) == 0;
+}
+
 /* Whether any extrude of the sequence names this sketch. */
 static bool is_used(const Import *in, const Json *sequence, const char *sketch) {
     for (size_t i = 0; i < js_count(sequence); i++) {
-        const char *id = js_text(js_get(js_at(sequence, i), "entity"), NULL);
-        const Json *profiles = id ? js_get(js_get(in->entities, id), "profiles") : NULL;
-        if (js_type(profiles) != JSON_KIND_ARRAY) continue;
+        const Json *item = js_at(sequence, i);
+        if (!has_type(item, "ExtrudeFeature")) continue;
+        const char *id = js_text(js_get(item, "entity"), NULL);
+        const Json *profiles = js_get(js_get(in->entities, id), "profiles");
         for (size_t p = 0; p < js_count(profiles); p++) {
             const char *used = js_text(js_get(js_at(profiles, p), "sketch"), NULL);
             if (used && strcmp(used, sketch) == 0) return true;
         }
     }
     return false;
+}
+
+/* Comes after the extrudes: those that were read name no more than PROGRAM_EXTRUDES_MAX profiles,
+ * so the search stays short whatever the file holds. */
+static void drop_unused_sketches(Import *in, const Json *sequence) {
+    size_t count = js_count(sequence);
+    for (size_t i = 0; i < count; i++) {
+        const Json *item = js_at(sequence, i);
+        const char *id = js_text(js_get(item, "entity"), NULL);
+        if (!has_type(item, "Sketch") || is_used(in, sequence, id)) continue;
+        drop(in, "sketch \"%.40s\": no extrude uses it%s", id,
+             i + 1 == count ? "; it is the last of the sequence, so what followed it in the model "
+                              "may be missing"
+                            : "");
+    }
 }
 
 static Err read_sequence(Import *in, const Json *sequence) {
@@ -377,13 +398,9 @@ static Err read_sequence(Import *in, const Json *sequence) {
             TRY(add_feature(in, id));
         else if (strcmp(type, "Sketch") != 0)
             drop(in, "feature \"%.40s\": a %.40s is not understood", id, type);
-        else if (!is_used(in, sequence, id))
-            drop(in, "sketch \"%.40s\": no extrude uses it%s", id,
-                 i + 1 == count ? "; it is the last of the sequence, so what followed it in the "
-                                  "model may be missing"
-                                : "");
     }
     REQUIRE(in->program->count, ERR_INPUT, "%s: no extrude, so there is no solid", in->name);
+    drop_unused_sketches(in, sequence);
     return OK;
 }
 
