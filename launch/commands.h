@@ -7,4 +7,7 @@
 extern const Command cad_commands[]; /* cad run, draw, convert, check, score */
 extern const int cad_command_count;
 
+extern const Command data_commands[]; /* data info, verify, show, tokenizer */
+extern const int data_command_count;
+
 #endif
