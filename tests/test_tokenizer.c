@@ -272,6 +272,24 @@ TEST(threads_share_a_tokenizer) {
     tokenizer_close(&tokenizer);
 }
 
+TEST(real_programs_come_back) {
+    const char *samples = getenv("CADVLM_SAMPLES");
+    if (!samples) test_skip("CADVLM_SAMPLES is not set");
+    static const char *const files[] = {"openecad_v2/example01.py", "openecad_v1/00000069.py"};
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        char path[PATH_SIZE];
+        Buf code = {0};
+        snprintf(path, sizeof path, "%s/%s", samples, files[i]);
+        ASSERT_OK(file_read(&code, path, 1 << 20));
+        for (int t = 0; t < GOLDEN; t++) {
+            Tokenizer *tokenizer = open_golden(golden[t]);
+            check_round_trip(tokenizer, code.data, code.size);
+            tokenizer_close(&tokenizer);
+        }
+        buf_free(&code);
+    }
+}
+
 /* ---- training ---- */
 
 TEST(trained_file_is_the_golden_one) {
