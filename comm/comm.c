@@ -13,6 +13,8 @@
 struct Comm {
     bool mpi; /* false: one process without MPI */
     int rank, size, local_rank, local_size;
+    bool failed_together; /* the last comm_agree failed: every rank knows */
+    int speaker;          /* and this one tells it */
 };
 
 static Err mpi_check(int code, const char *what) {
@@ -72,6 +74,17 @@ void comm_close(Comm **comm) {
     *comm = NULL;
 }
 
+Err comm_finish(Comm **out, Err err) {
+    Comm *comm = *out;
+    if (!comm) return err;
+    bool together = !comm->mpi || err == OK || err == ERR_STOPPED || comm->failed_together;
+    if (!together) comm_abort(comm, err_exit_code(err));
+    if (comm->mpi && err != OK && comm->rank != (err == ERR_STOPPED ? 0 : comm->speaker))
+        err_clear();
+    comm_close(out);
+    return err;
+}
+
 int comm_rank(const Comm *comm) {
     return comm->rank;
 }
@@ -112,6 +125,8 @@ Err comm_agree(Comm *comm, Err local) {
     /* Whoever fails first in the order of ranks speaks for all. */
     int own = local == OK ? INT_MAX : comm->rank, first = INT_MAX;
     TRY(mpi_check(MPI_Allreduce(&own, &first, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD), "agree"));
+    comm->failed_together = first != INT_MAX;
+    comm->speaker = first;
     if (first == INT_MAX) return OK;
     struct {
         int code;

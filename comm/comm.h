@@ -26,6 +26,11 @@ int comm_size(const Comm *comm);
 int comm_local_rank(const Comm *comm); /* among the ranks of this machine */
 int comm_local_size(const Comm *comm);
 
+/* Leaves the job with `err`: printed once (by the rank that has it, or by rank 0 when all share it)
+ * and returned. A failure that the others do not know of (they may be inside a collective) ends the
+ * job at once, by comm_abort. */
+Err comm_finish(Comm **comm, Err err);
+
 /* "Open MPI v4.1.4, …", or "none" */
 const char *comm_library_version(void);
 

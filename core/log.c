@@ -80,6 +80,7 @@ void log_line(LogLevel level, const char *format, ...) {
 }
 
 void log_current_error(void) {
+    if (!*err_message()) return;
     char trace[512];
     err_trace(trace, sizeof trace);
     log_error("%s", err_message());

@@ -46,6 +46,7 @@ struct Batches {
 
     /* Of the trainer. */
     Parcel *borrowed; /* the parcel of the last batches_next */
+    Mixer ledger;     /* a second one, since a mixer is not for two threads */
     int64_t overlong_seen;
 };
 
@@ -148,7 +149,9 @@ static Err open_mixer(Batches *b) {
         REQUIRE(weights[d] > 0, ERR_CONFIG, "the weight of dataset %s is %g; it must be positive",
                 o->sources[d].name, weights[d]);
     }
-    return mixer_open(&b->mixer, o->seed, o->source_count, weights, counts);
+    TRY(mixer_open(&b->mixer, o->seed, o->source_count, weights, counts));
+    b->ledger = b->mixer;
+    return OK;
 }
 
 /* Signals are for the trainer's thread. */
@@ -217,6 +220,11 @@ Err batches_next(Batches *b, const Batch **batch) {
 
 int64_t batches_overlong(const Batches *batches) {
     return batches->overlong_seen;
+}
+
+void batches_ledger(Batches *b, int64_t steps, uint64_t out[MIXER_DATASETS_MAX]) {
+    uint64_t samples = (uint64_t)steps * (uint64_t)b->options.slots * (uint64_t)b->options.size;
+    mixer_ledger(&b->ledger, samples, out);
 }
 
 void batches_close(Batches **batches) {

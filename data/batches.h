@@ -69,6 +69,9 @@ int64_t batches_overlong(const Batches *batches);
  * frees. Validation walks through these with batch_build. */
 Err batches_select(const BatchSource *source, Split split, size_t **indices, size_t *count);
 
+/* How many samples of each source the first `steps` steps of the run hold. */
+void batches_ledger(Batches *batches, int64_t steps, uint64_t out[MIXER_DATASETS_MAX]);
+
 /* One batch without a walk: the samples `indices` (of `dataset`), in order, unshifted. Uses of the
  * options: tokenizer, max_length, overlong, image_*. Samples left out as too long make the batch
  * smaller, down to none. samples_seen are the indices. Free with batch_free. For validation and

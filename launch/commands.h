@@ -10,4 +10,7 @@ extern const int cad_command_count;
 extern const Command data_commands[]; /* data info, verify, show, tokenizer */
 extern const int data_command_count;
 
+extern const Command train_commands[]; /* train, eval, generate */
+extern const int train_command_count;
+
 #endif

@@ -17,7 +17,8 @@ static const struct {
     const Command *commands;
     const int *count;
 } groups[] = {
-    {cad_commands, &cad_command_count},
+    {data_commands, &data_command_count},
+    {train_commands, &train_command_count},
 };
 
 static void print_commands(FILE *out) {
@@ -87,6 +88,9 @@ int main(int argc, char **argv) {
         return 0;
     }
     Err err = run(argc - 1, argv + 1);
-    if (err != OK && err != ERR_STOPPED) log_current_error();
+    if (err == ERR_STOPPED)
+        log_info("%s", err_message());
+    else if (err != OK)
+        log_current_error();
     return err_exit_code(err);
 }

@@ -108,7 +108,7 @@ static void describe_config(const Trainer *t, Config *out) {
     out->model.vision = spec->vision;
     out->model.connector = spec->connector;
     out->model.llm = spec->llm;
-    snprintf(out->tokenizer, sizeof out->tokenizer, "%s", t->tokenizer_file);
+    out->tokenizer[0] = 0; /* it lies in the checkpoint */
 }
 
 /* Takes up the newest good checkpoint of this run, if there is one. */
@@ -318,6 +318,10 @@ static Err run_slots(Trainer *t, SlotReport *total, RankReport *rank) {
     return OK;
 }
 
+static double share(double sum, int64_t count) {
+    return count ? sum / (double)count : (double)NAN;
+}
+
 static int slowest(const Trainer *t, StepSeconds *seconds) {
     int worst = 0;
     double most = -1;
@@ -364,7 +368,7 @@ static Err note_step(Trainer *t, const SlotReport *total, double lr, double grad
     double epoch_samples = t->config->samples_per_epoch ? (double)t->config->samples_per_epoch
                                                         : (double)t->data.samples;
     m.epoch = (double)t->state.samples / epoch_samples;
-    m.accuracy = total->labels ? (double)total->hits / (double)total->labels : NAN;
+    m.accuracy = share((double)total->hits, total->labels);
     m.tokens_per_s = (double)total->tokens / m.seconds.whole;
     m.samples_per_s = (double)total->samples / m.seconds.whole;
     m.mfu = total->flops / m.seconds.whole / t->peak_flops;
@@ -385,7 +389,7 @@ static Err note_step(Trainer *t, const SlotReport *total, double lr, double grad
 
 static Err train_step(Trainer *t) {
     double began = clock_seconds();
-    SlotReport total;
+    SlotReport total = {0};
     RankReport rank;
     TRY(run_slots(t, &total, &rank));
     float *sum;
@@ -398,7 +402,7 @@ static Err train_step(Trainer *t) {
 
     t->state.step++;
     t->state.samples += total.samples;
-    t->loss = total.labels ? total.loss / (double)total.labels : NAN;
+    t->loss = share(total.loss, total.labels);
     t->state.skipped += !stepped;
     t->skipped_in_a_row = stepped ? 0 : t->skipped_in_a_row + 1;
     if (!stepped && comm_rank(t->comm) == 0)
@@ -468,7 +472,7 @@ static Err loop(Trainer *t) {
 }
 
 static void fill_result(const Trainer *t, TrainResult *r) {
-    double seconds = t->trained_seconds > 0 ? t->trained_seconds : NAN;
+    double seconds = t->trained_seconds > 0 ? t->trained_seconds : (double)NAN;
     *r = (TrainResult){.steps = t->state.step,
                        .samples = t->state.samples,
                        .loss = t->loss,
@@ -478,8 +482,7 @@ static void fill_result(const Trainer *t, TrainResult *r) {
                        .mfu = t->trained_flops / seconds / t->peak_flops,
                        .seconds = clock_seconds() - t->began,
                        .ranks = comm_size(t->comm)};
-    snprintf(r->checkpoint, sizeof r->checkpoint, "%s/step-%09lld", t->checkpoints,
-             (long long)t->state.step);
+    IGNORE(path_format(r->checkpoint, "%s/step-%09lld", t->checkpoints, (long long)t->state.step));
 }
 
 static void tear_down(Trainer *t) {

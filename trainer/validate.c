@@ -75,8 +75,9 @@ Err validate(Comm *comm, Model *model, const BatchesOptions *options, const Data
         total.samples += sums[i].samples;
     }
     free(sums);
-    *out = (Validation){.loss = total.labels ? total.loss / (double)total.labels : NAN,
-                        .accuracy = total.labels ? (double)total.hits / (double)total.labels : NAN,
+    double labels = total.labels ? (double)total.labels : (double)NAN;
+    *out = (Validation){.loss = total.loss / labels,
+                        .accuracy = (double)total.hits / labels,
                         .samples = (size_t)total.samples,
                         .labels = total.labels};
     return err;

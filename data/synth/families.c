@@ -394,8 +394,10 @@ Err synth_part(CadProgram *program, uint64_t seed, uint64_t index, int family,
                           .offset_y = -size.depth / 2};
             draw_family[drawn](&b);
         }
-        for (int i = 1; i < program->count && !b.failed; i++) program_find_reference(program, i);
-        if (!b.failed && canonical(program) == OK && program_validate(program) == OK) return OK;
+        if (!b.failed && canonical(program) == OK) {
+            for (int i = 1; i < program->count; i++) program_find_reference(program, i);
+            if (program_validate(program) == OK) return OK;
+        }
         err_clear();
         program_free(program);
     }
