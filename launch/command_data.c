@@ -32,8 +32,9 @@ static void print_text(const char *text, size_t size) {
 /* ---- info ---- */
 
 static void print_info(const char *path, const DatasetInfo *info) {
-    printf("%s: %zu samples in %zu shards, %.1f MB, format %d\n", path, info->samples, info->shards,
-           (double)info->bytes * 1e-6, info->format_version);
+    printf("%s: %zu samples in %zu shard%s, %.1f MB, format %d\n", path, info->samples,
+           info->shards, info->shards == 1 ? "" : "s", (double)info->bytes * 1e-6,
+           info->format_version);
     printf("  splits     ");
     for (int s = 0; s < SPLIT_COUNT; s++)
         printf("%s%s %zu", s ? ", " : "", split_name((Split)s), info->splits[s]);

@@ -285,10 +285,14 @@ TEST(samples_are_those_the_mixer_chooses) {
     ASSERT_OK(mixer_open(&mixer, options.seed, 2, (double[]){1, 3}, (size_t[]){10, 8}));
     Batches *batches;
     const Batch *b;
+    uint64_t drawn[2] = {0}, ledger[MIXER_DATASETS_MAX];
     ASSERT_OK(batches_open(&batches, &options));
     for (int step = 0; step < 50; step++) {
+        batches_ledger(batches, step, ledger);
+        for (int d = 0; d < 2; d++) ASSERT_INT(ledger[d], ==, drawn[d]);
         ASSERT_OK(batches_next(batches, &b));
         for (int i = 0; i < 3; i++) {
+            drawn[b->datasets[i]]++;
             MixerChoice choice = mixer_choose(&mixer, (uint64_t)(step * 3 + i));
             /* Sample 4, 9, … are of the split val. */
             size_t index = choice.index / 4 * 5 + choice.index % 4;
