@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "ops/backend.h"
 
@@ -12,6 +13,12 @@ const char *dtype_name(DType dtype) {
 }
 
 /* ---- Exec ---- */
+
+void exec_settle_process(char **argv) {
+    if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY")) return;
+    setenv("GOMP_SPINCOUNT", "1000", 1);
+    execv("/proc/self/exe", argv); /* returns only where it cannot: then it is merely slower */
+}
 
 Err exec_open(Exec **ex, ExecDevice device, int threads) {
     *ex = NULL;

@@ -10,6 +10,7 @@ enum {
     ROW_BLOCK = 32,  /* rows dealt to a thread at a time */
     SUM_BLOCK = 128, /* rows whose parameter gradients are summed before blocks are added; decides
                         the bits */
+    SMALL_WORK = 1 << 14, /* elements that one thread does alone */
     FLAT_BLOCK = 1 << 14, /* elements dealt at a time in flat arrays; decides the bits of sums */
     COLUMN_BLOCK = 64
 };
@@ -112,15 +113,16 @@ static float *lines(Cpu *cpu, int64_t cols) {
                         (size_t)(cols + 16) * KERNEL_LINES * sizeof(float));
 }
 
-/* One pragma for the loops below; clang-format would cut the text in a macro. */
+/* One pragma for the loops below, which work on `work_` elements; clang-format would cut the text
+ * in a macro. Waking the threads costs what some ten thousand elements cost. */
 /* clang-format off */
-#define DEAL_TO_THREADS _Pragma("omp parallel for num_threads(cpu->threads) schedule(static) if (cpu->threads > 1)")
+#define DEAL_TO_THREADS _Pragma("omp parallel for num_threads(cpu->threads) schedule(static) if (cpu->threads > 1 && work_ > SMALL_WORK)")
 /* clang-format on */
 
 /* Runs `call`, which works on rows first … first + count - 1 with scratch `line`, over all rows. */
 #define FOR_ROWS(rows, cols, call)                                                                 \
     do {                                                                                           \
-        int64_t rows_ = (rows);                                                                    \
+        int64_t rows_ = (rows), work_ = rows_ * (cols);                                            \
         DEAL_TO_THREADS                                                                            \
         for (int64_t first = 0; first < rows_; first += ROW_BLOCK) {                               \
             int64_t count = rows_ - first < ROW_BLOCK ? rows_ - first : ROW_BLOCK;                 \
@@ -134,6 +136,7 @@ static float *lines(Cpu *cpu, int64_t cols) {
 #define FOR_ROWS_SUMMED(rows, cols, width, sums, call)                                             \
     do {                                                                                           \
         int64_t rows_ = (rows), width_ = (width), blocks_ = (rows_ + SUM_BLOCK - 1) / SUM_BLOCK;   \
+        int64_t work_ = rows_ * (cols);                                                            \
         float *partials_ = NULL;                                                                   \
         size_t bytes_ = (size_t)(blocks_ * width_) * sizeof(float);                                \
         if (sums) partials_ = scratch_need(&cpu->shared, bytes_);                                  \

@@ -24,6 +24,9 @@ enum {
     CHUNK_ROWS = 1024 /* of a long inner dimension; powers of two below it for what is left */
 };
 
+/* Multiply-adds that one thread does alone: some 10 µs, what waking the others costs. */
+static const double SMALL_PRODUCT = 1e6;
+
 /* Everything a primitive depends on. Zeroed before it is filled: it is hashed and compared as
  * bytes. */
 typedef struct Key {
@@ -299,7 +302,10 @@ void matmul_parallel(Exec *ex, const Product *p, bool ragged_k) {
     int64_t width = row_tiles >= MANY_ROW_TILES ? TILE_COLS_WIDE : TILE_COLS;
     int64_t col_tiles = (p->c.cols + width - 1) / width;
     int threads = cpu_of(ex)->threads;
-#pragma omp parallel for num_threads(threads) schedule(dynamic, 1) if (threads > 1)
+    double work =
+        (double)p->c.rows * (double)p->c.cols * (double)(p->transpose_a ? p->a.rows : p->a.cols);
+#pragma omp parallel for num_threads(threads)                                                      \
+    schedule(dynamic, 1) if (threads > 1 && work > SMALL_PRODUCT)
     for (int64_t tile = 0; tile < row_tiles * col_tiles; tile++) {
         int64_t row = tile / col_tiles * TILE_ROWS, col = tile % col_tiles * width;
         int64_t rows = p->c.rows - row < TILE_ROWS ? p->c.rows - row : TILE_ROWS;
