@@ -66,6 +66,11 @@ typedef struct Trainer {
 
 static Err open_model(Trainer *t) {
     const Config *config = t->config;
+    if (config->base_model[0])
+        REQUIRE(file_exists(config->base_model), ERR_UNSUPPORTED,
+                "base_model %s is no folder here; models of the Hugging Face hub are not there yet "
+                "in this version",
+                config->base_model);
     TRY(tokenizer_path(t->tokenizer_file, config));
     TRY(tokenizer_open(&t->tokenizer, t->tokenizer_file));
     REQUIRE(tokenizer_eos(t->tokenizer) >= 0 && tokenizer_bos(t->tokenizer) >= 0, ERR_INPUT,
@@ -74,10 +79,6 @@ static Err open_model(Trainer *t) {
     static Config base;
     char checkpoint[PATH_SIZE] = "";
     if (config->base_model[0]) {
-        REQUIRE(file_exists(config->base_model), ERR_UNSUPPORTED,
-                "base_model %s is no folder here; models of the Hugging Face hub are not there yet "
-                "in this version",
-                config->base_model);
         TRY(checkpoint_resolve(checkpoint, config->base_model));
         char path[PATH_SIZE];
         TRY(path_join(path, checkpoint, "config.yaml"));
@@ -428,7 +429,8 @@ static Err run_validation(Trainer *t) {
     TRY(split_indices(dataset, SPLIT_VAL, (size_t)t->config->training.eval_samples, &indices,
                       &count));
     Validation v = {.loss = NAN};
-    Err err = count ? validate(t->comm, t->model, &t->options, dataset, indices, count, &v) : OK;
+    Err err =
+        count ? validate(t->comm, t->model, &t->options, dataset, indices, NULL, count, &v) : OK;
     free(indices);
     if (err == ERR_STOPPED) { /* the checkpoint that follows is what matters */
         err_clear();
@@ -450,6 +452,7 @@ static Err save(Trainer *t) {
     static Config described;
     if (t->saved_step == t->state.step) return OK;
     describe_config(t, &described);
+    t->state.updates = t->optim.updates;
     TRY(checkpoint_save(t->comm, t->checkpoints, &described, t->tokenizer_file, &t->optim,
                         &t->state, (int)t->config->training.save_total_limit));
     t->saved_step = t->state.step;

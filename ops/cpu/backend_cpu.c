@@ -10,7 +10,7 @@ enum {
     ROW_BLOCK = 32,  /* rows dealt to a thread at a time */
     SUM_BLOCK = 128, /* rows whose parameter gradients are summed before blocks are added; decides
                         the bits */
-    SMALL_WORK = 1 << 14, /* elements that one thread does alone */
+    SMALL_WORK = 1 << 16, /* elements that one thread does alone */
     FLAT_BLOCK = 1 << 14, /* elements dealt at a time in flat arrays; decides the bits of sums */
     COLUMN_BLOCK = 64
 };
@@ -114,7 +114,7 @@ static float *lines(Cpu *cpu, int64_t cols) {
 }
 
 /* One pragma for the loops below, which work on `work_` elements; clang-format would cut the text
- * in a macro. Waking the threads costs what some ten thousand elements cost. */
+ * in a macro. Waking the threads costs what some ten thousands of elements cost. */
 /* clang-format off */
 #define DEAL_TO_THREADS _Pragma("omp parallel for num_threads(cpu->threads) schedule(static) if (cpu->threads > 1 && work_ > SMALL_WORK)")
 /* clang-format on */

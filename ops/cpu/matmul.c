@@ -24,8 +24,8 @@ enum {
     CHUNK_ROWS = 1024 /* of a long inner dimension; powers of two below it for what is left */
 };
 
-/* Multiply-adds that one thread does alone: some 10 µs, what waking the others costs. */
-static const double SMALL_PRODUCT = 1e6;
+/* Multiply-adds that one thread does alone: some 20 µs, what waking the others costs. */
+static const double SMALL_PRODUCT = 2e6;
 
 /* Everything a primitive depends on. Zeroed before it is filled: it is hashed and compared as
  * bytes. */
