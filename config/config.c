@@ -33,7 +33,6 @@ void config_defaults(Config *config) {
         .save_steps = 500,
         .save_total_limit = 3,
         .eval_steps = 500,
-        .logging_steps = 10,
     };
     config->model.vision = (VisionConfig){
         .image_size = 384,

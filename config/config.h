@@ -88,8 +88,7 @@ typedef struct TrainingConfig {
     double max_grad_norm, weight_decay, adam_beta1, adam_beta2, adam_epsilon;
     int64_t max_length;
     OverlongPolicy overlong;
-    int64_t save_steps, save_total_limit, eval_steps, eval_samples, early_stopping_patience,
-        logging_steps;
+    int64_t save_steps, save_total_limit, eval_steps, eval_samples, early_stopping_patience;
     int64_t image_shift; /* augmentation: pixels */
 } TrainingConfig;
 

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "config/config.h"
+#include "config/keys.h"
 #include "core/file.h"
 #include "tests/test.h"
 
@@ -86,6 +87,19 @@ TEST(top_level_names_and_overrides_are_understood) {
     ASSERT_INT(config.model.llm.ffn.count, ==, 2);
     ASSERT_INT(config.model.llm.ffn.values[1], ==, 20);
     ASSERT_INT(config.training.max_steps, ==, 1000);
+}
+
+TEST(every_key_is_documented) {
+    Buf doc = {0};
+    char path[PATH_SIZE];
+    snprintf(path, sizeof path, "%s/docs/configuration.md", test_source_folder());
+    ASSERT_OK(file_read(&doc, path, 1 << 20));
+    for (int i = 0; i < config_key_count; i++) {
+        char quoted[128];
+        snprintf(quoted, sizeof quoted, "`%s`", config_keys[i].path);
+        ASSERT_CONTAINS(buf_cstr(&doc), quoted);
+    }
+    buf_free(&doc);
 }
 
 TEST(all_mistakes_are_told_at_once_with_their_lines) {
