@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "core/err.h"
+
 typedef enum DrawView { VIEW_FRONT, VIEW_TOP, VIEW_RIGHT, VIEW_ISO, VIEW_COUNT } DrawView;
 
 typedef enum DrawProjection {
@@ -44,5 +46,9 @@ DrawStyle draw_style_default(int size);
 /* The sheet small models learn from: DIMS_FIXED in two by two tiles, each view centred in its tile.
  */
 DrawStyle draw_style_tiles(int size);
+
+/* ERR_INPUT with a sentence for a style that cannot be drawn: sizes, widths or views out of range.
+ */
+Err draw_style_check(const DrawStyle *style);
 
 #endif

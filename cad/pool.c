@@ -1,0 +1,339 @@
+/* A pool of CAD workers: one thread each, which starts its worker, hands it requests and replaces
+ * it when it dies or overruns.
+ *
+ * The threads own the processes, since the kernel kills a worker when the thread that started it
+ * ends. Replies are kept in a list without limit, so that a thread never waits for the caller. */
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cad/protocol.h"
+#include "core/clock.h"
+#include "core/file.h"
+#include "core/process.h"
+#include "core/queue.h"
+
+#define DEFAULT_SECONDS 30.0
+#define START_SECONDS   30.0 /* a worker must have said hello by then, even on a busy machine */
+
+enum { DEFAULT_MEGABYTES = 3072, QUEUE_PER_WORKER = 2, WORKERS_MAX = 1024 };
+
+typedef struct Job {
+    Buf frame;
+    void *tag;
+} Job;
+
+typedef struct Done {
+    CadReply reply;
+    struct Done *next;
+} Done;
+
+typedef struct Worker {
+    struct CadPool *pool;
+    pthread_t thread;
+    Process process;
+    pid_t busy; /* under the pool's lock: the process to kill when the pool closes, or 0 */
+} Worker;
+
+struct CadPool {
+    char program[PATH_SIZE];
+    CadLimits limits;
+    Queue *jobs;
+    Worker *workers;
+    int worker_count, threads;
+    int under_way; /* submitted and not yet handed back; the caller's thread only */
+
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    Done *first, **last;
+    int started; /* workers that have said hello or failed to */
+    bool closing;
+    ErrState failure; /* of the first worker that could not start */
+};
+
+void cad_reply_free(CadReply *reply) {
+    buf_free(&reply->png);
+    *reply = (CadReply){0};
+}
+
+/* ---- one worker ---- */
+
+/* Reads the content of a frame. */
+static bool receive_frame(Process *process, FrameKind kind, Buf *content, double deadline,
+                          bool *timed_out) {
+    FrameHeader header;
+    if (!process_receive(process, &header, sizeof header, deadline, timed_out)) return false;
+    if (!frame_header_ok(&header, kind)) return false;
+    buf_clear(content);
+    buf_reserve(content, header.size);
+    if (!process_receive(process, content->data, header.size, deadline, timed_out)) return false;
+    content->size = header.size;
+    return true;
+}
+
+static Err check_hello(const CadPool *pool, Process *process) {
+    Buf content = {0};
+    int version = 0;
+    bool timed_out = false;
+    bool said =
+        receive_frame(process, FRAME_HELLO, &content, clock_seconds() + START_SECONDS, &timed_out);
+    bool understood = said && protocol_get_hello(&version, content.data, content.size);
+    buf_free(&content);
+    REQUIRE(!timed_out, ERR_IO, "the CAD worker %s did not answer within %g s", pool->program,
+            START_SECONDS);
+    REQUIRE(understood, ERR_IO,
+            "%s is not a CAD worker that this program understands: build both from the same "
+            "sources",
+            pool->program);
+    REQUIRE(version == PROTOCOL_VERSION, ERR_IO,
+            "the CAD worker %s speaks version %d, this program version %d: build both from the "
+            "same sources",
+            pool->program, version, PROTOCOL_VERSION);
+    return OK;
+}
+
+static Err start_worker(Worker *worker) {
+    CadPool *pool = worker->pool;
+    char parent[24], seconds[32], megabytes[32];
+    snprintf(parent, sizeof parent, "%d", (int)getpid());
+    snprintf(seconds, sizeof seconds, "%.3f", pool->limits.seconds);
+    snprintf(megabytes, sizeof megabytes, "%zu", pool->limits.megabytes);
+    const char *argv[] = {pool->program, "--worker", parent, seconds, megabytes, NULL};
+    TRY(process_start(&worker->process, argv));
+    Err err = check_hello(pool, &worker->process);
+    if (err != OK) process_kill(&worker->process);
+    return err;
+}
+
+static void mark_busy(Worker *worker, pid_t pid) {
+    pthread_mutex_lock(&worker->pool->lock);
+    worker->busy = pid;
+    if (pid && worker->pool->closing) kill(pid, SIGKILL);
+    pthread_mutex_unlock(&worker->pool->lock);
+}
+
+/* Ends a worker that failed at an item, and says in the reply why. */
+static void bury_worker(Worker *worker, bool timed_out, CadReply *reply) {
+    int status = 0, signal_number = 0;
+    kill(worker->process.pid, SIGKILL); /* changes nothing when it is dead already */
+    process_finish(&worker->process, &status, &signal_number);
+    if (timed_out || signal_number == SIGALRM) {
+        reply->status = CAD_TIMEOUT;
+        snprintf(reply->message, sizeof reply->message, "not done within %g s",
+                 worker->pool->limits.seconds);
+        return;
+    }
+    reply->status = CAD_CRASH;
+    if (signal_number)
+        snprintf(reply->message, sizeof reply->message,
+                 "the geometry kernel crashed: its worker ended by signal %d (%s)", signal_number,
+                 strsignal(signal_number));
+    else
+        snprintf(reply->message, sizeof reply->message,
+                 "the geometry kernel crashed: its worker ended with exit code %d", status);
+}
+
+static void run_job(Worker *worker, const Job *job, CadReply *reply) {
+    *reply = (CadReply){.tag = job->tag};
+    if (!worker->process.pid && start_worker(worker) != OK) {
+        reply->status = CAD_CRASH;
+        snprintf(reply->message, sizeof reply->message, "%.200s", err_message());
+        return;
+    }
+    Buf content = {0};
+    bool timed_out = false;
+    double begun = clock_seconds(), deadline = begun + worker->pool->limits.seconds;
+    mark_busy(worker, worker->process.pid);
+    bool answered =
+        process_send(&worker->process, job->frame.data, job->frame.size, deadline, &timed_out) &&
+        receive_frame(&worker->process, FRAME_REPLY, &content, deadline, &timed_out) &&
+        protocol_get_reply(reply, content.data, content.size);
+    mark_busy(worker, 0);
+    if (!answered) {
+        cad_reply_free(reply);
+        reply->tag = job->tag;
+        bury_worker(worker, timed_out, reply);
+        reply->seconds = clock_seconds() - begun;
+    }
+    buf_free(&content);
+}
+
+static void hand_back(CadPool *pool, const CadReply *reply) {
+    Done *done = malloc(sizeof *done);
+    CHECK(done, "out of memory: a reply");
+    *done = (Done){.reply = *reply};
+    pthread_mutex_lock(&pool->lock);
+    *pool->last = done;
+    pool->last = &done->next;
+    pthread_cond_signal(&pool->changed);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+static void report_start(CadPool *pool, Err err) {
+    pthread_mutex_lock(&pool->lock);
+    if (err != OK && pool->failure.code == OK) err_save(&pool->failure);
+    pool->started++;
+    pthread_cond_signal(&pool->changed);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+static void *serve(void *argument) {
+    Worker *worker = argument;
+    CadPool *pool = worker->pool;
+    Err err = start_worker(worker);
+    report_start(pool, err);
+    void *item;
+    while (queue_pop(pool->jobs, &item)) {
+        Job *job = item;
+        CadReply reply;
+        pthread_mutex_lock(&pool->lock);
+        bool closing = pool->closing;
+        pthread_mutex_unlock(&pool->lock);
+        if (closing)
+            reply = (CadReply){0};
+        else
+            run_job(worker, job, &reply);
+        hand_back(pool, &reply);
+        buf_free(&job->frame);
+        free(job);
+    }
+    process_finish(&worker->process, NULL, NULL);
+    return NULL;
+}
+
+/* ---- the pool ---- */
+
+static Err find_program(char out[PATH_SIZE]) {
+    const char *given = getenv("CADVLM_CAD");
+    if (given && *given) {
+        TRY(path_format(out, "%s", given));
+        REQUIRE(file_exists(out), ERR_INPUT,
+                "there is no CAD worker at %s, which the variable CADVLM_CAD names", out);
+        return OK;
+    }
+    char folder[PATH_SIZE];
+    TRY(path_of_program(folder));
+    TRY(path_join(out, folder, "cadvlm-cad"));
+    if (file_exists(out)) return OK;
+    TRY(path_join(out, folder, "../cadvlm-cad")); /* tests and benchmarks lie one folder deeper */
+    REQUIRE(file_exists(out), ERR_INPUT,
+            "the CAD worker cadvlm-cad is not in %s, beside this program: build it, or name it in "
+            "the variable CADVLM_CAD",
+            folder);
+    return OK;
+}
+
+/* Processors this process may use: mpirun may have bound it to one. */
+static int processors(void) {
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+    return CPU_COUNT(&set);
+}
+
+static Err start_threads(CadPool *pool) {
+    for (int i = 0; i < pool->worker_count; i++) {
+        pool->workers[i].pool = pool;
+        int code = pthread_create(&pool->workers[i].thread, NULL, serve, &pool->workers[i]);
+        REQUIRE(code == 0, ERR_MEMORY, "cannot start a thread for CAD worker %d: %s", i,
+                strerror(code));
+        pool->threads++;
+    }
+    pthread_mutex_lock(&pool->lock);
+    while (pool->started < pool->threads) pthread_cond_wait(&pool->changed, &pool->lock);
+    pthread_mutex_unlock(&pool->lock);
+    return pool->failure.code == OK ? OK : err_restore(&pool->failure);
+}
+
+Err cad_pool_open(CadPool **out, int workers, CadLimits limits) {
+    *out = NULL;
+    if (workers == 0) workers = processors();
+    REQUIRE(workers >= 1 && workers <= WORKERS_MAX, ERR_CONFIG,
+            "%d CAD workers; 1 to %d are possible", workers, WORKERS_MAX);
+    REQUIRE(limits.seconds >= 0 && limits.seconds <= 1e6, ERR_CONFIG,
+            "a time limit of %g s for a part", limits.seconds);
+    if (limits.seconds == 0) limits.seconds = DEFAULT_SECONDS;
+    if (limits.megabytes == 0) limits.megabytes = DEFAULT_MEGABYTES;
+    CadPool *pool = calloc(1, sizeof *pool);
+    CHECK(pool, "out of memory: a CAD pool");
+    pool->limits = limits;
+    pool->worker_count = workers;
+    pool->workers = calloc((size_t)workers, sizeof *pool->workers);
+    CHECK(pool->workers, "out of memory: %d CAD workers", workers);
+    pool->jobs = queue_open((size_t)(QUEUE_PER_WORKER * workers));
+    pool->last = &pool->first;
+    pthread_mutex_init(&pool->lock, NULL);
+    pthread_cond_init(&pool->changed, NULL);
+    Err err = find_program(pool->program);
+    if (err == OK) err = start_threads(pool);
+    if (err == OK) {
+        *out = pool;
+        return OK;
+    }
+    ErrState failure;
+    err_save(&failure);
+    cad_pool_close(&pool);
+    return err_restore(&failure);
+}
+
+void cad_pool_close(CadPool **pool_pointer) {
+    CadPool *pool = *pool_pointer;
+    if (!pool) return;
+    pthread_mutex_lock(&pool->lock);
+    pool->closing = true;
+    for (int i = 0; i < pool->threads; i++)
+        if (pool->workers[i].busy) kill(pool->workers[i].busy, SIGKILL);
+    pthread_mutex_unlock(&pool->lock);
+    queue_shut(pool->jobs);
+    for (int i = 0; i < pool->threads; i++) pthread_join(pool->workers[i].thread, NULL);
+    for (Done *done = pool->first, *next; done; done = next) {
+        next = done->next;
+        cad_reply_free(&done->reply);
+        free(done);
+    }
+    queue_close(&pool->jobs);
+    pthread_cond_destroy(&pool->changed);
+    pthread_mutex_destroy(&pool->lock);
+    free(pool->workers);
+    free(pool);
+    *pool_pointer = NULL;
+}
+
+Err cad_pool_submit(CadPool *pool, const CadRequest *request) {
+    REQUIRE(request->code || request->step_path, ERR_INPUT,
+            "a CAD request with neither code nor a STEP file");
+    size_t code_size = request->code_size + request->reference_size;
+    REQUIRE(code_size <= PROTOCOL_FRAME_MAX / 2, ERR_INPUT,
+            "%zu bytes of code for one part; %d are possible", code_size, PROTOCOL_FRAME_MAX / 2);
+    Job *job = calloc(1, sizeof *job);
+    CHECK(job, "out of memory: a CAD request");
+    job->tag = request->tag;
+    protocol_put_request(&job->frame, request);
+    pool->under_way++;
+    CHECK(queue_push(pool->jobs, job), "the CAD pool is closed");
+    return OK;
+}
+
+bool cad_pool_next(CadPool *pool, CadReply *reply) {
+    if (pool->under_way == 0) return false;
+    pthread_mutex_lock(&pool->lock);
+    while (!pool->first) pthread_cond_wait(&pool->changed, &pool->lock);
+    Done *done = pool->first;
+    pool->first = done->next;
+    if (!pool->first) pool->last = &pool->first;
+    pthread_mutex_unlock(&pool->lock);
+    pool->under_way--;
+    *reply = done->reply;
+    free(done);
+    return true;
+}
+
+Err cad_pool_run(CadPool *pool, const CadRequest *request, CadReply *reply) {
+    CHECK(pool->under_way == 0, "%d requests are under way", pool->under_way);
+    TRY(cad_pool_submit(pool, request));
+    cad_pool_next(pool, reply);
+    return OK;
+}

@@ -1,0 +1,21 @@
+// Measures of shapes that building, checking and scoring share.
+#ifndef CADVLM_CAD_SHAPE_MEASURE_HPP
+#define CADVLM_CAD_SHAPE_MEASURE_HPP
+
+#include <TopoDS_Shape.hxx>
+
+namespace cad {
+
+// Volume and area; negative volume for a solid that is inside out.
+void shape_contents(const TopoDS_Shape &shape, double *volume, double *area);
+double shape_volume(const TopoDS_Shape &shape);
+
+// The one solid of a shape, or a compound of its solids; null when it has none.
+TopoDS_Shape only_solids(const TopoDS_Shape &shape);
+
+// The exact box; false for an empty shape.
+bool shape_box(const TopoDS_Shape &shape, double low[3], double high[3]);
+
+} // namespace cad
+
+#endif

@@ -1,0 +1,274 @@
+/* cadvlm-cad: builds, checks, draws, exports and scores solids for the program that started it.
+ *
+ * It links OpenCASCADE but neither MPI nor CUDA, and lives under limits: of memory and core files
+ * from the start, of time for each item (a second line behind the deadline of the program that
+ * waits). It ends when its standard input does, and dies with its parent. */
+#include <malloc.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "cad/code.h"
+#include "cad/protocol.h"
+#include "cad/score.h"
+#include "cad/sheet.h"
+#include "cad/solid.h"
+#include "core/clock.h"
+#include "core/file.h"
+
+#define ALARM_FACTOR   1.25 /* of the limit of an item … */
+#define ALARM_EXTRA    2.0  /* … and so many seconds more */
+#define EXACT_SECONDS  0.2  /* for all views by the kernel's exact hidden-line algorithm */
+#define POINTS_DEFAULT 8192
+#define POINTS_MAX     (1 << 20)
+#define HEAP_KEPT      (256 << 20) /* free memory that is not given back between items */
+#define HOOK_BYTES     (16 << 20)
+#define HEAP_GROWTH    (16 << 20)
+
+/* ---- pipes ---- */
+
+static bool read_all(void *bytes, size_t size) {
+    char *at = bytes;
+    while (size) {
+        ssize_t got = read(STDIN_FILENO, at, size);
+        if (got <= 0) return false;
+        at += got;
+        size -= (size_t)got;
+    }
+    return true;
+}
+
+static bool write_all(int fd, const Buf *buf) {
+    for (size_t at = 0; at < buf->size;) {
+        ssize_t wrote = write(fd, buf->data + at, buf->size - at);
+        if (wrote <= 0) return false;
+        at += (size_t)wrote;
+    }
+    return true;
+}
+
+/* ---- one item ---- */
+
+static void say(CadReply *reply, CadStatus status, const char *message) {
+    reply->status = status;
+    snprintf(reply->message, sizeof reply->message, "%.255s", message);
+}
+
+static CadStatus build_code(Solid **solid, const char *code, size_t size, CadReply *reply) {
+    CadProgram program = {0};
+    CodeError error = {0};
+    SolidNote note;
+    CadStatus status;
+    if (code_parse(&program, code, size, "code", &error) != OK) {
+        status = error.in_syntax ? CAD_PARSE_FAIL : CAD_EXEC_FAIL;
+        reply->line = error.line;
+        reply->column = error.column;
+        say(reply, status, error.message);
+    } else if (program_validate(&program) != OK) {
+        status = CAD_EXEC_FAIL;
+        say(reply, status, err_message());
+    } else {
+        status = solid_build(solid, &program, &note);
+        say(reply, status, note.text);
+    }
+    program_free(&program);
+    return status;
+}
+
+static CadStatus build_step(Solid **solid, const char *path, CadReply *reply) {
+    SolidNote note;
+    CadStatus status = solid_read_step(solid, path, &note);
+    say(reply, status, note.text);
+    return status;
+}
+
+static void check_solid(const Solid *solid, CadReply *reply) {
+    SolidFacts facts;
+    SolidNote note;
+    CadStatus status = solid_check(solid, &facts, &note);
+    say(reply, status, note.text);
+    reply->volume = facts.volume;
+    reply->area = facts.area;
+    reply->box_min = facts.box_min;
+    reply->box_max = facts.box_max;
+    reply->solids = facts.solids;
+    reply->faces = facts.faces;
+    reply->jittered = facts.jittered;
+}
+
+static Err draw_solid(const Solid *solid, const DrawStyle *style, CadReply *reply) {
+    ViewLines lines[VIEW_COUNT];
+    Image image = {0};
+    SolidNote note;
+    TRY(draw_style_check(style));
+    LineOptions options = {.views = style->views,
+                           .tolerance = sheet_tolerance(style, reply->box_min, reply->box_max),
+                           .exact = style->exact_hidden_lines,
+                           .exact_seconds = EXACT_SECONDS};
+    REQUIRE(hidden_lines(lines, solid, &options, &note), ERR_INPUT, "%s", note.text);
+    Err err = sheet_draw(&image, style, lines, reply->box_min, reply->box_max);
+    for (int view = 0; view < VIEW_COUNT; view++) view_lines_free(&lines[view]);
+    if (err == OK) err = image_encode(&reply->png, &image);
+    image_free(&image);
+    return err;
+}
+
+static Err export_solid(const Solid *solid, const char *path) {
+    const char *extension = path_extension(path);
+    if (strcmp(extension, ".step") == 0 || strcmp(extension, ".stp") == 0)
+        return solid_write_step(solid, path);
+    if (strcmp(extension, ".stl") == 0) return solid_write_stl(solid, path);
+    FAIL(ERR_UNSUPPORTED, "cannot write %s: .step and .stl are possible", path);
+}
+
+static void score_solid(const Solid *solid, const CadRequest *request, CadReply *reply) {
+    Solid *reference = NULL;
+    CadReply other = {0};
+    CadStatus status =
+        request->reference_code
+            ? build_code(&reference, request->reference_code, request->reference_size, &other)
+            : build_step(&reference, request->reference_step, &other);
+    if (reference) {
+        check_solid(reference, &other);
+        status = other.status;
+    }
+    int points = request->score_points > 0 ? request->score_points : POINTS_DEFAULT;
+    if (points > POINTS_MAX) points = POINTS_MAX;
+    bool sound = status == CAD_OK && reply->status == CAD_OK;
+    if (solid && reference) score_solids(&reply->score, solid, reference, points, sound);
+    reply->score.reference_status = status;
+    if (status != CAD_OK && reply->status == CAD_OK && !reply->message[0])
+        snprintf(reply->message, sizeof reply->message, "reference: %.200s", other.message);
+    solid_free(&reference);
+}
+
+/* What is asked of a solid beyond its facts. The first thing that fails is the item's failure. */
+static void serve_solid(const Solid *solid, const CadRequest *request, CadReply *reply) {
+    if (reply->status == CAD_EMPTY_SOLID) return;
+    Err err = OK;
+    if (request->draw) err = draw_solid(solid, request->draw, reply);
+    if (err == OK && request->export_path) err = export_solid(solid, request->export_path);
+    if (err != OK)
+        say(reply, reply->status == CAD_OK ? CAD_EXEC_FAIL : reply->status, err_message());
+}
+
+/* Tests need workers that misbehave: with CADVLM_CAD_HOOKS set, code may ask for it. */
+static void obey_hook(const CadRequest *request) {
+    if (!request->code || !getenv("CADVLM_CAD_HOOKS")) return;
+    if (!strcmp(request->code, "# hook: crash")) {
+        signal(SIGSEGV, SIG_DFL);
+        raise(SIGSEGV);
+    }
+    if (!strcmp(request->code, "# hook: exit")) _exit(3);
+    if (!strcmp(request->code, "# hook: memory"))
+        for (size_t size = HOOK_BYTES;; size += HOOK_BYTES) {
+            void *bytes = malloc(HOOK_BYTES);
+            CHECK(bytes, "out of memory at %zu MiB", size >> 20);
+            memset(bytes, 1, HOOK_BYTES);
+        }
+    if (!strcmp(request->code, "# hook: hang"))
+        for (;;) pause();
+}
+
+static void serve(const CadRequest *request, CadReply *reply) {
+    double begun = clock_seconds();
+    Solid *solid = NULL;
+    obey_hook(request);
+    score_clear(&reply->score);
+    if (request->code)
+        build_code(&solid, request->code, request->code_size, reply);
+    else if (request->step_path)
+        build_step(&solid, request->step_path, reply);
+    else
+        say(reply, CAD_EXEC_FAIL, "neither code nor a STEP file was given");
+    if (solid) {
+        check_solid(solid, reply);
+        serve_solid(solid, request, reply);
+    }
+    if (request->reference_code || request->reference_step) score_solid(solid, request, reply);
+    solid_free(&solid);
+    reply->seconds = clock_seconds() - begun;
+}
+
+/* ---- the process ---- */
+
+static void set_alarm(double seconds) {
+    struct itimerval timer = {0};
+    timer.it_value.tv_sec = (time_t)seconds;
+    timer.it_value.tv_usec = (suseconds_t)((seconds - (double)timer.it_value.tv_sec) * 1e6);
+    setitimer(ITIMER_REAL, &timer, NULL);
+}
+
+static void limit(int resource, rlim_t value) {
+    struct rlimit limits = {.rlim_cur = value, .rlim_max = value};
+    setrlimit(resource, &limits);
+}
+
+static void live_under_limits(int parent, size_t megabytes) {
+    limit(RLIMIT_CORE, 0);
+#ifndef __SANITIZE_ADDRESS__ /* whose shadow memory takes terabytes of addresses */
+    limit(RLIMIT_AS, (rlim_t)megabytes << 20);
+#endif
+    (void)megabytes;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent) exit(1); /* it died before we could ask to be told */
+    /* Solids are built and dropped all the time: memory that is free stays here for the next. */
+    mallopt(M_TRIM_THRESHOLD, HEAP_KEPT);
+    mallopt(M_TOP_PAD, HEAP_GROWTH);
+    mallopt(M_MMAP_THRESHOLD, HEAP_KEPT);
+}
+
+/* Replies go to a descriptor of their own, so that nothing a library prints can get among them. */
+static int take_standard_output(void) {
+    int fd = dup(STDOUT_FILENO);
+    if (fd < 0 || dup2(STDERR_FILENO, STDOUT_FILENO) < 0) exit(1);
+    return fd;
+}
+
+static int serve_requests(int out, double seconds) {
+    Buf content = {0}, answer = {0};
+    protocol_put_hello(&answer, PROTOCOL_VERSION);
+    while (write_all(out, &answer)) {
+        FrameHeader header;
+        if (!read_all(&header, sizeof header)) break; /* the parent is done with us */
+        if (!frame_header_ok(&header, FRAME_REQUEST)) return 1;
+        buf_clear(&content);
+        buf_reserve(&content, header.size);
+        if (!read_all(content.data, header.size)) return 1;
+        CadRequest request;
+        DrawStyle style;
+        CadReply reply = {0};
+        if (!protocol_get_request(&request, &style, content.data, header.size)) return 1;
+        set_alarm(seconds * ALARM_FACTOR + ALARM_EXTRA);
+        serve(&request, &reply);
+        set_alarm(0);
+        buf_clear(&answer);
+        protocol_put_reply(&answer, &reply);
+        cad_reply_free(&reply);
+    }
+    buf_free(&content);
+    buf_free(&answer);
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+        printf("cadvlm-cad, protocol %d, OpenCASCADE %s\n", PROTOCOL_VERSION,
+               solid_kernel_version());
+        return 0;
+    }
+    if (argc != 5 || strcmp(argv[1], "--worker") != 0) {
+        fprintf(stderr, "cadvlm-cad is started by cadvlm, not by hand\n");
+        return 2;
+    }
+    double seconds = atof(argv[3]);
+    live_under_limits(atoi(argv[2]), (size_t)atoll(argv[4]));
+    int out = take_standard_output();
+    solid_quiet();
+    return serve_requests(out, seconds > 0 ? seconds : 1);
+}
