@@ -18,6 +18,7 @@ void buf_reserve(Buf *buf, size_t extra) {
     CHECK(data, "out of memory: %zu bytes", capacity);
     buf->data = data;
     buf->capacity = capacity;
+    buf->data[buf->size] = 0; /* text also before anything is appended */
 }
 
 void buf_append(Buf *buf, const void *bytes, size_t size) {
