@@ -1,0 +1,112 @@
+#include "trainer/reader.h"
+
+#include <stdlib.h>
+
+#include "cad/code.h"
+#include "trainer/checkpoint.h"
+#include "trainer/setup.h"
+
+/* Rows of the decoder in a batch: many drawings at a time where they are short. */
+enum { ROWS_AT_A_TIME = 16384, DRAWINGS_AT_A_TIME = 32 };
+
+static int batch_size(int max_length) {
+    int size = ROWS_AT_A_TIME / max_length;
+    return size < 1 ? 1 : size > DRAWINGS_AT_A_TIME ? DRAWINGS_AT_A_TIME : size;
+}
+
+static Err prepare(Reader *r) {
+    const ModelSpec *spec = model_spec(r->model);
+    batches_setup(&r->options, &r->config, spec, r->tokenizer);
+    r->options.max_length = spec->max_positions;
+    r->options.overlong = OVERLONG_DROP;
+    r->options.size = batch_size(spec->max_positions);
+    int rows = model_image_rows(spec), samples = r->options.size;
+    REQUIRE(spec->max_positions > rows + 2, ERR_INPUT,
+            "%s leaves no room for code: %d rows a sample, %d for the picture", r->checkpoint,
+            spec->max_positions, rows);
+    ModelLimits limits = {.samples = samples,
+                          .images = samples,
+                          .tokens = samples * spec->max_positions,
+                          .labels = samples * (spec->max_positions - rows)};
+    return model_prepare(r->model, &limits, false);
+}
+
+Err reader_open(Reader *r, const Comm *comm, const char *checkpoint) {
+    char path[PATH_SIZE];
+    TrainState state;
+    *r = (Reader){0};
+    TRY(checkpoint_resolve(r->checkpoint, checkpoint));
+    TRY(checkpoint_read_state(&state, r->checkpoint));
+    r->step = state.step;
+    TRY(path_join(path, r->checkpoint, "tokenizer.json"));
+    TRY(tokenizer_open(&r->tokenizer, path));
+    REQUIRE(tokenizer_eos(r->tokenizer) >= 0, ERR_INPUT, "%s has no <eos>", path);
+    TRY(path_join(path, r->checkpoint, "config.yaml"));
+    TRY(config_load(&r->config, path, NULL, 0));
+    REQUIRE(r->config.device != DEVICE_CUDA, ERR_UNSUPPORTED,
+            "device: cuda is not there yet in this version; use cpu or auto");
+    r->threads = setup_threads(&r->config, comm);
+    TRY(exec_open(&r->ex, EXEC_CPU, r->threads));
+    TRY(checkpoint_open_model(&r->model, r->ex, &r->config, r->checkpoint,
+                              tokenizer_vocab(r->tokenizer), false));
+    return prepare(r);
+}
+
+void reader_close(Reader *r) {
+    model_close(&r->model);
+    tokenizer_close(&r->tokenizer);
+    exec_close(&r->ex);
+}
+
+void reading_free(Reading *reading) {
+    buf_free(&reading->code);
+}
+
+/* Stops at an id that stands for nothing (a model may have more rows than its tokenizer has tokens)
+ * and where the text is longer than any code can be: what is there by then is scored. */
+static Err take_code(const Reader *r, const Generation *g, Reading *out) {
+    *out = (Reading){.tokens = g->count, .ended = g->ended, .confidence = g->confidence};
+    for (int i = 0; i < g->count && out->code.size <= CODE_SIZE_MAX; i++) {
+        if (g->ids[i] >= tokenizer_vocab(r->tokenizer)) break;
+        TRY(tokenizer_decode(r->tokenizer, &g->ids[i], 1, &out->code));
+    }
+    return OK;
+}
+
+Err reader_read(Reader *r, const Image *images, const char *const *prompts,
+                const char *const *names, int count, int max_new, Reading *readings) {
+    CHECK(count >= 1 && count <= r->options.size, "%d drawings", count);
+    int room = model_spec(r->model)->max_positions - r->options.image_rows;
+    int most = max_new > 0 && max_new < room ? max_new : room;
+    for (int i = 0; i < count; i++) readings[i] = (Reading){0};
+    Batch *batch;
+    TRY(batch_build_prompts(&batch, &r->options, images, prompts, names, count));
+    Generation *generations = calloc((size_t)count, sizeof *generations);
+    CHECK(generations, "out of memory: %d drawings", count);
+    Err err = model_generate(r->model, batch, tokenizer_eos(r->tokenizer), most, generations);
+    for (int i = 0; i < count && err == OK; i++) err = take_code(r, &generations[i], &readings[i]);
+    for (int i = 0; i < count; i++) free(generations[i].ids);
+    free(generations);
+    batch_free(&batch);
+    return err;
+}
+
+static Err decode_picture(Image *image, const Sample *sample, const BatchesOptions *o) {
+    REQUIRE(sample->image_size, ERR_INPUT, "it has no picture to read");
+    TRY(image_decode(image, sample->image, sample->image_size, o->image_channels, "its picture"));
+    if (image->width == o->image_size && image->height == o->image_size) return OK;
+    int width = image->width, height = image->height;
+    image_free(image);
+    FAIL(ERR_INPUT,
+         "its picture has %d × %d pixels where the model takes %d × %d: draw it in that size",
+         width, height, o->image_size, o->image_size);
+}
+
+Err picture_read(Image *image, Sample *sample, Buf *memory, const BatchesOptions *options,
+                 const Dataset *dataset, size_t index) {
+    *image = (Image){0};
+    TRY(dataset_read(dataset, index, sample, memory));
+    Err err = decode_picture(image, sample, options);
+    if (err == OK) return OK;
+    return err_prefix(err, "%s: sample %zu (%s): ", dataset_path(dataset), index, sample->id);
+}
