@@ -40,6 +40,13 @@ static Err set_value(const Option *option, const char *text) {
         *(const char **)option->target = text;
         return OK;
     }
+    if (option->type == OPTION_TEXTS) {
+        Texts *texts = option->target;
+        REQUIRE(texts->count < TEXTS_MAX, ERR_CONFIG, "%s is given more than %d times",
+                option->name, TEXTS_MAX);
+        texts->items[texts->count++] = text;
+        return OK;
+    }
     if (option->type == OPTION_INT) {
         long long whole = strtoll(text, &end, 10);
         REQUIRE(*text && !*end && errno == 0, ERR_CONFIG, "%s %s: a whole number is expected",

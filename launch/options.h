@@ -7,7 +7,21 @@
 
 #include "core/err.h"
 
-typedef enum OptionType { OPTION_FLAG, OPTION_TEXT, OPTION_INT, OPTION_REAL } OptionType;
+typedef enum OptionType {
+    OPTION_FLAG,
+    OPTION_TEXT,
+    OPTION_TEXTS, /* may be given several times */
+    OPTION_INT,
+    OPTION_REAL
+} OptionType;
+
+enum { TEXTS_MAX = 64 };
+
+/* What an OPTION_TEXTS collects; borrowed from argv. */
+typedef struct Texts {
+    const char *items[TEXTS_MAX];
+    int count;
+} Texts;
 
 typedef struct Option {
     const char *name;  /* "--out" */
@@ -15,7 +29,8 @@ typedef struct Option {
     const char *value; /* what stands behind it in the help: "FILE"; NULL for flags */
     const char *help;
     OptionType type;
-    void *target;     /* bool *, const char **, int64_t * or double *; holds the default */
+    void *target;     /* bool *, const char **, Texts *, int64_t * or double *; holds the
+                     default */
     double low, high; /* OPTION_INT, OPTION_REAL: allowed range, both ends included (0, 0: any) */
 } Option;
 

@@ -1,0 +1,345 @@
+/* cadvlm generate: drawings to code, STEP and a picture of both. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/clock.h"
+#include "core/json.h"
+#include "core/log.h"
+#include "launch/commands.h"
+#include "trainer/reader.h"
+#include "trainer/summary.h"
+
+enum {
+    PICTURE_LEAST = 512, /* pixels a side of each half, at least: small drawings are enlarged */
+    PICTURE_GAP = 8,
+    WHITE = 255,
+    RULE = 160, /* gray of the line between the halves, and of the cross for "no solid" */
+    EXACT = 17
+};
+
+typedef struct GenerateArguments {
+    const char *checkpoint, *out;
+    int64_t max_tokens;
+    double seconds;
+    bool json;
+} GenerateArguments;
+
+/* One drawing and what became of it. */
+typedef struct Item {
+    const char *image;
+    char stem[208], name[240]; /* of the image, and of its files */
+    char code[PATH_SIZE], step[PATH_SIZE], picture[PATH_SIZE];
+    CadReply reply;
+    double seconds;
+} Item;
+
+typedef struct Generator {
+    const GenerateArguments *arguments;
+    Reader reader;
+    CadPool *pool;
+    Item *items;
+    int count;
+    Json *results;
+} Generator;
+
+/* ---- names ---- */
+
+static bool name_taken(const Item *items, int count, const char *name) {
+    for (int i = 0; i < count; i++)
+        if (!strcmp(items[i].name, name)) return true;
+    return false;
+}
+
+/* The file's name without folder and extension; a number behind it where another image has it. */
+static void name_item(Item *items, int index) {
+    Item *item = &items[index];
+    const char *base = path_name(item->image);
+    int length = (int)(strlen(base) - strlen(path_extension(base))), same = 0;
+    snprintf(item->stem, sizeof item->stem, "%.*s", length < 200 ? length : 200, base);
+    if (!item->stem[0]) snprintf(item->stem, sizeof item->stem, "drawing");
+    snprintf(item->name, sizeof item->name, "%s", item->stem);
+    if (!name_taken(items, index, item->name)) return;
+    for (int i = 0; i < index; i++) same += !strcmp(items[i].stem, item->stem);
+    do snprintf(item->name, sizeof item->name, "%s-%d", item->stem, ++same);
+    while (name_taken(items, index, item->name));
+}
+
+/* ---- pictures ---- */
+
+static Err read_image(Image *image, const Reader *reader, const char *path) {
+    int size = reader->options.image_size;
+    TRY(image_read(image, path, reader->options.image_channels));
+    if (image->width == size && image->height == size) return OK;
+    int width = image->width, height = image->height;
+    image_free(image);
+    FAIL(ERR_INPUT,
+         "%s has %d × %d pixels where the model reads %d × %d; draw it in that size: "
+         "cadvlm cad draw PART -o DRAWING.png --size %d --dims fixed",
+         path, width, height, size, size, size);
+}
+
+/* Copies `from`, each pixel `scale` times as large, to (left, 0). */
+static void place(Image *to, const Image *from, int left, int scale) {
+    int rows = from->height * scale < to->height ? from->height * scale : to->height;
+    int columns = from->width * scale < to->width - left ? from->width * scale : to->width - left;
+    for (int y = 0; y < rows; y++)
+        for (int x = 0; x < columns; x++) {
+            size_t pixel = (size_t)(y / scale) * (size_t)from->width + (size_t)(x / scale);
+            const uint8_t *at = from->pixels + pixel * (size_t)from->channels;
+            to->pixels[(size_t)y * (size_t)to->width + (size_t)(left + x)] =
+                from->channels == 1 ? at[0]
+                                    : (uint8_t)((at[0] * 77 + at[1] * 151 + at[2] * 28) >> 8);
+        }
+}
+
+static void cross_out(Image *image, int left, int side) {
+    for (int i = 0; i < side; i++) {
+        uint8_t *row = image->pixels + (size_t)i * (size_t)image->width + (size_t)left;
+        row[i] = row[side - 1 - i] = RULE;
+    }
+}
+
+/* The drawing at the left, the result at the right; crossed out where there is none. */
+static Err write_picture(const char *path, const Image *drawing, int scale, const Buf *result) {
+    Image picture, solid = {0};
+    int side = drawing->width * scale, left = side + PICTURE_GAP;
+    TRY(image_new(&picture, left + side, side, 1));
+    memset(picture.pixels, WHITE, (size_t)picture.width * (size_t)picture.height);
+    place(&picture, drawing, 0, scale);
+    for (int y = 0; y < side; y++)
+        picture.pixels[(size_t)y * (size_t)picture.width + (size_t)(side + PICTURE_GAP / 2)] = RULE;
+    Err err = OK;
+    if (result->size) err = image_decode(&solid, result->data, result->size, 1, "the result");
+    if (solid.pixels)
+        place(&picture, &solid, left, 1);
+    else
+        cross_out(&picture, left, side);
+    if (err == OK) err = image_write(path, &picture);
+    image_free(&solid);
+    image_free(&picture);
+    return err;
+}
+
+/* ---- one drawing ---- */
+
+static Err name_files(Item *item, const char *out) {
+    TRY(path_format(item->code, "%s/%s.py", out, item->name));
+    TRY(path_format(item->step, "%s/%s.step", out, item->name));
+    return path_format(item->picture, "%s/%s.png", out, item->name);
+}
+
+static int picture_scale(const Reader *reader) {
+    int size = reader->options.image_size;
+    return size >= PICTURE_LEAST ? 1 : (PICTURE_LEAST + size - 1) / size;
+}
+
+static Err build(Generator *g, Item *item, const Image *drawing, const Reading *reading) {
+    int scale = picture_scale(&g->reader);
+    DrawStyle style = draw_style_default(drawing->width * scale);
+    TRY(name_files(item, g->arguments->out));
+    TRY(file_write(item->code, buf_cstr(&reading->code), reading->code.size));
+    TRY(file_remove_tree(item->step)); /* of an earlier run */
+    CadRequest request = {.code = buf_cstr(&reading->code),
+                          .code_size = reading->code.size,
+                          .draw = &style,
+                          .export_path = item->step};
+    TRY(cad_pool_run(g->pool, &request, &item->reply));
+    return write_picture(item->picture, drawing, scale, &item->reply.png);
+}
+
+static Json *result_json(const Item *item, const Reading *reading) {
+    const CadReply *reply = &item->reply;
+    Json *root = js_new_object();
+    js_set_text(root, "image", item->image);
+    js_set_text(root, "status", cad_status_name(reply->status));
+    js_set_text(root, "code", buf_cstr(&reading->code));
+    js_set_text(root, "code_file", item->code);
+    js_set_text(root, "step", file_exists(item->step) ? item->step : NULL);
+    js_set_text(root, "picture", item->picture);
+    js_set_number(root, "seconds", item->seconds);
+    js_set_integer(root, "tokens", reading->tokens);
+    js_set_bool(root, "ended", reading->ended);
+    js_set_number(root, "confidence", reading->confidence);
+    if (status_executed(reply->status)) {
+        js_set_number(root, "volume", reply->volume);
+        Json *dims = js_new_array();
+        js_push(dims, js_new_number(reply->box_max.x - reply->box_min.x));
+        js_push(dims, js_new_number(reply->box_max.y - reply->box_min.y));
+        js_push(dims, js_new_number(reply->box_max.z - reply->box_min.z));
+        js_set(root, "dims", dims);
+    }
+    if (reply->status != CAD_OK) {
+        js_set_text(root, "message", reply->message);
+        if (reply->line) js_set_integer(root, "line", reply->line);
+        if (reply->line) js_set_integer(root, "column", reply->column);
+    }
+    return root;
+}
+
+static void print_item(const Item *item, const Reading *reading) {
+    const CadReply *reply = &item->reply;
+    printf("%s: %s, %d tokens, confidence %.2f, %.2f s\n", item->image,
+           cad_status_name(reply->status), reading->tokens, reading->confidence, item->seconds);
+    if (reply->status != CAD_OK && reply->line)
+        printf("  line %d, column %d: %s\n", reply->line, reply->column, reply->message);
+    else if (reply->status != CAD_OK)
+        printf("  %s\n", reply->message);
+    if (status_executed(reply->status))
+        printf("  %g × %g × %g, volume %g\n", reply->box_max.x - reply->box_min.x,
+               reply->box_max.y - reply->box_min.y, reply->box_max.z - reply->box_min.z,
+               reply->volume);
+    printf("  %s, %s%s%s\n", item->code, file_exists(item->step) ? item->step : "",
+           file_exists(item->step) ? ", " : "", item->picture);
+    fflush(stdout);
+}
+
+/* ---- all of them ---- */
+
+static Err run_batch(Generator *g, int first, int count, Image *images, Reading *readings) {
+    const char **names = calloc((size_t)count, sizeof *names);
+    CHECK(names, "out of memory: %d drawings", count);
+    Err err = OK;
+    for (int i = 0; i < count && err == OK; i++) {
+        names[i] = g->items[first + i].image;
+        err = read_image(&images[i], &g->reader, names[i]);
+    }
+    double began = clock_seconds();
+    if (err == OK)
+        err = reader_read(&g->reader, images, NULL, names, count, (int)g->arguments->max_tokens,
+                          readings);
+    double each = (clock_seconds() - began) / count;
+    for (int i = 0; i < count && err == OK; i++) {
+        Item *item = &g->items[first + i];
+        began = clock_seconds();
+        err = build(g, item, &images[i], &readings[i]);
+        item->seconds = each + clock_seconds() - began;
+        if (err != OK) break;
+        js_push(g->results, result_json(item, &readings[i]));
+        if (!g->arguments->json) print_item(item, &readings[i]);
+    }
+    free(names);
+    return err;
+}
+
+/* The pictures written are named like the images: not into the folder that the images lie in. */
+static Err check_folder(const Generator *g) {
+    char out[PATH_SIZE], folder[PATH_SIZE], real[PATH_SIZE];
+    if (!realpath(g->arguments->out, out)) return OK; /* it is not there yet */
+    for (int i = 0; i < g->count; i++) {
+        const char *image = g->items[i].image, *name = path_name(image);
+        TRY(path_format(folder, "%.*s.", (int)(name - image), image));
+        REQUIRE(!realpath(folder, real) || strcmp(real, out) != 0, ERR_INPUT,
+                "%s lies in %s, where its result would overwrite it: choose another -o", image,
+                g->arguments->out);
+    }
+    return OK;
+}
+
+/* All images are looked at before the first is read: a wrong one should not cost the others. */
+static Err check_images(const Generator *g) {
+    for (int i = 0; i < g->count; i++) {
+        Image image;
+        TRY(read_image(&image, &g->reader, g->items[i].image));
+        image_free(&image);
+    }
+    return OK;
+}
+
+static Err run_all(Generator *g) {
+    int size = g->reader.options.size, failed = 0;
+    Image *images = calloc((size_t)size, sizeof *images);
+    Reading *readings = calloc((size_t)size, sizeof *readings);
+    CHECK(images && readings, "out of memory: %d drawings", size);
+    Err err = OK;
+    for (int first = 0; first < g->count && err == OK; first += size) {
+        int count = g->count - first < size ? g->count - first : size;
+        err = run_batch(g, first, count, images, readings);
+        for (int i = 0; i < count; i++) {
+            failed += g->items[first + i].reply.status != CAD_OK;
+            image_free(&images[i]);
+            reading_free(&readings[i]);
+            cad_reply_free(&g->items[first + i].reply);
+        }
+    }
+    free(images);
+    free(readings);
+    TRY(err);
+    if (g->arguments->json) {
+        Json *root = js_new_object();
+        js_set_text(root, "checkpoint", g->reader.checkpoint);
+        js_set(root, "results", js_copy(g->results));
+        Buf text = {0};
+        js_print(&text, root, JSON_ONE_LINE, EXACT);
+        puts(buf_cstr(&text));
+        buf_free(&text);
+        js_free(&root);
+    }
+    REQUIRE(!failed, ERR_INPUT, "%d of %d drawings gave no sound solid", failed, g->count);
+    return OK;
+}
+
+static Err generate(Comm *comm, const GenerateArguments *a, const Arguments *images) {
+    static Generator g; /* its reader holds a whole config */
+    g = (Generator){.arguments = a, .count = images->count, .results = js_new_array()};
+    g.items = calloc((size_t)g.count, sizeof *g.items);
+    CHECK(g.items, "out of memory: %d images", g.count);
+    Err err = OK;
+    REQUIRE_GOTO(err, comm_size(comm) == 1, ERR_CONFIG,
+                 "cadvlm generate is one process: run it without mpirun");
+    for (int i = 0; i < g.count; i++) {
+        g.items[i].image = images->items[i];
+        name_item(g.items, i);
+    }
+    TRY_GOTO(err, reader_open(&g.reader, comm, a->checkpoint));
+    TRY_GOTO(err, check_folder(&g));
+    TRY_GOTO(err, check_images(&g));
+    TRY_GOTO(err, file_make_directories(a->out));
+    TRY_GOTO(err, cad_pool_open(&g.pool, 1, (CadLimits){.seconds = a->seconds}));
+    TRY_GOTO(err, run_all(&g));
+done:
+    cad_pool_close(&g.pool);
+    reader_close(&g.reader);
+    js_free(&g.results);
+    free(g.items);
+    return err;
+}
+
+static Err run_generate(const Command *command, int argc, char **argv) {
+    GenerateArguments a = {.seconds = 30};
+    Option options[] = {
+        {"--checkpoint", "-c", "DIR", "a checkpoint, or a run folder: its newest", OPTION_TEXT,
+         &a.checkpoint, 0, 0},
+        {"--out", "-o", "OUT", "the folder to write to", OPTION_TEXT, &a.out, 0, 0},
+        {"--max-tokens", NULL, "N", "of a program (0: all that the model has room for)", OPTION_INT,
+         &a.max_tokens, 0, 1e9},
+        {"--seconds", NULL, "S", "that building a solid may take (30)", OPTION_REAL, &a.seconds,
+         0.1, 3600},
+        {"--json", NULL, NULL, "the results as one JSON object", OPTION_FLAG, &a.json, 0, 0},
+    };
+    Arguments arguments;
+    TRY(options_parse(command, options, sizeof options / sizeof options[0], argc, argv, 1, -1,
+                      &arguments));
+    Err err = OK;
+    Comm *comm = NULL;
+    if (!arguments.helped) {
+        REQUIRE_GOTO(err, a.checkpoint, ERR_CONFIG, "cadvlm generate needs --checkpoint DIR");
+        REQUIRE_GOTO(err, a.out, ERR_CONFIG,
+                     "cadvlm generate needs -o OUT, the folder to write to");
+        TRY_GOTO(err, comm_open(&comm));
+        TRY_GOTO(err, comm_agree(comm, generate(comm, &a, &arguments)));
+    }
+done:
+    arguments_free(&arguments);
+    return comm_finish(&comm, err);
+}
+
+const Command generate_commands[] = {
+    {"generate", "--checkpoint DIR IMAGE… -o OUT",
+     "Read drawings: write the code, the solid and a picture of both",
+     "An IMAGE is a PNG drawing of exactly the size that the model was trained on. For each it\n"
+     "writes OUT/NAME.py, OUT/NAME.step and OUT/NAME.png (drawing beside result).\n"
+     "Exits with 1 when any of the results is no sound solid.",
+     run_generate},
+};
+const int generate_command_count = sizeof generate_commands / sizeof generate_commands[0];
