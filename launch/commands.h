@@ -10,7 +10,19 @@ extern const int cad_command_count;
 extern const Command data_commands[]; /* data info, verify, show, tokenizer */
 extern const int data_command_count;
 
-extern const Command train_commands[]; /* train, eval, generate */
+extern const Command synth_commands[]; /* data synth, import */
+extern const int synth_command_count;
+
+extern const Command train_commands[]; /* train */
 extern const int train_command_count;
+
+extern const Command eval_commands[]; /* eval */
+extern const int eval_command_count;
+
+extern const Command generate_commands[]; /* generate */
+extern const int generate_command_count;
+
+extern const Command report_commands[]; /* report */
+extern const int report_command_count;
 
 #endif

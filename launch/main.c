@@ -1,4 +1,5 @@
 /* cadvlm: one program, its commands in a table. */
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -6,19 +7,25 @@
 #include "core/text.h"
 #include "launch/commands.h"
 #include "launch/version.h"
+#include "ops/ops.h"
 
 /* Commands of the manual that this version does not have. */
 static const char *const planned[] = {
-    "data import", "data export", "data fetch", "data split", "data merge", "export",
-    "plan",        "lr-find",     "launch",     "serve",      "inspect",    "doctor",
+    "data export", "data fetch", "data split", "data merge", "export", "plan",
+    "lr-find",     "launch",     "serve",      "inspect",    "doctor",
 };
 
 static const struct {
     const Command *commands;
     const int *count;
 } groups[] = {
+    {cad_commands, &cad_command_count},
     {data_commands, &data_command_count},
+    {synth_commands, &synth_command_count},
     {train_commands, &train_command_count},
+    {eval_commands, &eval_command_count},
+    {generate_commands, &generate_command_count},
+    {report_commands, &report_command_count},
 };
 
 static void print_commands(FILE *out) {
@@ -79,6 +86,8 @@ static Err run(int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
+    exec_settle_process(argv);
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error to report, not an end */
     if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
         print_commands(argc < 2 ? stderr : stdout);
         return argc < 2 ? 2 : 0;

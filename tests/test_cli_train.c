@@ -101,7 +101,7 @@ TEST(one_batch_overfits_on_two_ranks) {
 static void start_until(const char *prefix, const char *run, int steps) {
     const char *said;
     int code = test_run(&said,
-                        "(%s ./cadvlm train --config %s output_dir=%s >%s.out 2>&1 & echo $! "
+                        "(ulimit -t 100; %s ./cadvlm train --config %s output_dir=%s >%s.out 2>&1 & echo $! "
                         ">%s.pid; wait $!; echo $? >%s.code) "
                         ">/dev/null 2>&1 & "
                         "for i in $(seq 1200); do [ $(cat %s/metrics.jsonl 2>/dev/null | wc -l) "

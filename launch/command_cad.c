@@ -1,0 +1,441 @@
+/* cadvlm cad run, draw, convert, check; score stands in command_cad_score.c. */
+#include "launch/command_cad.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cad/code.h"
+#include "core/file.h"
+#include "core/log.h"
+#include "core/progress.h"
+#include "data/import/deepcad.h"
+#include "data/synth/synth.h"
+#include "launch/commands.h"
+#include "launch/part_file.h"
+
+enum { DRAWING_SIZE = 512, PROGRESS_FROM = 50 };
+#define BOX_SLACK 1e-3 /* relative: a box that differs by more is that of another part */
+
+static const Option json_option = {"--json",    NULL, NULL, "one JSON object on standard output",
+                                   OPTION_FLAG, NULL, 0,    0};
+
+static Option json_flag(bool *target) {
+    Option option = json_option;
+    option.target = target;
+    return option;
+}
+
+/* A solid that is not ok is the failure of a command about one part. */
+static Err fail_unless_ok(const char *path, const CadReply *reply) {
+    REQUIRE(reply->status == CAD_OK, ERR_INPUT, "%s: %s: %s", path, cad_status_name(reply->status),
+            part_reply_sentence(reply));
+    return OK;
+}
+
+/* ---- run ---- */
+
+typedef enum OutputKind { OUTPUT_NONE, OUTPUT_EXPORT, OUTPUT_DRAWING } OutputKind;
+
+static Err output_kind(OutputKind *kind, const char *path) {
+    *kind = OUTPUT_NONE;
+    if (!path) return OK;
+    const char *extension = path_extension(path);
+    static const char *const planned[] = {".glb", ".svg", ".pdf"};
+    for (size_t i = 0; i < sizeof planned / sizeof planned[0]; i++)
+        REQUIRE(strcmp(extension, planned[i]) != 0, ERR_UNSUPPORTED,
+                "%s: %s files are not there yet; .step, .stl and .png are", path, extension);
+    if (!strcmp(extension, ".png")) {
+        *kind = OUTPUT_DRAWING;
+        return OK;
+    }
+    REQUIRE(!strcmp(extension, ".step") || !strcmp(extension, ".stp") || !strcmp(extension, ".stl"),
+            ERR_CONFIG, "%s: the output is .step, .stl or .png (a drawing)", path);
+    *kind = OUTPUT_EXPORT;
+    return OK;
+}
+
+static Err write_drawing(const CadReply *reply, const char *path) {
+    if (!reply->png.size) return OK; /* there was nothing to draw, and the reply says why */
+    return file_write(path, reply->png.data, reply->png.size);
+}
+
+static void report(const char *path, const CadReply *reply, const char *image, bool json) {
+    if (!json) {
+        part_reply_print(path, reply);
+        return;
+    }
+    Json *root = part_reply_json(path, reply);
+    if (image) js_set_text(root, "image", image);
+    part_print_json(&root);
+}
+
+static Err run_run(const Command *command, int argc, char **argv) {
+    const char *out = NULL;
+    bool json = false;
+    Option options[] = {
+        {"--out", "-o", "OUT", "write .step, .stl, or a drawing .png", OPTION_TEXT, &out, 0, 0},
+        json_flag(&json)};
+    Arguments arguments;
+    PartFile part = {0};
+    CadReply reply = {0};
+    OutputKind kind;
+    TRY(options_parse(command, options, 2, argc, argv, 1, 1, &arguments));
+    Err err = OK;
+    if (arguments.helped) goto done;
+    TRY_GOTO(err, output_kind(&kind, out));
+    TRY_GOTO(err, part_file_read(&part, arguments.items[0]));
+    DrawStyle style = draw_style_default(DRAWING_SIZE);
+    CadRequest request = {.draw = kind == OUTPUT_DRAWING ? &style : NULL,
+                          .export_path = kind == OUTPUT_EXPORT ? out : NULL};
+    TRY_GOTO(err, part_file_run(&part, &request, &reply));
+    if (kind == OUTPUT_DRAWING) TRY_GOTO(err, write_drawing(&reply, out));
+    report(part.path, &reply, NULL, json);
+    TRY_GOTO(err, fail_unless_ok(part.path, &reply));
+done:
+    cad_reply_free(&reply);
+    part_file_free(&part);
+    arguments_free(&arguments);
+    return err;
+}
+
+/* ---- draw ---- */
+
+static Err parse_choice(int *out, const char *option, const char *text, const char *const *names,
+                        int count) {
+    for (int i = 0; i < count; i++)
+        if (!strcmp(text, names[i])) {
+            *out = i;
+            return OK;
+        }
+    Buf all = {0};
+    for (int i = 0; i < count; i++) buf_format(&all, "%s%s", i ? ", " : "", names[i]);
+    Err err = err_raise(ERR_CONFIG, __FILE__, __LINE__, "%s %s: one of %s is expected", option,
+                        text, buf_cstr(&all));
+    buf_free(&all);
+    return err;
+}
+
+static Err parse_views(uint32_t *out, const char *text) {
+    static const char *const names[] = {"front", "top", "right", "iso", "isometric"};
+    static const DrawView views[] = {VIEW_FRONT, VIEW_TOP, VIEW_RIGHT, VIEW_ISO, VIEW_ISO};
+    *out = 0;
+    while (*text) {
+        char name[16];
+        int which;
+        size_t length = strcspn(text, ",");
+        snprintf(name, sizeof name, "%.*s", (int)(length < 15 ? length : 15), text);
+        TRY(parse_choice(&which, "--views", name, names, 5));
+        *out |= 1u << views[which];
+        text += length;
+        if (*text) text++;
+    }
+    REQUIRE(*out, ERR_CONFIG, "--views names no view; front, top, right and iso are possible");
+    return OK;
+}
+
+typedef struct DrawOptions {
+    const char *out, *style, *views, *dims, *projection;
+    int64_t size, seed;
+    bool exact, frame, json;
+} DrawOptions;
+
+/* The style that the options describe. */
+static Err draw_style_of(DrawStyle *style, const DrawOptions *o) {
+    static const char *const looks[] = {"drawing", "shaded", "transparent", "mosaic"};
+    static const char *const dims[] = {"none", "beside", "fixed"};
+    static const char *const projections[] = {"third", "first"};
+    int look, dim, projection;
+    TRY(parse_choice(&look, "--style", o->style, looks, 4));
+    REQUIRE(look == 0, ERR_UNSUPPORTED, "--style %s is not there yet; drawing is", o->style);
+    TRY(parse_choice(&dim, "--dims", o->dims, dims, 3));
+    TRY(parse_choice(&projection, "--projection", o->projection, projections, 2));
+    *style = dim == DIMS_FIXED ? draw_style_tiles((int)o->size) : draw_style_default((int)o->size);
+    TRY(parse_views(&style->views, o->views));
+    style->dims = (DrawDims)dim;
+    style->projection = (DrawProjection)projection;
+    style->exact_hidden_lines = o->exact;
+    style->frame = o->frame;
+    if (o->seed >= 0) *style = synth_style(style, (uint64_t)o->seed, 0, 0);
+    return OK;
+}
+
+static Err draw_part(const DrawOptions *o, const char *path) {
+    PartFile part = {0};
+    CadReply reply = {0};
+    DrawStyle style;
+    Err err = OK;
+    TRY(draw_style_of(&style, o));
+    TRY_GOTO(err, part_file_read(&part, path));
+    TRY_GOTO(err, part_file_run(&part, &(CadRequest){.draw = &style}, &reply));
+    TRY_GOTO(err, write_drawing(&reply, o->out));
+    report(path, &reply, reply.png.size ? o->out : NULL, o->json);
+    /* A broken solid is drawn all the same; only where there is no picture, drawing failed. */
+    if (!reply.png.size) TRY_GOTO(err, fail_unless_ok(path, &reply));
+done:
+    cad_reply_free(&reply);
+    part_file_free(&part);
+    return err;
+}
+
+static Err run_draw(const Command *command, int argc, char **argv) {
+    DrawOptions o = {.style = "drawing",
+                     .views = "front,top,right,iso",
+                     .dims = "beside",
+                     .projection = "third",
+                     .size = DRAWING_SIZE,
+                     .seed = -1};
+    Option options[] = {
+        {"--out", "-o", "OUT.png", "where the drawing goes", OPTION_TEXT, &o.out, 0, 0},
+        {"--style", NULL, "STYLE", "drawing (shaded, transparent, mosaic are not there yet)",
+         OPTION_TEXT, &o.style, 0, 0},
+        {"--views", NULL, "LIST", "of front,top,right,iso", OPTION_TEXT, &o.views, 0, 0},
+        {"--size", NULL, "PIXELS", "side of the square sheet (512)", OPTION_INT, &o.size,
+         DRAW_SIZE_MIN, DRAW_SIZE_MAX},
+        {"--dims", NULL, "WHERE", "overall dimensions: none, beside the part, or fixed in tiles",
+         OPTION_TEXT, &o.dims, 0, 0},
+        {"--projection", NULL, "ANGLE", "third or first", OPTION_TEXT, &o.projection, 0, 0},
+        {"--seed", NULL, "N", "vary line weights and dashes a little", OPTION_INT, &o.seed, 0,
+         9007199254740992.0},
+        {"--frame", NULL, NULL, "a border around the sheet", OPTION_FLAG, &o.frame, 0, 0},
+        {"--exact", NULL, NULL, "hidden lines by the kernel's exact algorithm where it is quick",
+         OPTION_FLAG, &o.exact, 0, 0},
+        json_flag(&o.json)};
+    Arguments arguments;
+    TRY(options_parse(command, options, sizeof options / sizeof options[0], argc, argv, 1, 1,
+                      &arguments));
+    Err err = OK;
+    if (!arguments.helped) {
+        REQUIRE_GOTO(err, o.out, ERR_CONFIG, "cadvlm cad draw needs -o OUT.png");
+        REQUIRE_GOTO(err, !strcmp(path_extension(o.out), ".png"), ERR_CONFIG,
+                     "%s: drawings are .png files", o.out);
+        TRY_GOTO(err, draw_part(&o, arguments.items[0]));
+    }
+done:
+    arguments_free(&arguments);
+    return err;
+}
+
+/* ---- convert ---- */
+
+static Json *corners_json(bool there, Vec3 min, Vec3 max) {
+    if (!there) return js_new_null();
+    Json *box = js_new_object();
+    const Vec3 corners[2] = {min, max};
+    static const char *const names[2] = {"min", "max"};
+    for (int i = 0; i < 2; i++) {
+        Json *list = js_new_array();
+        js_push(list, js_new_number(corners[i].x));
+        js_push(list, js_new_number(corners[i].y));
+        js_push(list, js_new_number(corners[i].z));
+        js_set(box, names[i], list);
+    }
+    return box;
+}
+
+static bool boxes_match(const CadReply *reply, const DeepcadInfo *info) {
+    const double found[6] = {reply->box_min.x, reply->box_min.y, reply->box_min.z,
+                             reply->box_max.x, reply->box_max.y, reply->box_max.z};
+    const double expected[6] = {info->box_min.x, info->box_min.y, info->box_min.z,
+                                info->box_max.x, info->box_max.y, info->box_max.z};
+    double largest = 0, off = 0;
+    for (int i = 0; i < 6; i++) {
+        largest = fmax(largest, fabs(expected[i]));
+        off = fmax(off, fabs(found[i] - expected[i]));
+    }
+    return off <= BOX_SLACK * largest;
+}
+
+static void convert_report(const char *path, const char *out, const CadReply *reply,
+                           const DeepcadInfo *info, bool json) {
+    bool measured = reply->solids > 0;
+    if (json) {
+        Json *root = part_reply_json(path, reply), *dropped = js_new_array();
+        js_set(root, "bbox_expected", corners_json(info->has_box, info->box_min, info->box_max));
+        js_set_integer(root, "extrusions", info->extrusions);
+        for (int i = 0; i < info->dropped_count; i++)
+            js_push(dropped, js_new_text(info->dropped[i]));
+        js_set(root, "dropped", dropped);
+        if (measured && info->has_box) js_set_bool(root, "complete", boxes_match(reply, info));
+        if (out) js_set_text(root, "code", out);
+        part_print_json(&root);
+        return;
+    }
+    for (int i = 0; i < info->dropped_count; i++) log_warn("%s: %s", path, info->dropped[i]);
+    if (measured && info->has_box && !boxes_match(reply, info))
+        log_warn("%s: the solid's bounding box is not the file's: the file holds only a part of "
+                 "the model",
+                 path);
+    if (reply->status != CAD_OK)
+        log_warn("%s: the code gives %s: %s", path, cad_status_name(reply->status),
+                 part_reply_sentence(reply));
+    if (out)
+        printf("%s: %d extrusion%s, %s -> %s\n", path, info->extrusions,
+               info->extrusions == 1 ? "" : "s", cad_status_name(reply->status), out);
+}
+
+static Err convert_design(const char *path, const char *out, CodeNumbers numbers, bool json) {
+    CadProgram program = {0};
+    DeepcadInfo info = {0};
+    Buf code = {0};
+    CadReply reply = {0};
+    CadPool *pool = NULL;
+    Err err = OK;
+    TRY_GOTO(err, deepcad_read(&program, path, &info));
+    code_emit(&code, &program, numbers);
+    TRY_GOTO(err, cad_pool_open(&pool, 1, (CadLimits){0}));
+    CadRequest request = {.code = buf_cstr(&code), .code_size = code.size};
+    TRY_GOTO(err, cad_pool_run(pool, &request, &reply));
+    if (out)
+        TRY_GOTO(err, file_write(out, code.data, code.size));
+    else if (!json)
+        fwrite(code.data, 1, code.size, stdout);
+    convert_report(path, out, &reply, &info, json);
+done:
+    cad_pool_close(&pool);
+    cad_reply_free(&reply);
+    buf_free(&code);
+    program_free(&program);
+    deepcad_info_free(&info);
+    return err;
+}
+
+static Err run_convert(const Command *command, int argc, char **argv) {
+    const char *out = NULL, *dialect = "v2", *style = "numpy";
+    bool json = false, compat = false;
+    static const char *const dialects[] = {"v2", "v1"}, *const styles[] = {"numpy", "plain",
+                                                                           "exact"};
+    Option options[] = {
+        {"--out", "-o", "OUT.py", "write the code there instead of standard output", OPTION_TEXT,
+         &out, 0, 0},
+        {"--dialect", NULL, "NAME", "v2 (v1 is not there yet)", OPTION_TEXT, &dialect, 0, 0},
+        {"--numbers", NULL, "STYLE",
+         "numpy (four decimals, as the published data), plain (the same, short) or exact",
+         OPTION_TEXT, &style, 0, 0},
+        {"--deepcad-compat", NULL, NULL, "with the reference's faults (not there yet)", OPTION_FLAG,
+         &compat, 0, 0},
+        json_flag(&json)};
+    Arguments arguments;
+    int which, numbers;
+    TRY(options_parse(command, options, sizeof options / sizeof options[0], argc, argv, 1, 1,
+                      &arguments));
+    Err err = OK;
+    if (!arguments.helped) {
+        TRY_GOTO(err, parse_choice(&which, "--dialect", dialect, dialects, 2));
+        REQUIRE_GOTO(err, which == 0 && !compat, ERR_UNSUPPORTED, "%s is not there yet",
+                     compat ? "--deepcad-compat" : "--dialect v1");
+        TRY_GOTO(err, parse_choice(&numbers, "--numbers", style, styles, 3));
+        TRY_GOTO(err, convert_design(arguments.items[0], out, (CodeNumbers)numbers, json));
+    }
+done:
+    arguments_free(&arguments);
+    return err;
+}
+
+/* ---- check ---- */
+
+typedef struct Check {
+    PartFile part;
+    CadReply reply;
+} Check;
+
+/* Runs all parts on a pool of workers. */
+static Err check_parts(Check *checks, int count) {
+    CadPool *pool;
+    Progress progress;
+    int finished = 0, next = 0;
+    TRY(cad_pool_open(&pool, 0, (CadLimits){0}));
+    if (count >= PROGRESS_FROM) progress_open(&progress, "checking", "parts", 0, count);
+    Err err = OK;
+    enum { AHEAD = 64 };
+    for (CadReply reply; finished < count;) {
+        for (; next < count && next - finished < AHEAD; next++) {
+            Check *check = &checks[next];
+            CadRequest request = {.tag = check};
+            if (check->part.broken) {
+                part_file_broken_reply(&check->part, &check->reply);
+                finished++;
+                continue;
+            }
+            part_file_request(&check->part, &request);
+            TRY_GOTO(err, cad_pool_submit(pool, &request));
+        }
+        if (!cad_pool_next(pool, &reply)) continue;
+        ((Check *)reply.tag)->reply = reply;
+        finished++;
+        if (count >= PROGRESS_FROM) progress_set(&progress, finished, NULL);
+    }
+done:
+    if (count >= PROGRESS_FROM) progress_close(&progress, NULL);
+    cad_pool_close(&pool);
+    return err;
+}
+
+static void check_report(const Check *checks, int count, bool json) {
+    int parsed = 0, executed = 0, valid = 0;
+    Json *root = js_new_object(), *files = js_new_array(), *rates = js_new_object();
+    for (int i = 0; i < count; i++) {
+        const CadReply *reply = &checks[i].reply;
+        parsed += reply->status != CAD_PARSE_FAIL;
+        executed += reply->solids > 0;
+        valid += reply->status == CAD_OK;
+        js_push(files, part_reply_json(checks[i].part.path, reply));
+        if (!json) part_reply_print(checks[i].part.path, reply);
+    }
+    js_set(root, "files", files);
+    js_set_number(rates, "syntax", (double)parsed / count);
+    js_set_number(rates, "executes", (double)executed / count);
+    js_set_number(rates, "valid", (double)valid / count);
+    js_set(root, "rates", rates);
+    if (json)
+        part_print_json(&root);
+    else
+        printf("%d file%s: syntax %.1f %%, executes %.1f %%, valid %.1f %%\n", count,
+               count == 1 ? "" : "s", 100.0 * parsed / count, 100.0 * executed / count,
+               100.0 * valid / count);
+    js_free(&root);
+}
+
+static Err run_check(const Command *command, int argc, char **argv) {
+    bool json = false;
+    Option options[] = {json_flag(&json)};
+    Arguments arguments;
+    TRY(options_parse(command, options, 1, argc, argv, 1, -1, &arguments));
+    Err err = OK;
+    int count = arguments.helped ? 0 : arguments.count;
+    Check *checks = calloc((size_t)count + 1, sizeof *checks);
+    CHECK(checks, "out of memory: %d files", count);
+    for (int i = 0; i < count; i++)
+        TRY_GOTO(err, part_file_read(&checks[i].part, arguments.items[i]));
+    if (count) TRY_GOTO(err, check_parts(checks, count));
+    if (count) check_report(checks, count, json);
+done:
+    for (int i = 0; i < count; i++) {
+        cad_reply_free(&checks[i].reply);
+        part_file_free(&checks[i].part);
+    }
+    free(checks);
+    arguments_free(&arguments);
+    return err;
+}
+
+const Command cad_commands[] = {
+    {"cad run", "FILE [-o OUT] [--json]", "execute OpenECAD code; write STEP, STL or a drawing",
+     "FILE is .py (OpenECAD code), .json (a DeepCAD design) or .step. Without -o it only reports\n"
+     "volume, area, bounding box and validity. Exit code 1 when the solid is not ok.",
+     run_run},
+    {"cad draw", "FILE -o OUT.png [options]", "draw a part in four views", NULL, run_draw},
+    {"cad convert", "FILE.json [-o OUT.py] [options]", "a DeepCAD design to OpenECAD v2 code",
+     "The code is executed too: what it gives is reported beside the bounding box that the file "
+     "states.",
+     run_convert},
+    {"cad check", "FILE… [--json]", "syntax and execution status of each file, and the rates", NULL,
+     run_check},
+    {"cad score", "PRED REF [--points N] [--json]",
+     "Chamfer, Hausdorff, HD95, IoU and F-score; of files or folders",
+     "PRED and REF are files (.py, .json, .step), or two folders whose files are matched by name "
+     "without extension.\nProtocol: docs/cad.md.",
+     cad_score_command},
+};
+const int cad_command_count = sizeof cad_commands / sizeof cad_commands[0];

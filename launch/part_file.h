@@ -1,0 +1,45 @@
+/* Parts that a user names on the command line: OpenECAD code, STEP files, DeepCAD designs; and what
+ * the cad commands say of them. */
+#ifndef CADVLM_LAUNCH_PART_FILE_H
+#define CADVLM_LAUNCH_PART_FILE_H
+
+#include "cad/worker.h"
+#include "core/json.h"
+
+/* A part as the workers take it. Owns its texts. */
+typedef struct PartFile {
+    char *path;
+    Buf code;     /* not empty: code (a .py file, or a .json design as code with exact numbers) */
+    bool is_step; /* else the worker reads the file */
+    bool broken;  /* read, but it is no design: `message` says why, and its status is parse_fail */
+    char message[256];
+} PartFile;
+
+/* Reads a part. ERR_INPUT for a file that cannot be read, ERR_CONFIG for a kind that is not known.
+ * A file whose content makes no sense is `broken`, not an error. */
+Err part_file_read(PartFile *part, const char *path);
+void part_file_free(PartFile *part);
+
+/* Parts of that file, as code or STEP, into a request. Borrowed from `part`. */
+void part_file_request(const PartFile *part, CadRequest *request);
+void part_file_reference(const PartFile *part, CadRequest *request);
+
+/* Runs one request on a worker of its own. A broken part is answered without. */
+Err part_file_run(const PartFile *part, CadRequest *request, CadReply *reply);
+
+/* What becomes of a broken part. */
+void part_file_broken_reply(const PartFile *part, CadReply *reply);
+
+/* The keys of `cad run`. */
+Json *part_reply_json(const char *path, const CadReply *reply);
+
+/* "bracket.py: ok, …" on standard output. */
+void part_reply_print(const char *path, const CadReply *reply);
+
+/* Prints a JSON document on standard output and frees it. */
+void part_print_json(Json **root);
+
+/* "1:5: sentence", or the sentence alone. */
+const char *part_reply_sentence(const CadReply *reply);
+
+#endif
