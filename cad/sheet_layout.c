@@ -7,12 +7,13 @@
 enum { CELLS = 2 }; /* rows and columns */
 
 /* Distances of DIMS_BESIDE as shares of the sheet; of the text height where they hold text. */
-#define BORDER         0.045
-#define VIEW_GAP       0.07
-#define LINE_DISTANCE  1.8 /* from the part to the dimension line, text heights */
-#define TEXT_DISTANCE  1.5 /* room for figures beyond the dimension line, text heights */
-#define TEXT_CLEARANCE 0.8 /* text needs so much more than its width between the extension lines   \
-                            */
+#define BORDER        0.045
+#define VIEW_GAP      0.07
+#define LINE_DISTANCE 1.8 /* from the part to the dimension line, text heights */
+#define TEXT_DISTANCE 1.5 /* room for figures beyond the dimension line, text heights */
+#define TEXT_CLEARANCE                                                                             \
+    0.8 /* text needs so much more than its width between the extension lines                      \
+         */
 /* The isometric view keeps at least this share of the other views' scale. */
 #define ISO_SHARE_BESIDE 0.5
 /* In tiles it has no figures and the whole tile; a cube's isometric view is 1.63 edges high. */
@@ -140,20 +141,30 @@ static void size_cells(Grid *grid, const SheetLayout *layout, const DrawStyle *s
     }
 }
 
+/* Room that vertical dimensions take on the left and on the right of all views. The front column's
+ * are on its outer side; the height is on the right view's outer side where there is no front. */
+static void side_rooms(const DrawStyle *style, double room, double *left, double *right) {
+    bool column = wants(style, VIEW_FRONT) || wants(style, VIEW_TOP);
+    bool other = wants(style, VIEW_RIGHT) && !wants(style, VIEW_FRONT);
+    bool at_left = front_column_is_left(style);
+    *left = (at_left ? column : other) ? room : 0;
+    *right = (at_left ? other : column) ? room : 0;
+}
+
 static void fit_grid(Grid *grid, const DrawStyle *style) {
-    double border = BORDER * style->size;
-    double room =
-        style->dims == DIMS_NONE
-            ? 0
-            : fmax(0, (LINE_DISTANCE + TEXT_DISTANCE) * style->text_height - 0.4 * border);
+    double border = BORDER * style->size, left = 0, right = 0, below = 0;
+    if (style->dims != DIMS_NONE) {
+        /* Figures may use a part of the border. */
+        below = fmax(0, (LINE_DISTANCE + TEXT_DISTANCE) * style->text_height - 0.4 * border);
+        side_rooms(style, below, &left, &right);
+    }
     double width = grid->width[0] + grid->width[1], height = grid->height[0] + grid->height[1];
     grid->gap = VIEW_GAP * style->size;
     double gaps_x = grid->width[0] > 0 && grid->width[1] > 0 ? grid->gap : 0;
     double gaps_y = grid->height[0] > 0 && grid->height[1] > 0 ? grid->gap : 0;
-    double wide = style->size - 2 * border - room - gaps_x;
-    double high = style->size - 2 * border - room - gaps_y;
+    double wide = style->size - 2 * border - left - right - gaps_x;
+    double high = style->size - 2 * border - below - gaps_y;
     grid->scale = fmin(wide / width, high / height);
-    double left = front_column_is_left(style) ? room : 0;
     grid->left = border + left + 0.5 * (wide - grid->scale * width);
     grid->top = border + 0.5 * (high - grid->scale * height);
 }
@@ -231,7 +242,7 @@ static void add_dimension(SheetLayout *layout, const DrawStyle *style, DrawView 
     dim->line = crisp(dim->edge + (vertical && left ? -distance : distance));
     double needs =
         letter_width(dim->text, style->text_height) + TEXT_CLEARANCE * style->text_height;
-    dim->text_outside = vertical ? left : needs > dim->to - dim->from;
+    dim->text_outside = (vertical && left) || needs > dim->to - dim->from;
 }
 
 /* Each overall dimension once: on the view that shows it best. */

@@ -302,7 +302,7 @@ done:
 }
 
 static Err run_convert(const Command *command, int argc, char **argv) {
-    const char *out = NULL, *dialect = "v2", *style = "numpy";
+    const char *out = NULL, *dialect = "v2", *style = "exact";
     bool json = false, compat = false;
     static const char *const dialects[] = {"v2", "v1"}, *const styles[] = {"numpy", "plain",
                                                                            "exact"};
@@ -311,7 +311,7 @@ static Err run_convert(const Command *command, int argc, char **argv) {
          &out, 0, 0},
         {"--dialect", NULL, "NAME", "v2 (v1 is not there yet)", OPTION_TEXT, &dialect, 0, 0},
         {"--numbers", NULL, "STYLE",
-         "numpy (four decimals, as the published data), plain (the same, short) or exact",
+         "exact, numpy (four decimals, as the published data) or plain (the same, short)",
          OPTION_TEXT, &style, 0, 0},
         {"--deepcad-compat", NULL, NULL, "with the reference's faults (not there yet)", OPTION_FLAG,
          &compat, 0, 0},
