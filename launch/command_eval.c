@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "launch/commands.h"
 #include "trainer/evaluate.h"
@@ -120,6 +121,7 @@ static Json *describe(const EvalArguments *a, const Reader *reader, const EvalOp
     js_set(root, "data", data);
     if (options->folder) js_set_text(root, "gallery", path_name(places->gallery));
     js_set_integer(root, "ranks", ranks);
+    js_set_integer(root, "time", (int64_t)time(NULL));
     return root;
 }
 

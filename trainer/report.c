@@ -105,7 +105,7 @@ static void compare_row(Buf *out, const RunData *run, int number) {
 }
 
 static void put_comparison(Buf *out, const RunData *runs, int count) {
-    buf_text(out, "<section class=\"run\"><h2>Side by side</h2><p class=\"path\">the newest "
+    buf_text(out, "<section class=\"run side\"><h2>Side by side</h2><p class=\"path\">the newest "
                   "evaluation of each run</p>\n<div class=\"scroll\"><table><thead><tr>"
                   "<th>run</th><th>steps</th><th>training</th><th>validation loss</th><th>IoU</th>"
                   "<th>IoU, another’s picture</th><th>executes</th><th>dims off</th></tr></thead>"

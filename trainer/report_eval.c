@@ -130,14 +130,17 @@ static int read_bins(const Json *numbers, double bins[BINS_MAX]) {
     return (int)js_count(list);
 }
 
-static void put_histogram(Buf *out, const RunEval *eval, bool alone) {
+/* `set`: the dataset's name; NULL for all of them. */
+static void put_histogram(Buf *out, const RunEval *eval, const char *set, const Json *numbers,
+                          bool alone) {
     double real[BINS_MAX], shuffled[BINS_MAX];
-    int bins = read_bins(eval->root, real);
+    int bins = read_bins(numbers, real);
     if (!bins) return;
-    bool control = read_bins(js_get(eval->root, "shuffled"), shuffled) == bins;
+    bool control = read_bins(js_get(numbers, "shuffled"), shuffled) == bins;
     Buf name = {0};
     buf_format(&name, "IoU of each part, %s", name_of(eval));
     if (!*name_of(eval)) buf_format(&name, "step %.0f", json_number(eval->root, "step"));
+    if (set) buf_format(&name, ", %s", set);
     Histogram h = {.title = buf_cstr(&name),
                    .x_label = "IoU",
                    .labels = {"its own picture", "another’s"},
@@ -150,6 +153,18 @@ static void put_histogram(Buf *out, const RunEval *eval, bool alone) {
     histogram_svg(out, &h);
     buf_text(out, "</figure>\n");
     buf_free(&name);
+}
+
+/* One for each dataset, or one for all. */
+static void put_histograms(Buf *out, const RunEval *eval, bool alone) {
+    const Json *sets = js_get(eval->root, "by_dataset"), *set;
+    const char *name;
+    if (js_type(sets) != JSON_KIND_OBJECT || js_count(sets) < 2) {
+        put_histogram(out, eval, NULL, eval->root, alone);
+        return;
+    }
+    JsonIter iter = js_iter(sets);
+    while ((set = js_next(&iter, &name))) put_histogram(out, eval, name, set, false);
 }
 
 /* IoU over the steps of evaluations of one name, where there are several. `first` is the first of
@@ -215,7 +230,7 @@ void report_evals(Buf *out, const RunData *run) {
                   "<div class=\"charts\">\n");
     put_progress(out, run);
     for (size_t i = 0; i < run->eval_count; i++)
-        put_histogram(out, &run->evals[i], run->eval_count == 1);
+        put_histograms(out, &run->evals[i], run->eval_count == 1);
     buf_text(out, "</div>\n");
 }
 
@@ -310,7 +325,11 @@ static void put_card(Buf *out, const RunEval *eval, const Json *item) {
     buf_text(out, "</div>\n<div class=\"facts\">");
     put_dims(out, js_get(item, "reference_dims"));
     buf_text(out, " → ");
-    put_dims(out, js_get(item, "dims"));
+    double width;
+    if (js_number(js_at(js_get(item, "dims"), 0), &width))
+        put_dims(out, js_get(item, "dims"));
+    else
+        buf_text(out, "no solid");
     buf_text(out, " &nbsp;·&nbsp; confidence ");
     put_number(out, json_number(item, "confidence"), 2, "");
     buf_text(out, " &nbsp;·&nbsp; ");

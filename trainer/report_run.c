@@ -8,7 +8,7 @@
 #include "trainer/html.h"
 #include "trainer/report_parts.h"
 
-enum { WIDE = 1100, TALL = 300, SMALL_WIDE = 380, SMALL_TALL = 200 };
+enum { WIDE = 1100, TALL = 300, SMALL_WIDE = 380, SMALL_TALL = 200, SET_TILES = 4 };
 
 enum { SMOOTH_WINDOWS = 60 }; /* a smoothed curve shows means of so many parts of all steps */
 
@@ -128,28 +128,43 @@ static void put_bars(Buf *out, double real, double shuffled) {
     buf_text(out, "</div>");
 }
 
-static void eval_tiles(Buf *out, const RunEval *eval) {
-    const Json *real = eval->root, *shuffled = js_get(eval->root, "shuffled");
-    double iou = json_number(real, "iou_mean"), control = json_number(shuffled, "iou_mean");
-    open_tile(out, "Mean IoU, held-out parts");
+/* `set`: the dataset's name; NULL for all of them. */
+static void iou_tile(Buf *out, const char *set, const Json *numbers) {
+    double iou = json_number(numbers, "iou_mean"),
+           control = json_number(js_get(numbers, "shuffled"), "iou_mean");
+    Buf name = {0};
+    buf_format(&name, "Mean IoU%s%s", set ? ", " : "", set ? set : "");
+    open_tile(out, buf_cstr(&name));
+    buf_free(&name);
     put_number(out, iou, 3, "");
     buf_text(out, "</div>");
     put_bars(out, iou, control);
     buf_text(out, "<div class=\"more\">");
     if (isfinite(control)) {
         put_number(out, control, 3, "");
-        buf_text(out, " with another’s picture");
+        buf_text(out, " another’s picture");
     }
     close_tile(out);
+}
+
+static void eval_tiles(Buf *out, const RunEval *eval) {
+    const Json *sets = js_get(eval->root, "by_dataset"), *set;
+    size_t count = js_type(sets) == JSON_KIND_OBJECT ? js_count(sets) : 0;
+    const char *name;
+    if (count < 2 || count > SET_TILES) iou_tile(out, NULL, eval->root);
+    for (size_t i = 0; count >= 2 && count <= SET_TILES && i < count; i++) {
+        set = js_member(sets, i, &name);
+        iou_tile(out, name, set);
+    }
     open_tile(out, "Programs that execute");
-    put_number(out, 100 * json_number(real, "executes"), 1, " %");
+    put_number(out, 100 * json_number(eval->root, "executes"), 1, " %");
     more(out);
-    put_number(out, 100 * json_number(real, "syntax"), 1, " % parse");
+    put_number(out, 100 * json_number(eval->root, "syntax"), 1, " % parse");
     close_tile(out);
     open_tile(out, "Dimensions off by");
-    put_number(out, 100 * json_number(real, "dims_rel_error"), 2, " %");
+    put_number(out, 100 * json_number(eval->root, "dims_rel_error"), 2, " %");
     more(out);
-    put_number(out, 100 * json_number(real, "dims_exact"), 0, " % exact");
+    put_number(out, 100 * json_number(eval->root, "dims_exact"), 0, " % exact");
     close_tile(out);
 }
 

@@ -124,12 +124,19 @@ static Err read_eval(RunData *run, RunEval *eval, const char *folder, const char
     return OK;
 }
 
+/* -1, 0 or 1 by a member that is a number; those without it come first. */
+static int compare_by(const RunEval *a, const RunEval *b, const char *key) {
+    double x = number(a->root, key), y = number(b->root, key);
+    bool no_x = isnan(x) != 0, no_y = isnan(y) != 0;
+    if (no_x || no_y) return no_y - no_x;
+    return (x > y) - (x < y);
+}
+
 static int compare_evals(const void *a, const void *b) {
-    const RunEval *x = a, *y = b;
-    double step_x = number(x->root, "step"), step_y = number(y->root, "step");
-    if (step_x < step_y) return -1;
-    if (step_x > step_y) return 1;
-    return strcmp(x->file, y->file);
+    int order = compare_by(a, b, "time");
+    if (!order) order = compare_by(a, b, "step");
+    if (!order) order = strcmp(((const RunEval *)a)->file, ((const RunEval *)b)->file);
+    return order;
 }
 
 static void free_eval(RunEval *eval) {

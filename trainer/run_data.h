@@ -30,7 +30,7 @@ typedef struct RunData {
     size_t validation_count;
     double seconds, samples;   /* of all steps */
     size_t skipped, bad_lines; /* steps without an update; lines that were not understood */
-    RunEval *evals;            /* by step, then by name */
+    RunEval *evals;            /* the newest last */
     size_t eval_count;
     Config *config; /* NULL: not there, or not readable */
     Buf config_text;
