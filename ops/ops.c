@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "core/file.h"
 #include "ops/backend.h"
 
 const char *dtype_name(DType dtype) {
@@ -17,7 +18,11 @@ const char *dtype_name(DType dtype) {
 void exec_settle_process(char **argv) {
     if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY")) return;
     setenv("GOMP_SPINCOUNT", "1000", 1);
-    execv("/proc/self/exe", argv); /* returns only where it cannot: then it is merely slower */
+    char program[PATH_SIZE];
+    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
+    if (length <= 0) return;
+    program[length] = 0;
+    execv(program, argv); /* returns only where it cannot: then it is merely slower */
 }
 
 Err exec_open(Exec **ex, ExecDevice device, int threads) {
