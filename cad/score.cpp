@@ -169,6 +169,8 @@ double iou_by_boolean(const TopoDS_Shape &a, double volume_a, const TopoDS_Shape
     common.SetTools(second);
     common.SetRunParallel(Standard_False);
     common.SetNonDestructive(Standard_True);
+    common.SetCheckInverted(Standard_False);
+    common.SetToFillHistory(Standard_False);
     common.Build();
     if (common.HasErrors() || common.Shape().IsNull()) return NONE;
     double volume = cad::shape_volume(common.Shape());

@@ -13,6 +13,10 @@ double shape_volume(const TopoDS_Shape &shape);
 // The one solid of a shape, or a compound of its solids; null when it has none.
 TopoDS_Shape only_solids(const TopoDS_Shape &shape);
 
+// The shape with faces and edges joined that lie on one surface or curve; as it was where there is
+// nothing to join, or where joining would change its volume.
+TopoDS_Shape unified(const TopoDS_Shape &shape, double volume);
+
 // The exact box; false for an empty shape.
 bool shape_box(const TopoDS_Shape &shape, double low[3], double high[3]);
 

@@ -81,18 +81,21 @@ static void place_middle(ViewPlace *place, double x, double y) {
 
 typedef struct Tile {
     double left, top, size;
-    double edge, margin; /* margin: left and below, for figures and dimension line */
+    double edge;
+    double line, margin; /* left and below: the dimension line, and where the part may begin */
 } Tile;
 
 static Tile tile_of(const DrawStyle *style, DrawView view) {
     int row, column;
     view_cell(style, view, &row, &column);
-    double size = 0.5 * style->size, edge = TILE_EDGE * style->size;
+    double size = 0.5 * style->size, edge = TILE_EDGE * style->size, height = style->text_height;
     return (Tile){.left = column * size,
                   .top = row * size,
                   .size = size,
                   .edge = edge,
-                  .margin = edge + (1 + TILE_TEXT_GAP + TILE_LINE_GAP) * style->text_height};
+                  .line = edge + 0.5 * letter_stroke(height) + (1 + TILE_TEXT_GAP) * height,
+                  .margin = edge + 0.5 * letter_stroke(height) +
+                            (1 + TILE_TEXT_GAP + TILE_LINE_GAP) * height};
 }
 
 /* Of the views along the axes, and of the isometric one: as large as any part of this largest
@@ -228,9 +231,8 @@ static void add_dimension(SheetLayout *layout, const DrawStyle *style, DrawView 
     dim->text_middle = 0.5 * (dim->from + dim->to);
     if (style->dims == DIMS_FIXED) {
         Tile tile = tile_of(style, view);
-        double line = tile.edge + (1 + TILE_TEXT_GAP) * style->text_height;
         dim->edge = vertical ? extent.left : extent.bottom;
-        dim->line = crisp(vertical ? tile.left + line : tile.top + tile.size - line);
+        dim->line = crisp(vertical ? tile.left + tile.line : tile.top + tile.size - tile.line);
         dim->text_middle = (vertical ? tile.top : tile.left) + 0.5 * tile.size;
         dim->text_outside = true;
         return;

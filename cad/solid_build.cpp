@@ -22,7 +22,6 @@
 #include <Bnd_Box.hxx>
 #include <GC_MakeArcOfCircle.hxx>
 #include <ShapeFix_Face.hxx>
-#include <ShapeUpgrade_UnifySameDomain.hxx>
 #include <TopExp_Explorer.hxx>
 #include <TopTools_ListOfShape.hxx>
 #include <TopoDS.hxx>
@@ -36,6 +35,7 @@
 #include "cad/shape_measure.hpp"
 extern "C" {
 #include "cad/loop.h"
+#include "cad/profile.h"
 #include "cad/vec.h"
 }
 
@@ -43,7 +43,6 @@ namespace {
 
 constexpr double LAW_SLACK = 1e-4; // of the volumes that go in
 constexpr double JITTER = 1e-4;    // of the model's size
-constexpr double UNIFY_SLACK = 1e-6;
 
 const char *const op_names[] = {"new body", "join", "cut", "intersection"};
 
@@ -117,8 +116,7 @@ TopoDS_Face profile_face(const Extrude &extrude, int index, const Frame &frame, 
     for (int j = 0; j < extrude.loop_count; j++)
         if (j != outer) maker.Add(oriented(j, false));
     TopoDS_Face face = maker.Face();
-    bool plain = extrude.loop_count == 1 && extrude.loops[0].curves[0].kind == CURVE_CIRCLE;
-    if (plain || BRepCheck_Analyzer(face).IsValid()) return face;
+    if (profile_is_plain(&extrude) || BRepCheck_Analyzer(face).IsValid()) return face;
     ShapeFix_Face fix(face);
     fix.FixOrientation();
     fix.Perform();
@@ -232,22 +230,6 @@ Body combine(const Body &body, const TopoDS_Shape &tool, BooleanOp op, int index
     throw Refused{CAD_INVALID_SOLID};
 }
 
-// Coplanar faces and collinear edges left by booleans become one again. The kernel sometimes spoils
-// a solid by this; then it stays as it was.
-TopoDS_Shape unified(const Body &body) {
-    try {
-        ShapeUpgrade_UnifySameDomain unify(body.shape, Standard_True, Standard_True,
-                                           Standard_False);
-        unify.Build();
-        TopoDS_Shape shape = unify.Shape();
-        if (shape.IsNull()) return body.shape;
-        double volume = cad::shape_volume(shape);
-        return std::fabs(volume - body.volume) <= UNIFY_SLACK * body.volume ? shape : body.shape;
-    } catch (const Standard_Failure &) {
-        return body.shape;
-    }
-}
-
 CadStatus build(Solid *solid, const CadProgram *program, bool careful, SolidNote *note) {
     Body body;
     for (int i = 0; i < program->count; i++) {
@@ -265,7 +247,7 @@ CadStatus build(Solid *solid, const CadProgram *program, bool careful, SolidNote
         cad::write_note(note, "nothing is left of the part after its last extrude");
         return CAD_EMPTY_SOLID;
     }
-    solid->shape = program->count > 1 ? unified(body) : body.shape;
+    solid->shape = program->count > 1 ? cad::unified(body.shape, body.volume) : body.shape;
     return CAD_OK;
 }
 

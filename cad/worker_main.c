@@ -223,6 +223,18 @@ static void live_under_limits(int parent, size_t megabytes) {
     mallopt(M_MMAP_THRESHOLD, HEAP_KEPT);
 }
 
+/* The kernel's own pools of memory make solids an eighth faster, but it chooses them from its
+ * environment before main begins: so the program starts itself once more. */
+static void choose_pools(char **argv) {
+#ifndef __SANITIZE_ADDRESS__ /* which sees more without pools */
+    if (getenv("MMGT_OPT")) return;
+    setenv("MMGT_OPT", "1", 1);
+    setenv("MMGT_MMAP", "0", 1); /* large blocks by malloc, too */
+    execv(argv[0], argv);        /* without pools where that fails */
+#endif
+    (void)argv;
+}
+
 /* Replies go to a descriptor of their own, so that nothing a library prints can get among them. */
 static int take_standard_output(void) {
     int fd = dup(STDOUT_FILENO);
@@ -266,6 +278,7 @@ int main(int argc, char **argv) {
         fprintf(stderr, "cadvlm-cad is started by cadvlm, not by hand\n");
         return 2;
     }
+    choose_pools(argv);
     double seconds = atof(argv[3]);
     live_under_limits(atoi(argv[2]), (size_t)atoll(argv[4]));
     int out = take_standard_output();

@@ -128,4 +128,42 @@ static inline CadProgram random_program(uint64_t seed, uint64_t index) {
     return program;
 }
 
+/* Wild geometry: crossing polygons, needles, arcs through anything, tilted planes, on a scale from
+ * hairs to houses. */
+static inline CadProgram wild_program(uint64_t seed, uint64_t index) {
+    CadProgram program = {0};
+    Rng rng;
+    rng_open(&rng, seed, RNG_TEST, 1000000 + index);
+#define WILD (scale * (2 * rng_uniform(&rng) - 1))
+    double scale = pow(10, rng_range(&rng, -3, 4));
+    for (int left = rng_range(&rng, 1, 4); left > 0; left--) {
+        Vec3 n = vec3(rng_normal(&rng), rng_normal(&rng), rng_normal(&rng));
+        Vec3 x = vec3(rng_normal(&rng), rng_normal(&rng), rng_normal(&rng));
+        Plane plane;
+        if (plane_make(&plane, vec3(WILD, WILD, WILD), n, x) != OK) continue;
+        Extrude *extrude =
+            part_extrude(&program, plane, (BooleanOp)rng_range(&rng, 0, 3),
+                         (ExtentType)rng_range(&rng, 0, 2), WILD, rng_range(&rng, 0, 1) ? WILD : 0);
+        for (int loops = rng_range(&rng, 1, 3); loops > 0; loops--) {
+            int count = rng_range(&rng, 1, 6);
+            if (count == 1) {
+                part_circle(&program, extrude, WILD, WILD, fabs(WILD));
+                continue;
+            }
+            Loop *loop = extrude_add_loop(&program, extrude);
+            Vec2 first = vec2(WILD, WILD), at = first;
+            for (int k = 0; k < count; k++) {
+                Curve *curve = loop_add_curve(&program, loop);
+                curve->kind = rng_range(&rng, 0, 2) ? CURVE_LINE : CURVE_ARC;
+                curve->start = at;
+                at = k == count - 1 ? first : vec2(WILD, WILD);
+                curve->end = at;
+                curve->mid = vec2(WILD, WILD);
+            }
+        }
+    }
+#undef WILD
+    return program;
+}
+
 #endif

@@ -220,11 +220,13 @@ TEST(nothing_reaches_the_edge_of_the_sheet) {
             if (look == 5) style.views = 1u << VIEW_TOP | 1u << VIEW_RIGHT;
             const double *s = sizes[i];
             Image image = picture(pool, box_code(s[0], s[1], s[2]), &style);
-            int inked = 0, edge = 0, side = style.size;
-            for (int k = 0; k < side * side; k++) inked += image.pixels[k] < 128;
-            for (int k = 0; k < side; k++)
-                edge += (pixel(&image, k, 0) < 255) + (pixel(&image, k, side - 1) < 255) +
-                        (pixel(&image, 0, k) < 255) + (pixel(&image, side - 1, k) < 255);
+            int inked = 0, edge = 0, side = style.size, free = style.dims == DIMS_FIXED ? 2 : 1;
+            for (int y = 0; y < side; y++)
+                for (int x = 0; x < side; x++) {
+                    bool outside = x < free || y < free || x >= side - free || y >= side - free;
+                    inked += pixel(&image, x, y) < 128;
+                    edge += outside && pixel(&image, x, y) < 240; /* fainter is no line */
+                }
             if (edge || inked < 50)
                 printf("%g × %g × %g, look %d: %d pixels of ink, %d at the edge\n", s[0], s[1],
                        s[2], look, inked, edge);
@@ -294,7 +296,11 @@ TEST(hidden_lines_are_those_of_the_exact_algorithm) {
     CadPool *pool = open_pool(1);
     DrawStyle style = draw_style_default(256), exact = style;
     exact.exact_hidden_lines = true;
+#ifdef __SANITIZE_ADDRESS__
+    enum { PARTS = 12 }; /* the kernel's algorithm runs in forks, which are slow there */
+#else
     enum { PARTS = 60 };
+#endif
     int drawn = 0, equal = 0;
     for (uint64_t i = 0; i < PARTS; i++) {
         CadProgram program = random_program(7, i);
@@ -328,7 +334,7 @@ TEST(a_known_part_keeps_its_picture) {
     Image image = picture(pool, flange_code(), &style);
     uint64_t hash = hash_bytes(image.pixels, 128 * 128);
     printf("0x%016llx\n", (unsigned long long)hash);
-    ASSERT_TRUE(hash == 0xe21004003b72f0b2ull);
+    ASSERT_TRUE(hash == 0xadfdc8cf968e331bull);
     image_free(&image);
     cad_pool_close(&pool);
 }

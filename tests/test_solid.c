@@ -1,46 +1,8 @@
-/* cad: solids, through the worker pool: known measures, hostile input, workers that die. */
-#include <fcntl.h>
-#include <signal.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
+/* cad: solids, through the worker pool: known measures, hostile input, files and scores. */
 #include "cad/loop.h"
-#include "cad/protocol.h"
 #include "cad/vec.h"
-#include "cad/worker.h"
-#include "comm/comm.h"
-#include "core/clock.h"
 #include "core/file.h"
-#include "tests/parts.h"
-
-#ifdef __SANITIZE_ADDRESS__
-enum { SANITIZED = 1 };
-#else
-enum { SANITIZED = 0 };
-#endif
-
-static CadPool *open_pool(int workers, CadLimits limits) {
-    CadPool *pool;
-    setenv("CADVLM_CAD_HOOKS", "1", 1);
-    ASSERT_OK(cad_pool_open(&pool, workers, limits));
-    return pool;
-}
-
-static CadReply run_code(CadPool *pool, const char *code) {
-    CadReply reply;
-    ASSERT_OK(cad_pool_run(pool, &(CadRequest){.code = code, .code_size = strlen(code)}, &reply));
-    return reply;
-}
-
-static CadReply run_program(CadPool *pool, CadProgram program) {
-    return run_code(pool, part_code(&program));
-}
-
-static void expect(const char *what, CadReply reply, CadStatus status, const char *part) {
-    printf("%s: %s %s\n", what, cad_status_name(reply.status), reply.message);
-    ASSERT_TEXT(cad_status_name(reply.status), cad_status_name(status));
-    ASSERT_CONTAINS(reply.message, part);
-}
+#include "tests/pool_fixture.h"
 
 static void expect_measures(const char *what, CadReply reply, double volume, double area, double w,
                             double d, double h) {
@@ -189,227 +151,6 @@ TEST(hostile_code_gets_its_status_and_sentence) {
     cad_pool_close(&pool);
 }
 
-TEST(a_worker_that_dies_is_replaced) {
-    CadPool *pool = open_pool(2, (CadLimits){.seconds = 10});
-    for (int round = 0; round < 3; round++) {
-        expect("crash", run_code(pool, "# hook: crash"), CAD_CRASH, "signal 11");
-        expect("exit", run_code(pool, "# hook: exit"), CAD_CRASH, "exit code 3");
-        expect("box", run_code(pool, box_code(1, 2, 3)), CAD_OK, "");
-    }
-    cad_pool_close(&pool);
-}
-
-TEST(a_worker_that_hangs_is_stopped) {
-    CadPool *pool = open_pool(1, (CadLimits){.seconds = 0.4});
-    double begun = clock_seconds();
-    CadReply reply = run_code(pool, "# hook: hang");
-    double took = clock_seconds() - begun;
-    expect("hang", reply, CAD_TIMEOUT, "0.4 s");
-    printf("stopped after %.2f s\n", took);
-    ASSERT_TRUE(took >= 0.4 && took < 5);
-    cad_pool_close(&pool);
-    pool = open_pool(1, (CadLimits){.seconds = 20});
-    expect("box", run_code(pool, box_code(1, 2, 3)), CAD_OK, "");
-    cad_pool_close(&pool);
-}
-
-/* A field of 70 × 70 holes through a plate that another field of holes crosses from the side: a
- * program that is really slow, not one that only says so. */
-TEST(a_program_that_is_really_slow_is_stopped) {
-    CadPool *pool = open_pool(1, (CadLimits){.seconds = 1});
-    CadProgram program = {0};
-    enum { HOLES = 22 };
-    Extrude *plate = part_extrude(&program, plane_z(0), OP_NEW_BODY, EXTENT_ONE_SIDE, 200, 0);
-    part_rectangle(&program, plate, 0, 0, 200, 200);
-    for (int i = 0; i < HOLES * HOLES; i++)
-        part_circle(&program, plate, 8 + 8.5 * (i % HOLES), 8 + 8.5 * (i / HOLES), 3);
-    Plane side = {vec3(0, 0, 0), vec3(0, -1, 0), vec3(1, 0, 0)};
-    Extrude *across = part_extrude(&program, side, OP_CUT, EXTENT_SYMMETRIC, 300, 0);
-    part_rectangle(&program, across, 1, 1, 199, 199);
-    for (int i = 0; i < HOLES * HOLES; i++)
-        part_circle(&program, across, 8 + 8.5 * (i % HOLES), 8 + 8.5 * (i / HOLES), 2.9);
-    double begun = clock_seconds();
-    CadReply reply = run_program(pool, program);
-    printf("%.2f s\n", clock_seconds() - begun);
-    expect("slow", reply, CAD_TIMEOUT, "1 s");
-    cad_pool_close(&pool);
-}
-
-TEST(memory_is_limited) {
-    if (SANITIZED) test_skip("AddressSanitizer needs unlimited addresses");
-    CadPool *pool = open_pool(1, (CadLimits){.megabytes = 512});
-    expect("greedy", run_code(pool, "# hook: memory"), CAD_CRASH, "signal 6");
-    expect("box", run_code(pool, box_code(1, 2, 3)), CAD_OK, "");
-    cad_pool_close(&pool);
-}
-
-/* The only child of this process. */
-static int only_child(void) {
-    Buf text = {0};
-    char path[PATH_SIZE];
-    int found = 0;
-    FileNames threads;
-    ASSERT_OK(file_list(&threads, "/proc/self/task"));
-    for (size_t i = 0; i < threads.count; i++) {
-        snprintf(path, sizeof path, "/proc/self/task/%s/children", threads.names[i]);
-        FILE *file = fopen(path, "r");
-        if (file && fscanf(file, "%d", &found) != 1) found += 0;
-        if (file) fclose(file);
-    }
-    file_names_free(&threads);
-    buf_free(&text);
-    return found;
-}
-
-TEST(a_worker_killed_from_outside_is_replaced) {
-    CadPool *pool = open_pool(1, (CadLimits){.seconds = 30});
-    const char *hang = "# hook: hang";
-    ASSERT_OK(cad_pool_submit(pool, &(CadRequest){.code = hang, .code_size = strlen(hang)}));
-    int child = only_child();
-    if (!child) test_skip("/proc does not list children");
-    usleep(100000);
-    ASSERT_INT(kill(child, SIGKILL), ==, 0);
-    CadReply reply;
-    ASSERT_TRUE(cad_pool_next(pool, &reply));
-    expect("killed", reply, CAD_CRASH, "signal 9");
-    expect("box", run_code(pool, box_code(1, 2, 3)), CAD_OK, "");
-    ASSERT_INT(only_child(), !=, child);
-    cad_pool_close(&pool);
-    ASSERT_TRUE(pool == NULL);
-}
-
-TEST(a_busy_pool_closes_at_once) {
-    CadPool *pool = open_pool(2, (CadLimits){.seconds = 60});
-    const char *hang = "# hook: hang";
-    for (int i = 0; i < 5; i++)
-        ASSERT_OK(cad_pool_submit(pool, &(CadRequest){.code = hang, .code_size = strlen(hang)}));
-    double begun = clock_seconds();
-    cad_pool_close(&pool);
-    printf("closed in %.2f s\n", clock_seconds() - begun);
-    ASSERT_REAL(clock_seconds() - begun, <, 10);
-}
-
-TEST(workers_end_with_their_parent) {
-    CadPool *pool = open_pool(1, (CadLimits){.seconds = 30});
-    const char *hang = "# hook: hang";
-    ASSERT_OK(cad_pool_submit(pool, &(CadRequest){.code = hang, .code_size = strlen(hang)}));
-    int child = only_child();
-    if (!child) test_skip("/proc does not list children");
-    /* A process of its own opens a pool and is killed while its worker hangs. */
-    const char *output;
-    int code = test_run(
-        &output,
-        "CADVLM_TEST_WAITS=1 tests/test_solid a_helper_waits_when_asked_to & pid=$!; sleep 1; "
-        "worker=$(cat /proc/$pid/task/*/children | tr -d ' '); kill -9 $pid; "
-        "for i in 1 2 3 4 5 6 7 8 9 10; do kill -0 $worker 2>/dev/null || exit 0; "
-        "grep -q 'State:.Z' /proc/$worker/status && exit 0; sleep 0.3; done; "
-        "echo worker $worker lives; exit 1");
-    if (code) printf("%s\n", output);
-    ASSERT_INT(code, ==, 0);
-    cad_pool_close(&pool);
-}
-
-TEST(a_helper_waits_when_asked_to) {
-    if (!getenv("CADVLM_TEST_WAITS")) return; /* only as the victim of the test above */
-    CadPool *pool = open_pool(1, (CadLimits){.seconds = 30});
-    run_code(pool, "# hook: hang");
-}
-
-static void write_program(const char *path, const void *bytes, size_t size) {
-    FILE *file = fopen(path, "w");
-    ASSERT_TRUE(file);
-    ASSERT_INT(fwrite(bytes, 1, size, file), ==, size);
-    fclose(file);
-    ASSERT_INT(chmod(path, 0700), ==, 0);
-}
-
-TEST(a_worker_program_that_is_missing_or_foreign_is_an_error) {
-    CadPool *pool;
-    setenv("CADVLM_CAD", "/nowhere/cadvlm-cad", 1);
-    ASSERT_ERR(cad_pool_open(&pool, 1, (CadLimits){0}), ERR_INPUT, "/nowhere/cadvlm-cad");
-    ASSERT_TRUE(pool == NULL);
-    setenv("CADVLM_CAD", "/bin/true", 1);
-    ASSERT_ERR(cad_pool_open(&pool, 2, (CadLimits){0}), ERR_IO, "/bin/true is not a CAD worker");
-    setenv("CADVLM_CAD", "/bin/echo", 1);
-    ASSERT_ERR(cad_pool_open(&pool, 2, (CadLimits){0}), ERR_IO, "/bin/echo is not a CAD worker");
-    /* One that says hello in another version. */
-    Buf hello = {0};
-    protocol_put_hello(&hello, PROTOCOL_VERSION + 1);
-    write_program(test_path("hello.bin"), hello.data, hello.size);
-    char script[PATH_SIZE];
-    snprintf(script, sizeof script, "#!/bin/sh\ncat '%s'\n", test_path("hello.bin"));
-    write_program(test_path("other"), script, strlen(script));
-    setenv("CADVLM_CAD", test_path("other"), 1);
-    ASSERT_ERR(cad_pool_open(&pool, 1, (CadLimits){0}), ERR_IO, "speaks version 2");
-    buf_free(&hello);
-    unsetenv("CADVLM_CAD");
-    ASSERT_ERR(cad_pool_open(&pool, 5000, (CadLimits){0}), ERR_CONFIG, "5000");
-}
-
-TEST(every_request_gets_its_own_reply) {
-    CadPool *pool = open_pool(3, (CadLimits){0});
-    enum { COUNT = 60 };
-    bool seen[COUNT] = {false};
-    int numbers[COUNT], finished = 0;
-    for (int i = 0; i < COUNT; i++) {
-        numbers[i] = i;
-        const char *code = i % 20 == 7 ? "# hook: crash" : box_code(1 + i, 2, 3);
-        ASSERT_OK(cad_pool_submit(
-            pool, &(CadRequest){.code = code, .code_size = strlen(code), .tag = &numbers[i]}));
-    }
-    for (CadReply reply; cad_pool_next(pool, &reply); finished++) {
-        int i = *(int *)reply.tag;
-        ASSERT_TRUE(!seen[i]);
-        seen[i] = true;
-        ASSERT_INT(reply.status, ==, i % 20 == 7 ? CAD_CRASH : CAD_OK);
-        if (reply.status == CAD_OK) ASSERT_NEAR(reply.volume, 6 * (1 + i), 1e-9);
-    }
-    ASSERT_INT(finished, ==, COUNT);
-    cad_pool_close(&pool);
-}
-
-TEST(damaged_frames_are_refused) {
-    CadReply reply = {.status = CAD_OK, .volume = 5, .solids = 1}, back;
-    snprintf(reply.message, sizeof reply.message, "all is well");
-    buf_append(&reply.png, "png bytes", 9);
-    DrawStyle style = draw_style_default(128), style_back;
-    CadRequest request = {.code = "abc", .code_size = 3, .draw = &style, .export_path = "a.step"};
-    CadRequest request_back;
-    Buf frames[2] = {0};
-    protocol_put_reply(&frames[0], &reply);
-    protocol_put_request(&frames[1], &request);
-    Rng rng;
-    rng_open(&rng, 1, RNG_TEST, 0);
-    int accepted = 0;
-    for (int which = 0; which < 2; which++) {
-        size_t size = frames[which].size - sizeof(FrameHeader);
-        for (int i = 0; i < 20000; i++) {
-            /* A copy of exactly the given size, so that a sanitizer sees every byte beyond it. */
-            size_t cut = i < (int)size ? (size_t)i : size;
-            char *content = malloc(cut + 1);
-            ASSERT_TRUE(content);
-            memcpy(content, frames[which].data + sizeof(FrameHeader), cut);
-            for (int k = rng_range(&rng, 0, 3); k > 0 && cut == size; k--)
-                content[rng_below(&rng, cut)] = (char)rng_u32(&rng);
-            content = realloc(content, cut ? cut : 1);
-            back = (CadReply){0};
-            bool good = which ? protocol_get_request(&request_back, &style_back, content, cut)
-                              : protocol_get_reply(&back, content, cut);
-            ASSERT_TRUE(!good || cut == size);
-            accepted += good;
-            cad_reply_free(&back);
-            free(content);
-        }
-    }
-    printf("%d of 40000 mutated frames were still good\n", accepted);
-    ASSERT_INT(accepted, >, 0);
-    FrameHeader header = {.magic = PROTOCOL_MAGIC, .kind = FRAME_REPLY, .size = UINT64_MAX};
-    ASSERT_TRUE(!frame_header_ok(&header, FRAME_REPLY));
-    cad_reply_free(&reply);
-    buf_free(&frames[0]);
-    buf_free(&frames[1]);
-}
-
 /* ---- random programs against points ---- */
 
 static bool inside_loop(const Loop *loop, Vec2 p) {
@@ -517,6 +258,33 @@ TEST(five_hundred_random_programs_never_crash) {
     ASSERT_INT(statuses[CAD_OK], >, count * 3 / 4);
     ASSERT_INT(wrong, ==, 0);
     free(programs);
+    cad_pool_close(&pool);
+}
+
+TEST(wild_geometry_never_crashes) {
+    const char *more = getenv("CADVLM_FUZZ");
+    int count = more ? atoi(more) : SANITIZED ? 100 : 600, statuses[CAD_STATUS_COUNT] = {0};
+    CadPool *pool = open_pool(2, (CadLimits){.seconds = 60});
+    double slowest = 0;
+    for (int asked = 0, finished = 0; finished < count;) {
+        if (asked < count && asked - finished < 4) {
+            CadProgram program = wild_program(5, (uint64_t)asked++);
+            const char *code = part_code(&program);
+            ASSERT_OK(
+                cad_pool_submit(pool, &(CadRequest){.code = code, .code_size = strlen(code)}));
+            continue;
+        }
+        CadReply reply;
+        ASSERT_TRUE(cad_pool_next(pool, &reply));
+        statuses[reply.status]++;
+        if (reply.seconds > slowest) slowest = reply.seconds;
+        finished++;
+    }
+    for (int i = 0; i < CAD_STATUS_COUNT; i++)
+        printf("%s %d, ", cad_status_name((CadStatus)i), statuses[i]);
+    printf("slowest %.2f s\n", slowest);
+    ASSERT_INT(statuses[CAD_CRASH] + statuses[CAD_TIMEOUT] + statuses[CAD_PARSE_FAIL], ==, 0);
+    ASSERT_INT(statuses[CAD_OK], >, 0);
     cad_pool_close(&pool);
 }
 
@@ -650,17 +418,4 @@ TEST(scores_are_those_worked_out_by_hand) {
     ASSERT_TRUE(isnan(s.iou));
     ASSERT_INT(s.reference_status, ==, CAD_PARSE_FAIL);
     cad_pool_close(&pool);
-}
-
-TEST_RANKS(a_pool_works_beside_mpi, 1, 2) {
-    Comm *comm;
-    ASSERT_OK(comm_open(&comm));
-    CadPool *pool = open_pool(1, (CadLimits){0});
-    ASSERT_OK(comm_barrier(comm));
-    CadReply reply = run_code(pool, box_code(1 + comm_rank(comm), 2, 3));
-    ASSERT_NEAR(reply.volume, 6 * (1 + comm_rank(comm)), 1e-9);
-    expect("crash", run_code(pool, "# hook: crash"), CAD_CRASH, "signal 11");
-    ASSERT_OK(comm_barrier(comm));
-    cad_pool_close(&pool);
-    comm_close(&comm);
 }
