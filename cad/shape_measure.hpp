@@ -17,6 +17,9 @@ TopoDS_Shape only_solids(const TopoDS_Shape &shape);
 // nothing to join, or where joining would change its volume.
 TopoDS_Shape unified(const TopoDS_Shape &shape, double volume);
 
+// Whether every edge bounds two faces (or one twice: a seam); else how many the first bad one has.
+bool is_manifold(const TopoDS_Shape &shape, int *bad_faces);
+
 // The exact box; false for an empty shape.
 bool shape_box(const TopoDS_Shape &shape, double low[3], double high[3]);
 

@@ -43,6 +43,7 @@ namespace {
 
 constexpr double LAW_SLACK = 1e-4; // of the volumes that go in
 constexpr double JITTER = 1e-4;    // of the model's size
+constexpr double ROUNDING = 2e-4;  // code has four decimals: what should meet may be so far apart
 
 const char *const op_names[] = {"new body", "join", "cut", "intersection"};
 
@@ -162,9 +163,14 @@ TopoDS_Shape changed(const TopoDS_Shape &tool, Change change, double size) {
     return BRepBuilderAPI_Transform(tool, transform, Standard_True).Shape();
 }
 
-// `careful` leaves body and tool as they were, so that another boolean with them can follow.
+// How booleans are done.
+struct Way {
+    bool careful = false; // body and tool stay as they were, so that another boolean can follow
+    double gap = 0;       // what is no further apart than this is taken to meet
+};
+
 TopoDS_Shape boolean(BooleanOp op, const TopoDS_Shape &body, const TopoDS_Shape &tool,
-                     bool careful) {
+                     const Way &way) {
     BRepAlgoAPI_Fuse fuse;
     BRepAlgoAPI_Cut cut;
     BRepAlgoAPI_Common common;
@@ -177,7 +183,8 @@ TopoDS_Shape boolean(BooleanOp op, const TopoDS_Shape &body, const TopoDS_Shape 
     operation->SetArguments(bodies);
     operation->SetTools(tools);
     operation->SetRunParallel(Standard_False);
-    operation->SetNonDestructive(careful);
+    operation->SetNonDestructive(way.careful);
+    operation->SetFuzzyValue(way.gap);
     operation->SetCheckInverted(Standard_False);
     operation->SetToFillHistory(Standard_False);
     operation->Build();
@@ -202,7 +209,7 @@ void lawful_range(BooleanOp op, double body, double tool, double *low, double *h
 // Thrown when a quick chain of booleans broke the law: it is built again with care.
 struct NeedsCare {};
 
-Body combine(const Body &body, const TopoDS_Shape &tool, BooleanOp op, int index, bool careful,
+Body combine(const Body &body, const TopoDS_Shape &tool, BooleanOp op, int index, const Way &way,
              bool *jittered, SolidNote *note) {
     double tool_volume = cad::shape_volume(tool), low, high, found = 0;
     lawful_range(op, body.volume, tool_volume, &low, &high);
@@ -210,14 +217,14 @@ Body combine(const Body &body, const TopoDS_Shape &tool, BooleanOp op, int index
     for (Change change : {Change::NONE, Change::GROWN, Change::MOVED}) {
         TopoDS_Shape used = tool;
         if (change != Change::NONE) used = changed(tool, change, box_size(body.shape, nullptr));
-        TopoDS_Shape result = boolean(op, body.shape, used, careful);
+        TopoDS_Shape result = boolean(op, body.shape, used, way);
         found = result.IsNull() ? double(NAN) : cad::shape_volume(result);
         answered |= !result.IsNull();
         if (found >= low && found <= high) {
             *jittered |= change != Change::NONE;
             return {cad::only_solids(result), found};
         }
-        if (!careful) throw NeedsCare();
+        if (!way.careful) throw NeedsCare();
     }
     if (!answered) {
         cad::write_note(note, "Extrude%d: the kernel failed at the %s", index, op_names[op]);
@@ -230,7 +237,7 @@ Body combine(const Body &body, const TopoDS_Shape &tool, BooleanOp op, int index
     throw Refused{CAD_INVALID_SOLID};
 }
 
-CadStatus build(Solid *solid, const CadProgram *program, bool careful, SolidNote *note) {
+CadStatus build(Solid *solid, const CadProgram *program, const Way &way, SolidNote *note) {
     Body body;
     for (int i = 0; i < program->count; i++) {
         const Extrude &extrude = program->extrudes[i];
@@ -240,7 +247,7 @@ CadStatus build(Solid *solid, const CadProgram *program, bool careful, SolidNote
             body.shape = tool;
             body.volume = cad::shape_volume(tool);
         } else if (!body.shape.IsNull()) {
-            body = combine(body, tool, extrude.op, i, careful, &solid->jittered, note);
+            body = combine(body, tool, extrude.op, i, way, &solid->jittered, note);
         }
     }
     if (body.shape.IsNull()) {
@@ -249,6 +256,28 @@ CadStatus build(Solid *solid, const CadProgram *program, bool careful, SolidNote
     }
     solid->shape = program->count > 1 ? cad::unified(body.shape, body.volume) : body.shape;
     return CAD_OK;
+}
+
+// Rounding leaves slits and slivers between what should meet, and edges where more than two faces
+// come together. With rounding allowed for, such a part may be sound; else it stays as it is.
+void close_slits(Solid *solid, const CadProgram *program) {
+    int bad_faces;
+    if (program->count == 1 || cad::is_manifold(solid->shape, &bad_faces)) return;
+    if (!BRepCheck_Analyzer(solid->shape).IsValid()) return; // a worse fault, to be told
+    Solid closed;
+    SolidNote unused;
+    bool sound = cad::guarded("closing slits", false, &unused, [&] {
+        try {
+            return build(&closed, program, {true, ROUNDING}, &unused) == CAD_OK &&
+                   cad::is_manifold(closed.shape, &bad_faces) &&
+                   BRepCheck_Analyzer(closed.shape).IsValid();
+        } catch (const Refused &) {
+            return false;
+        }
+    });
+    if (!sound) return;
+    *solid = closed;
+    solid->jittered = true;
 }
 
 } // namespace
@@ -261,10 +290,11 @@ CadStatus solid_build(Solid **out, const CadProgram *program, SolidNote *note) {
         CadStatus status;
         try {
             try {
-                status = build(solid.get(), program, false, note);
+                status = build(solid.get(), program, {}, note);
             } catch (const NeedsCare &) {
-                status = build(solid.get(), program, true, note);
+                status = build(solid.get(), program, {true, 0}, note);
             }
+            if (status == CAD_OK) close_slits(solid.get(), program);
         } catch (const Refused &refused) {
             return refused.status;
         }

@@ -37,12 +37,10 @@ bool cad::shape_box(const TopoDS_Shape &shape, double low[3], double high[3]) {
     return true;
 }
 
-namespace {
-
 // Every edge of a sound solid bounds two faces, or one face twice (a seam). Edges that only lie in
 // a face, where something touches it from outside, bound none; where the other side of such an edge
 // is a border, the solid touches itself.
-bool is_manifold(const TopoDS_Shape &shape, int *bad_faces) {
+bool cad::is_manifold(const TopoDS_Shape &shape, int *bad_faces) {
     TopTools_IndexedMapOfShape edges;
     TopExp::MapShapes(shape, TopAbs_EDGE, edges);
     std::vector<int> borders(size_t(edges.Extent()) + 1, 0), inside = borders;
@@ -60,6 +58,8 @@ bool is_manifold(const TopoDS_Shape &shape, int *bad_faces) {
     }
     return true;
 }
+
+namespace {
 
 int count_parts(const TopoDS_Shape &shape, TopAbs_ShapeEnum kind) {
     TopTools_IndexedMapOfShape parts;
@@ -90,7 +90,7 @@ CadStatus check(const Solid *solid, SolidFacts *facts, SolidNote *note) {
         return CAD_INVALID_SOLID;
     }
     int bad_faces = 0;
-    if (!is_manifold(shape, &bad_faces)) {
+    if (!cad::is_manifold(shape, &bad_faces)) {
         cad::write_note(note, "an edge has %d faces, where two belong", bad_faces);
         return CAD_NON_MANIFOLD;
     }

@@ -89,7 +89,8 @@ typedef struct TrainingConfig {
     int64_t max_length;
     OverlongPolicy overlong;
     int64_t save_steps, save_total_limit, eval_steps, eval_samples, early_stopping_patience;
-    int64_t image_shift; /* augmentation: pixels */
+    int64_t image_shift;       /* augmentation: pixels */
+    int64_t image_shift_steps; /* over which it grows to that */
 } TrainingConfig;
 
 typedef struct Config {

@@ -78,6 +78,7 @@ const Key config_keys[] = {
     INT("training.eval_samples", training.eval_samples, 0, 1e12, "samples of a validation; 0: all", false),
     INT("training.early_stopping_patience", training.early_stopping_patience, 0, 1e6, "worse validations before stopping; 0: never", true),
     INT("training.image_shift", training.image_shift, 0, 64, "augmentation: moves drawings by up to ± so many pixels", true),
+    INT("training.image_shift_steps", training.image_shift_steps, 0, 1e12, "steps over which image_shift grows to its size; 0: full at once", true),
     INT("model.vision.image_size", model.vision.image_size, 8, 4096, "pixels a side", true),
     INT("model.vision.channels", model.vision.channels, 1, 3, "1 gray, 3 colour", true),
     INT("model.vision.patch_size", model.vision.patch_size, 1, 512, "pixels a side", true),

@@ -19,7 +19,8 @@ void log_close_file(void);
 
 void log_line(LogLevel level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Prints the thread's current error as one sentence, with its trace at debug level; nothing where there is none. */
+/* Prints the thread's current error as one sentence, with its trace at debug level; nothing where
+ * there is none. */
 void log_current_error(void);
 
 /* Taken by whoever draws a progress bar, so that a log line clears the bar first (NULL: none). */

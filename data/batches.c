@@ -4,6 +4,7 @@
  * the buffers it has finished with. Its error travels in the buffer that could not be filled. */
 #include "data/batches.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -52,13 +53,20 @@ struct Batches {
 
 /* ---- the thread ---- */
 
-/* The pixels by which sample n is moved. */
-static void draw_shift(const BatchesOptions *o, uint64_t n, SamplePlan *plan) {
+/* A whole number within ± reach, each of them equally likely once reach is whole. */
+static int draw_within(Rng *rng, double reach) {
+    return (int)floor((2 * reach + 1) * rng_uniform(rng) - reach);
+}
+
+/* The pixels by which sample n of the run, in this step, is moved. */
+static void draw_shift(const BatchesOptions *o, int64_t step, uint64_t n, SamplePlan *plan) {
     if (!o->shift) return;
+    double reach = o->shift;
+    if (step < o->shift_steps) reach *= (double)step / (double)o->shift_steps;
     Rng rng;
     rng_open(&rng, o->seed, RNG_AUGMENT, n);
-    plan->dx = rng_range(&rng, -o->shift, o->shift);
-    plan->dy = rng_range(&rng, -o->shift, o->shift);
+    plan->dx = draw_within(&rng, reach);
+    plan->dy = draw_within(&rng, reach);
 }
 
 /* Appends sample n of the run: the one that the mixer chose or, where that is dropped, the next in
@@ -69,7 +77,7 @@ static Err add_sample(Batches *b, BatchBuffer *buffer, uint64_t n) {
     Selection *selection = &b->selections[choice.dataset];
     SamplePlan plan = {
         .dataset = o->sources[choice.dataset].dataset, .dataset_number = choice.dataset, .seen = n};
-    draw_shift(o, n, &plan);
+    draw_shift(o, b->step, n, &plan);
     for (size_t tried = 0; tried < selection->count; tried++) {
         size_t at = (choice.index + tried) % selection->count;
         bool overlong = selection->overlong[at];

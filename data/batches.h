@@ -45,7 +45,8 @@ typedef struct BatchesOptions {
     int image_rows;                 /* rows a picture is to the decoder */
     int shift; /* augmentation: moves the picture by up to ± so many whole pixels each way, white
                   moving in; 0: none */
-    int ahead; /* batches to prefetch; 0: 2 */
+    int64_t shift_steps; /* steps over which the shift grows to that, evenly; 0: at once */
+    int ahead;           /* batches to prefetch; 0: 2 */
 } BatchesOptions;
 
 typedef struct Batches Batches;

@@ -19,12 +19,9 @@ static const struct {
     const Command *commands;
     const int *count;
 } groups[] = {
-    {cad_commands, &cad_command_count},
-    {data_commands, &data_command_count},
-    {synth_commands, &synth_command_count},
-    {train_commands, &train_command_count},
-    {eval_commands, &eval_command_count},
-    {generate_commands, &generate_command_count},
+    {cad_commands, &cad_command_count},       {data_commands, &data_command_count},
+    {synth_commands, &synth_command_count},   {train_commands, &train_command_count},
+    {eval_commands, &eval_command_count},     {generate_commands, &generate_command_count},
     {report_commands, &report_command_count},
 };
 

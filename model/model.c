@@ -4,8 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/hash.h"
-#include "core/rng.h"
 #include "model/parts.h"
 
 /* ---- what it is made of ---- */
@@ -83,52 +81,6 @@ const ModelSpec *model_spec(const Model *model) {
 
 Params *model_params(Model *model) {
     return &model->params;
-}
-
-/* ---- initial weights ---- */
-
-static void draw_values(float *out, const Param *p, Rng *rng) {
-    int64_t count = p->rows * p->cols;
-    for (int64_t i = 0; i < count; i++) {
-        if (p->kind == PARAM_NORM)
-            out[i] = p->init_scale;
-        else if (p->kind ==
-                 PARAM_LORA_A) /* Kaiming uniform with a = √5, as PEFT does: U(-1/√in, 1/√in) */
-            out[i] = (float)((2 * rng_uniform(rng) - 1) * (double)p->init_scale);
-        else
-            out[i] = p->init_scale == 0 ? 0 : (float)(rng_normal(rng) * (double)p->init_scale);
-    }
-}
-
-static void init_param(Model *model, ParamId id, uint64_t seed) {
-    const Param *p = &model->params.items[id];
-    int64_t count = p->rows * p->cols;
-    float *drawn = malloc((size_t)count * sizeof *drawn);
-    CHECK(drawn, "out of memory: %lld initial values", (long long)count);
-    Rng rng;
-    rng_open(&rng, seed, RNG_INIT, hash_bytes(p->name, strlen(p->name)));
-    draw_values(drawn, p, &rng);
-    Tensor value = param_value(&model->params, id);
-    float *staged = exec_alloc(model->ex, (size_t)count * sizeof *staged);
-    CHECK(staged, "out of memory: %lld initial values", (long long)count);
-    exec_upload(model->ex, staged, drawn, (size_t)count * sizeof *drawn);
-    op_convert(model->ex, value, tensor(staged, DT_F32, value.rows, value.cols));
-    exec_free(model->ex, staged, (size_t)count * sizeof *staged);
-    free(drawn);
-}
-
-static bool is_lora(const Param *p) {
-    return p->kind == PARAM_LORA_A || p->kind == PARAM_LORA_B;
-}
-
-void model_init(Model *model, uint64_t seed, uint32_t part_mask) {
-    for (int i = 0; i < model->params.count; i++)
-        if (part_mask >> model->params.items[i].part & 1) init_param(model, i, seed);
-}
-
-void model_init_lora(Model *model, uint64_t seed) {
-    for (int i = 0; i < model->params.count; i++)
-        if (is_lora(&model->params.items[i])) init_param(model, i, seed);
 }
 
 /* ---- memory ---- */

@@ -39,6 +39,13 @@ int model_image_rows(const ModelSpec *spec);
  * per Part; LoRA adapters of those parts are drawn too (B is zero). */
 void model_init(Model *model, uint64_t seed, uint32_t part_mask);
 
+/* Gives number tokens an embedding that is in part the sum of their digits' and in part waves of
+ * the number, so that reading a digit, or measuring a length, is learned for all numbers at once.
+ * For models from scratch, after model_init with the same seed. ids[n] is the token of the number
+ * n, or -1. */
+enum { MODEL_NUMBERS = 1000 };
+void model_init_numbers(Model *model, uint64_t seed, const int32_t ids[MODEL_NUMBERS]);
+
 /* Only the adapters. */
 void model_init_lora(Model *model, uint64_t seed);
 

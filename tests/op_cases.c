@@ -537,10 +537,8 @@ static void glu_setup(OpTest *t) {
 static void glu_reference(OpTest *t) {
     int64_t n = D(1);
     for (int64_t r = 0; r < D(0); r++)
-        for (int64_t i = 0; i < n; i++)
-            V(1)
-            [r * n + i] =
-                act_value((Activation)D(2), V(0)[2 * r * n + i]) * V(0)[2 * r * n + n + i];
+        for (int64_t i = 0; i < n; i++) V(1)
+    [r * n + i] = act_value((Activation)D(2), V(0)[2 * r * n + i]) * V(0)[2 * r * n + n + i];
 }
 
 static void glu_forward(Exec *ex, OpTest *t) {

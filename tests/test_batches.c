@@ -384,6 +384,41 @@ TEST(pictures_are_shifted_and_white_moves_in) {
     dataset_close(&dataset);
 }
 
+/* The made pictures have each value once, so where one lies tells the shift. */
+TEST(shifts_grow_to_their_size) {
+    enum { SHIFT = 2, STEPS = 300, GROWN = 200 };
+    Dataset *dataset = make_dataset(&(Made){"set", 30, SIDE, 0, NULL});
+    BatchesOptions options = options_for(dataset);
+    options.shift = SHIFT;
+    options.shift_steps = GROWN;
+    Batches *batches;
+    const Batch *b;
+    int largest[2] = {0}; /* in the first half of the growth, and after it */
+    ASSERT_OK(batches_open(&batches, &options));
+    for (int step = 0; step < STEPS; step++) {
+        ASSERT_OK(batches_next(batches, &b));
+        for (int i = 0; i < b->images; i++) {
+            const unsigned char *pixels = b->pixels + i * SIDE * SIDE;
+            int tint = atoi(strchr(b->sample_ids[i], '-') + 1), moved = 2 * SHIFT;
+            for (int reach = 0; reach <= SHIFT && moved > SHIFT; reach++)
+                for (int dy = -reach; dy <= reach; dy++)
+                    for (int dx = -reach; dx <= reach; dx++)
+                        if (pixels[(5 + dy) * SIDE + 5 + dx] == (1 + 5 + 16 * 5 + tint) % 251)
+                            moved = reach;
+            ASSERT_INT(moved, <=, SHIFT);
+            if (step == 0) ASSERT_INT(moved, ==, 0);
+            if (step < GROWN / 2 && moved > largest[0]) largest[0] = moved;
+            if (step >= GROWN && moved > largest[1]) largest[1] = moved;
+        }
+    }
+    printf("up to %d pixels while it grows to half, up to %d at its full size\n", largest[0],
+           largest[1]);
+    ASSERT_INT(largest[0], ==, 1);
+    ASSERT_INT(largest[1], ==, SHIFT);
+    batches_close(&batches);
+    dataset_close(&dataset);
+}
+
 TEST(colour_pictures_are_shifted_by_whole_pixels) {
     Dataset *dataset = make_dataset(&(Made){"set", 5, SIDE, 0, NULL});
     BatchesOptions options = options_for(dataset);

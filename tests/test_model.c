@@ -220,6 +220,62 @@ TEST(fresh_adapters_change_nothing_and_merged_ones_neither) {
     tiny_close(&without);
 }
 
+/* The cosine of two rows of the embedding. */
+static double likeness(const Tensor *embedding, int64_t a, int64_t b) {
+    const float *x = (const float *)embedding->data + a * embedding->stride,
+                *y = (const float *)embedding->data + b * embedding->stride;
+    double xy = 0, xx = 0, yy = 0;
+    for (int64_t j = 0; j < embedding->cols; j++) {
+        double u = (double)x[j], v = (double)y[j];
+        xy += u * v;
+        xx += u * u;
+        yy += v * v;
+    }
+    return xy / sqrt(xx * yy);
+}
+
+TEST(number_tokens_start_alike_where_their_numbers_are) {
+    enum { FIRST = 10, NUMBERS = 200, WIDTH = 256 };
+    ModelSpec spec;
+    tiny_spec(&spec, TUNE_FULL, TUNE_FULL, TUNE_FULL);
+    spec.llm.width = WIDTH;
+    spec.llm.vocab = FIRST + NUMBERS;
+    Exec *ex;
+    Model *model, *plain;
+    ASSERT_OK(exec_open(&ex, EXEC_CPU, 1));
+    ASSERT_OK(model_open(&model, ex, &spec, DT_F32));
+    ASSERT_OK(model_open(&plain, ex, &spec, DT_F32));
+    model_init(model, 3, ~0u);
+    model_init(plain, 3, ~0u);
+    int32_t ids[MODEL_NUMBERS];
+    for (int n = 0; n < MODEL_NUMBERS; n++) ids[n] = n < NUMBERS ? FIRST + n : -1;
+    model_init_numbers(model, 3, ids);
+    ParamId id =
+        params_find(model_params(model), "language_model.transformer.token_embeddings.weight");
+    Tensor now = param_value(model_params(model), id), then = param_value(model_params(plain), id);
+    /* Text tokens stay as they were. */
+    ASSERT_INT(memcmp(now.data, then.data, (size_t)(FIRST * WIDTH) * sizeof(float)), ==, 0);
+    double norm = 0, norm_then = 0, near = 0, ones = 0, far = 0;
+    for (int64_t i = FIRST * WIDTH; i < (FIRST + NUMBERS) * WIDTH; i++) {
+        norm += pow((double)((const float *)now.data)[i], 2);
+        norm_then += pow((double)((const float *)then.data)[i], 2);
+    }
+    for (int n = 10; n < 60; n++) {
+        near += likeness(&now, FIRST + n, FIRST + n + 1) / 50;  /* 46 and 47 */
+        ones += likeness(&now, FIRST + n, FIRST + n + 30) / 50; /* 46 and 76 */
+        far += likeness(&now, FIRST + n, FIRST + n + 103) / 50; /* 46 and 149 */
+    }
+    printf("neighbours %.3f, same last digit %.3f, else %.3f; size %.3f of before\n", near, ones,
+           far, sqrt(norm / norm_then));
+    ASSERT_REAL(near, >, 0.45);
+    ASSERT_REAL(ones, >, far + 0.1);
+    ASSERT_REAL(fabs(far), <, 0.2);
+    ASSERT_NEAR(norm / norm_then, 1, 0.1);
+    model_close(&model);
+    model_close(&plain);
+    exec_close(&ex);
+}
+
 TEST(weights_come_back_from_their_files) {
     ModelSpec spec;
     tiny_spec(&spec, TUNE_FROZEN, TUNE_FULL, TUNE_LORA);

@@ -116,6 +116,25 @@ TEST(what_is_left_is_called_by_its_name) {
     cad_pool_close(&pool);
 }
 
+/* Boxes that should meet, and do so along one edge only: the other end of the face is off by a
+ * rounded decimal. */
+TEST(slits_of_rounded_numbers_are_closed) {
+    CadPool *pool = open_pool(1, (CadLimits){0});
+    CadProgram program = {0};
+    part_rectangle(&program,
+                   part_extrude(&program, plane_z(0), OP_NEW_BODY, EXTENT_ONE_SIDE, 10, 0), 0, 0,
+                   10, 10);
+    Extrude *extrude = part_extrude(&program, plane_z(0), OP_JOIN, EXTENT_ONE_SIDE, 10, 0);
+    const Vec2 corners[] = {{10, 0}, {20, 0}, {20, 10}, {10.0001, 10}};
+    part_polygon(&program, extrude, corners, 4);
+    CadReply reply = run_program(pool, program);
+    expect("two boxes with a slit", reply, CAD_OK, "");
+    ASSERT_INT(reply.solids, ==, 1);
+    ASSERT_TRUE(reply.jittered);
+    ASSERT_NEAR(reply.volume, 2000, 0.02);
+    cad_pool_close(&pool);
+}
+
 TEST(hostile_code_gets_its_status_and_sentence) {
     CadPool *pool = open_pool(1, (CadLimits){0});
     CadReply reply = run_code(pool, "SketchPlane0 = add_sketchplane(\n\torigin= [0, 0, 0]; ((");

@@ -47,7 +47,8 @@ Err checkpoint_load(Optim *optim, const char *path);
  * included), spec and weights. `path` may be a run folder, a checkpoints folder, or a checkpoint.
  * resolved: the checkpoint itself. */
 Err checkpoint_resolve(char resolved[PATH_SIZE], const char *path);
-Err checkpoint_open_model(Model **model, Exec *ex, Config *config, const char *checkpoint, int vocab, bool f32);
+Err checkpoint_open_model(Model **model, Exec *ex, Config *config, const char *checkpoint,
+                          int vocab, bool f32);
 
 /* Fills a model that is opened but not loaded from a checkpoint of another run: adapters of that
  * run are merged into its weights first; adapters of `model` are left as they are. */

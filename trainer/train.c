@@ -64,6 +64,17 @@ typedef struct Trainer {
 
 /* ---- setting up ---- */
 
+/* Number tokens of the tokenizer start out alike where their numbers are. */
+static void init_numbers(Trainer *t) {
+    int32_t ids[MODEL_NUMBERS];
+    for (int number = 0; number < MODEL_NUMBERS; number++) {
+        char text[8];
+        snprintf(text, sizeof text, "%d", number);
+        ids[number] = tokenizer_id(t->tokenizer, text);
+    }
+    model_init_numbers(t->model, (uint64_t)t->config->seed, ids);
+}
+
 static Err open_model(Trainer *t) {
     const Config *config = t->config;
     if (config->base_model[0])
@@ -99,6 +110,8 @@ static Err open_model(Trainer *t) {
     model_init(t->model, (uint64_t)config->seed, ~0u);
     if (checkpoint[0])
         TRY(checkpoint_load_base(t->model, t->ex, checkpoint, tokenizer_vocab(t->tokenizer)));
+    else
+        init_numbers(t);
     return exec_status(t->ex);
 }
 
@@ -165,6 +178,7 @@ static Err open_batches(Trainer *t) {
     t->options.slot_end = t->slot_end;
     t->options.first_step = t->state.step;
     t->options.shift = (int)t->config->training.image_shift;
+    t->options.shift_steps = t->config->training.image_shift_steps;
     for (int i = 0; i < t->data.count; i++) {
         const DatasetConfig *c = t->data.sets[i].config;
         t->options.sources[i] =

@@ -351,12 +351,28 @@ static Size profile_bar(Builder *b) {
     return (Size){w, d};
 }
 
+/* What is cut from stock: a block, a disc, or a round bar that lies along x. */
+static Size stock(Builder *b) {
+    int kind = draw_choice(b, 3);
+    if (kind == 0) {
+        double w = draw_long(b), d = draw_share(b, w, 0.3, 1), h = draw_share(b, w, 0.1, 1);
+        build_extrude(b, SIDE_TOP, 0, OP_NEW_BODY, h);
+        build_rectangle(b, 0, 0, w, d);
+        return (Size){w, d};
+    }
+    double length = kind == 1 ? draw_size(b, 6, 80) : draw_long(b), r = draw_size(b, 12, 50);
+    build_extrude(b, kind == 1 ? SIDE_TOP : SIDE_RIGHT, 0, OP_NEW_BODY, length);
+    build_circle(b, r, r, r);
+    return (Size){kind == 1 ? 2 * r : length, 2 * r};
+}
+
 static Size (*const draw_family[])(Builder *) = {
     plate,  slotted_plate, flange, bracket, shaft,      grooved_block, pocket,
-    clevis, ribbed_plate,  link,   hexagon, boss_block, profile_bar};
-const char *const synth_families[] = {
-    "plate",  "slotted_plate", "flange", "bracket", "shaft",      "grooved_block", "pocket",
-    "clevis", "ribbed_plate",  "link",   "hexagon", "boss_block", "profile_bar",   NULL};
+    clevis, ribbed_plate,  link,   hexagon, boss_block, profile_bar,   stock};
+const char *const synth_families[] = {"plate",        "slotted_plate", "flange",  "bracket",
+                                      "shaft",        "grooved_block", "pocket",  "clevis",
+                                      "ribbed_plate", "link",          "hexagon", "boss_block",
+                                      "profile_bar",  "stock",         NULL};
 enum { FAMILY_COUNT = sizeof draw_family / sizeof draw_family[0], TRIES = 50 };
 
 int synth_family_count(void) {
