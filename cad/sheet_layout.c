@@ -1,5 +1,7 @@
 /* Where the views and the dimensions go on the sheet. */
 #include <math.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "cad/lettering.h"
 #include "cad/sheet.h"
@@ -219,6 +221,17 @@ static double crisp(double x) {
     return floor(x) + 0.5;
 }
 
+/* How far beyond the gap between tens and ones the middle of a number lies: numbers that are set by
+ * that gap have each digit at a place of its own, however many there are. */
+static double figure_offset(const char *text, double height) {
+    char tens[DIMENSION_TEXT_SIZE];
+    int digits = (int)strcspn(text, ".");
+    snprintf(tens, sizeof tens, "%.*s", digits - 1, text);
+    double gap = letter_width("00", height) - 2 * letter_width("0", height);
+    double before = tens[0] ? letter_width(tens, height) + 0.5 * gap : -0.5 * gap;
+    return 0.5 * letter_width(text, height) - before;
+}
+
 static void add_dimension(SheetLayout *layout, const DrawStyle *style, DrawView view, bool vertical,
                           double length) {
     const ViewPlace *place = &layout->views[view];
@@ -233,7 +246,11 @@ static void add_dimension(SheetLayout *layout, const DrawStyle *style, DrawView 
         Tile tile = tile_of(style, view);
         dim->edge = vertical ? extent.left : extent.bottom;
         dim->line = crisp(vertical ? tile.left + tile.line : tile.top + tile.size - tile.line);
-        dim->text_middle = (vertical ? tile.top : tile.left) + 0.5 * tile.size;
+        double middle = (vertical ? tile.top : tile.left) + 0.5 * tile.size;
+        double room = 0.5 * (tile.size - letter_width(dim->text, style->text_height)) - tile.edge;
+        double off = figure_offset(dim->text, style->text_height);
+        off = fmax(-fmax(room, 0), fmin(off, fmax(room, 0)));
+        dim->text_middle = vertical ? middle - off : middle + off;
         dim->text_outside = true;
         return;
     }

@@ -51,7 +51,7 @@ typedef struct CadScore {
     double hausdorff, hd95, fscore;
     double iou;         /* 0 … 1, in the code's own units and place: no alignment, no scaling */
     double iou_aligned; /* after centring both bounding boxes and scaling both to unit extent */
-    bool iou_exact;     /* by boolean volume; false: by voxels (64³) */
+    bool iou_exact;     /* by boolean volume; false: by 64 × 64 columns */
     double dims_rel_error; /* mean of |W-W'|/W over the three overall dimensions */
 } CadScore;
 

@@ -12,9 +12,32 @@
 typedef struct DrawOptions {
     int64_t size, seed, workers;
     double val, test;
-    bool plain;
+    bool plain, json;
     const char *style;
 } DrawOptions;
+
+static const DrawOptions default_options = {.size = 128, .style = "tiles"};
+
+/* Appends them to `count` options; returns how many there are then. `val_help` names the default.
+ */
+static int add_draw_options(Option *options, int count, DrawOptions *d, const char *val_help) {
+    const Option shared[] = {
+        {"--seed", NULL, "S", "of what is drawn at random (0)", OPTION_INT, &d->seed, 0, 9e15},
+        {"--size", NULL, "PIXELS", "of the square drawing (128)", OPTION_INT, &d->size,
+         DRAW_SIZE_MIN, DRAW_SIZE_MAX},
+        {"--style", NULL, "NAME", "tiles, client or beside (tiles)", OPTION_TEXT, &d->style, 0, 0},
+        {"--plain", NULL, NULL, "the same line weights in every drawing", OPTION_FLAG, &d->plain, 0,
+         0},
+        {"--val", NULL, "SHARE", val_help, OPTION_REAL, &d->val, 0, 1},
+        {"--test", NULL, "SHARE", "of parts held out for testing (0)", OPTION_REAL, &d->test, 0, 1},
+        {"--workers", "-j", "N", "worker processes (one per processor)", OPTION_INT, &d->workers, 0,
+         1024},
+        {"--json", NULL, NULL, "the result as one JSON object", OPTION_FLAG, &d->json, 0, 0},
+    };
+    memcpy(options + count, shared, sizeof shared);
+    return count + (int)(sizeof shared / sizeof shared[0]);
+}
+enum { OPTIONS_MAX = 16 };
 
 /* Ready-made looks of a training set's drawings. `client` is a house style unlike `tiles`: first
  * angle, framed, heavier lines, no centre marks. */
@@ -72,36 +95,24 @@ static int family_named(const char *name) {
 }
 
 static Err run_synth(const Command *command, int argc, char **argv) {
-    DrawOptions d = {.size = 128, .val = 0.02, .style = "tiles"};
+    DrawOptions d = default_options;
+    d.val = 0.02;
     int64_t count = 1000;
     double shift = 2, seconds = 0;
-    bool json = false;
     const char *family = NULL, *convention = "corner";
-    const Option options[] = {
+    Option options[OPTIONS_MAX] = {
         {"--count", "-n", "N", "samples to make (1000)", OPTION_INT, &count, 1, 1e9},
         {"--seconds", NULL, "S", "stop after so long, with fewer samples", OPTION_REAL, &seconds, 0,
          1e9},
-        {"--seed", NULL, "S", "of parts and styles (0)", OPTION_INT, &d.seed, 0, 9e15},
-        {"--size", NULL, "PIXELS", "of the square drawing (128)", OPTION_INT, &d.size,
-         DRAW_SIZE_MIN, DRAW_SIZE_MAX},
-        {"--style", NULL, "NAME", "tiles, client or beside (tiles)", OPTION_TEXT, &d.style, 0, 0},
         {"--convention", NULL, "NAME", "where parts stand: corner or centred (corner)", OPTION_TEXT,
          &convention, 0, 0},
         {"--family", NULL, "NAME", "only this family of parts", OPTION_TEXT, &family, 0, 0},
         {"--shift", NULL, "PIXELS", "held-out drawings lie up to so far off (2)", OPTION_REAL,
          &shift, 0, 64},
-        {"--plain", NULL, NULL, "the same line weights in every drawing", OPTION_FLAG, &d.plain, 0,
-         0},
-        {"--val", NULL, "SHARE", "of parts held out for validation (0.02)", OPTION_REAL, &d.val, 0,
-         1},
-        {"--test", NULL, "SHARE", "of parts held out for testing (0)", OPTION_REAL, &d.test, 0, 1},
-        {"--workers", "-j", "N", "worker processes (one per processor)", OPTION_INT, &d.workers, 0,
-         1024},
-        {"--json", NULL, NULL, "the result as one JSON object", OPTION_FLAG, &json, 0, 0},
     };
+    int option_count = add_draw_options(options, 5, &d, "of parts held out for validation (0.02)");
     Arguments arguments;
-    TRY(options_parse(command, options, sizeof options / sizeof options[0], argc, argv, 1, 1,
-                      &arguments));
+    TRY(options_parse(command, options, option_count, argc, argv, 1, 1, &arguments));
     if (arguments.helped) {
         arguments_free(&arguments);
         return OK;
@@ -129,32 +140,19 @@ static Err run_synth(const Command *command, int argc, char **argv) {
         err = err_raise(ERR_CONFIG, __FILE__, __LINE__,
                         "--convention %s; corner and centred are possible", convention);
     if (err == OK) err = synth_make(&job, &stats);
-    if (err == OK) print_stats(&stats, job.path, json);
+    if (err == OK) print_stats(&stats, job.path, d.json);
     arguments_free(&arguments);
     buf_free(&provenance);
     return err;
 }
 
 static Err run_import(const Command *command, int argc, char **argv) {
-    DrawOptions d = {.size = 128, .style = "tiles", .val = 0.1};
-    bool json = false;
-    const Option options[] = {
-        {"--size", NULL, "PIXELS", "of the square drawing (128)", OPTION_INT, &d.size,
-         DRAW_SIZE_MIN, DRAW_SIZE_MAX},
-        {"--style", NULL, "NAME", "tiles, client or beside (tiles)", OPTION_TEXT, &d.style, 0, 0},
-        {"--seed", NULL, "S", "of the styles (0)", OPTION_INT, &d.seed, 0, 9e15},
-        {"--plain", NULL, NULL, "the same line weights in every drawing", OPTION_FLAG, &d.plain, 0,
-         0},
-        {"--val", NULL, "SHARE", "of parts held out for validation (0.1)", OPTION_REAL, &d.val, 0,
-         1},
-        {"--test", NULL, "SHARE", "of parts held out for testing (0)", OPTION_REAL, &d.test, 0, 1},
-        {"--workers", "-j", "N", "worker processes (one per processor)", OPTION_INT, &d.workers, 0,
-         1024},
-        {"--json", NULL, NULL, "the result as one JSON object", OPTION_FLAG, &json, 0, 0},
-    };
+    DrawOptions d = default_options;
+    d.val = 0.1;
+    Option options[OPTIONS_MAX];
+    int option_count = add_draw_options(options, 0, &d, "of parts held out for validation (0.1)");
     Arguments arguments;
-    TRY(options_parse(command, options, sizeof options / sizeof options[0], argc, argv, 3, 3,
-                      &arguments));
+    TRY(options_parse(command, options, option_count, argc, argv, 3, 3, &arguments));
     if (arguments.helped) {
         arguments_free(&arguments);
         return OK;
@@ -176,8 +174,8 @@ static Err run_import(const Command *command, int argc, char **argv) {
         err = err_raise(ERR_UNSUPPORTED, __FILE__, __LINE__,
                         "data import %s is not there yet; deepcad is", format);
     if (err == OK) err = import_deepcad(&job, &stats);
-    if (err == OK) print_stats(&stats.pack, job.path, json);
-    if (err == OK && !json)
+    if (err == OK) print_stats(&stats.pack, job.path, d.json);
+    if (err == OK && !d.json)
         printf("%lld files, %lld of them not readable\n", (long long)stats.files,
                (long long)stats.unreadable);
     arguments_free(&arguments);

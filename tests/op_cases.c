@@ -94,6 +94,17 @@ void op_test_open(OpTest *test, const OpKind *kind, const int64_t *dim, DType dt
     }
 }
 
+void op_test_forward(Exec *ex, OpTest *test) {
+    if (test->kind->prepare) test->kind->prepare(test, false);
+    test->kind->forward(ex, test);
+}
+
+void op_test_backward(Exec *ex, OpTest *test) {
+    if (test->kind->prepare) test->kind->prepare(test, true);
+    test->kind->backward(ex, test);
+    if (test->kind->finish) test->kind->finish(test);
+}
+
 void op_test_close(OpTest *test) {
     for (int i = 0; i < test->operand_count; i++) {
         Operand *o = &test->operands[i];
@@ -241,8 +252,11 @@ static Tensor lora_xa(OpTest *t) {
     return xa;
 }
 
+static void lora_prepare(OpTest *t, bool backward) {
+    if (!backward) fill(T(3), 0);
+}
+
 static void lora_forward(Exec *ex, OpTest *t) {
-    fill(T(3), 0);
     op_lora_fwd(ex, T(3), lora_xa(t), T(0), T(1), T(2), LORA_SCALE, lora_dropout(t));
 }
 
@@ -319,27 +333,26 @@ static void layernorm_forward(Exec *ex, OpTest *t) {
                      T(1), T(6), EPS);
 }
 
-/* With delta, the gradient of sum arrives from above and both h and delta get the total. */
-static void norm_total(OpTest *t) {
-    for (int64_t r = 0; r < D(0) && D(2); r++)
-        for (int64_t c = 0; c < D(1); c++) tensor_set(G(0), r, c, tensor_get(G(4), r, c));
-}
-
-static void copy_grad(Tensor to, Tensor from) {
+static void copy_values(Tensor to, Tensor from) {
     for (int64_t r = 0; r < to.rows; r++)
         for (int64_t c = 0; c < to.cols; c++) tensor_set(to, r, c, tensor_get(from, r, c));
 }
 
+/* With delta, the gradient of sum arrives from above and both h and delta get the total. */
+static void norm_prepare(OpTest *t, bool backward) {
+    if (backward && D(2)) copy_values(G(0), G(4));
+}
+
+static void norm_finish(OpTest *t) {
+    if (D(2)) copy_values(G(5), G(0));
+}
+
 static void rmsnorm_backward(Exec *ex, OpTest *t) {
-    norm_total(t);
     op_rmsnorm_bwd(ex, G(0), D(2) != 0, G(1), G(2), D(2) ? T(4) : T(0), T(3), T(1));
-    if (D(2)) copy_grad(G(5), G(0));
 }
 
 static void layernorm_backward(Exec *ex, OpTest *t) {
-    norm_total(t);
     op_layernorm_bwd(ex, G(0), D(2) != 0, G(1), G(6), G(2), D(2) ? T(4) : T(0), T(3), T(1));
-    if (D(2)) copy_grad(G(5), G(0));
 }
 
 /* ---- add: T C ---- */
@@ -599,8 +612,11 @@ static void positions_reference(OpTest *t) {
     for (int64_t i = 0; i < D(0) * D(1) * D(2); i++) V(2)[i] = V(1)[i] + V(0)[i % (D(1) * D(2))];
 }
 
+static void positions_prepare(OpTest *t, bool backward) {
+    if (!backward) copy_values(T(2), T(1));
+}
+
 static void positions_forward(Exec *ex, OpTest *t) {
-    copy_grad(T(2), T(1));
     op_add_positions(ex, T(2), T(0));
 }
 
@@ -682,9 +698,13 @@ static void cross_entropy_forward(Exec *ex, OpTest *t) {
 }
 
 /* The gradient is that of the plain sum of losses: the case sets the losses' gradients to one. */
-static void cross_entropy_backward(Exec *ex, OpTest *t) {
+static void cross_entropy_prepare(OpTest *t, bool backward) {
+    if (!backward) return;
     fill(G(1), 1);
-    copy_grad(G(0), T(0));
+    copy_values(G(0), T(0));
+}
+
+static void cross_entropy_backward(Exec *ex, OpTest *t) {
     op_cross_entropy(ex, T(1), tensor_none(), G(0), t->ints[0], true);
 }
 
@@ -706,27 +726,30 @@ static void convert_forward(Exec *ex, OpTest *t) {
 /* ---- the tables ---- */
 
 const OpKind op_kinds[] = {
-    {"linear", linear_setup, linear_reference, linear_forward, linear_backward, linear_flops, 0},
+    {"linear", linear_setup, linear_reference, linear_forward, linear_backward,
+     .flops = linear_flops},
     {"linear_accumulate", linear_accumulate_setup, linear_reference, linear_forward,
-     linear_backward, linear_flops, 0},
-    {"lora", lora_setup, lora_reference, lora_forward, lora_backward, lora_flops, 0},
-    {"rmsnorm", rmsnorm_setup, rmsnorm_reference, rmsnorm_forward, rmsnorm_backward, NULL, 0},
-    {"layernorm", layernorm_setup, layernorm_reference, layernorm_forward, layernorm_backward, NULL,
-     0},
-    {"add", add_setup, add_reference, add_forward, NULL, NULL, 0},
-    {"qk_rope", qk_rope_setup, qk_rope_reference, qk_rope_forward, qk_rope_backward, NULL, 0},
+     linear_backward, .flops = linear_flops},
+    {"lora", lora_setup, lora_reference, lora_forward, lora_backward, .prepare = lora_prepare,
+     .flops = lora_flops},
+    {"rmsnorm", rmsnorm_setup, rmsnorm_reference, rmsnorm_forward, rmsnorm_backward,
+     .prepare = norm_prepare, .finish = norm_finish},
+    {"layernorm", layernorm_setup, layernorm_reference, layernorm_forward, layernorm_backward,
+     .prepare = norm_prepare, .finish = norm_finish},
+    {"add", add_setup, add_reference, add_forward, NULL, .flops = NULL},
+    {"qk_rope", qk_rope_setup, qk_rope_reference, qk_rope_forward, qk_rope_backward, .flops = NULL},
     {"attention", attention_setup, attention_reference, attention_forward, attention_backward,
-     attention_flops, 0},
-    {"act", act_setup, act_reference, act_forward, act_backward, NULL, 0},
-    {"glu", glu_setup, glu_reference, glu_forward, glu_backward, NULL, 0},
-    {"patchify", patchify_setup, patchify_reference, patchify_forward, NULL, NULL, 0},
-    {"positions", positions_setup, positions_reference, positions_forward, positions_backward, NULL,
-     0},
-    {"embed", embed_setup, embed_reference, embed_forward, embed_backward, NULL, 0},
-    {"gather", gather_setup, gather_reference, gather_forward, gather_backward, NULL, 0},
+     .flops = attention_flops},
+    {"act", act_setup, act_reference, act_forward, act_backward, .flops = NULL},
+    {"glu", glu_setup, glu_reference, glu_forward, glu_backward, .flops = NULL},
+    {"patchify", patchify_setup, patchify_reference, patchify_forward, NULL, .flops = NULL},
+    {"positions", positions_setup, positions_reference, positions_forward, positions_backward,
+     .prepare = positions_prepare},
+    {"embed", embed_setup, embed_reference, embed_forward, embed_backward, .flops = NULL},
+    {"gather", gather_setup, gather_reference, gather_forward, gather_backward, .flops = NULL},
     {"cross_entropy", cross_entropy_setup, cross_entropy_reference, cross_entropy_forward,
-     cross_entropy_backward, NULL, 0},
-    {"convert", convert_setup, convert_reference, convert_forward, NULL, NULL, 0},
+     cross_entropy_backward, .prepare = cross_entropy_prepare},
+    {"convert", convert_setup, convert_reference, convert_forward, NULL, .flops = NULL},
 };
 const int op_kind_count = sizeof op_kinds / sizeof op_kinds[0];
 

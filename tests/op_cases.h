@@ -45,8 +45,12 @@ typedef struct OpKind {
     void (*reference)(OpTest *test);
     void (*forward)(Exec *ex, OpTest *test);
     void (*backward)(Exec *ex, OpTest *test); /* NULL: not differentiated */
-    double (*flops)(const OpTest *test);      /* forward; NULL: counted by bytes */
-    double tolerance;                         /* of f32 results, relative to the largest; 0: 2e-5 */
+    /* What stands around the operation in a model, or may be NULL: puts into place what a pass adds
+     * to, and brings gradients to where they are compared. Not part of the work. */
+    void (*prepare)(OpTest *test, bool backward);
+    void (*finish)(OpTest *test);
+    double (*flops)(const OpTest *test); /* forward; NULL: counted by bytes */
+    double tolerance;                    /* of f32 results, relative to the largest; 0: 2e-5 */
 } OpKind;
 
 typedef struct OpCase {
@@ -64,6 +68,10 @@ const OpKind *op_kind_find(const char *name);
 /* Builds the operands of a case with random contents of `seed`; free with op_test_close. */
 void op_test_open(OpTest *test, const OpKind *kind, const int64_t *dim, DType dtype, uint64_t seed);
 void op_test_close(OpTest *test);
+
+/* One pass, with what the kind puts before and behind it. */
+void op_test_forward(Exec *ex, OpTest *test);
+void op_test_backward(Exec *ex, OpTest *test);
 
 /* Fills outputs and saved operands with NaN, gradients with NaN (written) or 1 (accumulated). */
 void op_test_spoil(OpTest *test);

@@ -37,7 +37,7 @@ static void match(Exec *ex, const OpCase *c, DType dtype) {
     op_test_name(&test, name);
     test.kind->reference(&test);
     op_test_spoil(&test);
-    test.kind->forward(ex, &test);
+    op_test_forward(ex, &test);
     ASSERT_OK(exec_status(ex));
     for (int i = 0; i < test.operand_count; i++) {
         const Operand *o = &test.operands[i];
@@ -120,8 +120,8 @@ static void grad(Exec *ex, const OpCase *c, DType dtype) {
     if (test.kind->backward) {
         op_test_spoil(&test);
         draw_output_gradients(&test);
-        test.kind->forward(ex, &test);
-        test.kind->backward(ex, &test);
+        op_test_forward(ex, &test);
+        op_test_backward(ex, &test);
         ASSERT_OK(exec_status(ex));
         check_guards(&test, name);
         for (int i = 0; i < test.operand_count; i++)
@@ -174,8 +174,8 @@ static uint64_t hash_of_run(const OpCase *c, DType dtype, int threads) {
     op_test_open(&test, op_kind_find(c->kind), c->dim, dtype, 8);
     op_test_spoil(&test);
     draw_output_gradients(&test);
-    test.kind->forward(ex, &test);
-    test.kind->backward(ex, &test);
+    op_test_forward(ex, &test);
+    op_test_backward(ex, &test);
     ASSERT_OK(exec_status(ex));
     uint64_t hash = 0;
     for (int i = 0; i < test.operand_count; i++) {

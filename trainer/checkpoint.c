@@ -24,8 +24,7 @@ enum { FILE_COUNT = sizeof FILES / sizeof FILES[0] };
 
 static Err write_config(const char *folder, const Config *config) {
     char path[PATH_SIZE];
-    static _Thread_local Config described;
-    described = *config;
+    Config described = *config;
     described.base_model[0] = 0;
     described.model.from_scratch = true;
     Buf text = {0};
@@ -350,7 +349,7 @@ Err checkpoint_open_model(Model **model, Exec *ex, Config *config, const char *c
 }
 
 Err checkpoint_load_base(Model *model, Exec *ex, const char *checkpoint, int vocab) {
-    static _Thread_local Config config;
+    Config config;
     Model *base;
     /* In f32, so that merging rounds once. */
     TRY(checkpoint_open_model(&base, ex, &config, checkpoint, vocab, true));

@@ -87,7 +87,7 @@ static Err open_model(Trainer *t) {
     REQUIRE(tokenizer_eos(t->tokenizer) >= 0 && tokenizer_bos(t->tokenizer) >= 0, ERR_INPUT,
             "%s has no <bos> and <eos>", t->tokenizer_file);
     ModelSpec spec;
-    static Config base;
+    Config base;
     char checkpoint[PATH_SIZE] = "";
     if (config->base_model[0]) {
         TRY(checkpoint_resolve(checkpoint, config->base_model));
@@ -482,7 +482,7 @@ static Err run_validation(Trainer *t) {
 }
 
 static Err save(Trainer *t) {
-    static Config described;
+    Config described;
     if (t->saved_step == t->state.step) return OK;
     describe_config(t, &described);
     t->state.updates = t->optim.updates;
