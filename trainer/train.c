@@ -283,11 +283,11 @@ static void describe(const Trainer *t) {
     double mib = 1.0 / (1 << 20), optimiser = 3.0 * (double)t->optim.count * sizeof(float) * mib;
     log_info("%s, %d rank%s, weights in %s", exec_description(t->ex), comm_size(t->comm),
              comm_size(t->comm) == 1 ? "" : "s", dtype_name(model_params(t->model)->dtype));
-    log_info("%lld of %lld million parameters trained; a rank needs %.0f MiB parameters, %.0f MiB "
+    size_t parameters = m.parameters / dtype_size(model_params(t->model)->dtype);
+    log_info("%.2f of %.2f million parameters trained; a rank needs %.0f MiB parameters, %.0f MiB "
              "optimiser, %.0f MiB activations",
-             (long long)(t->optim.count / 1000000),
-             (long long)(m.parameters / dtype_size(model_params(t->model)->dtype) / 1000000),
-             (double)m.parameters * mib, optimiser, (double)m.activations * mib);
+             1e-6 * (double)t->optim.count, 1e-6 * (double)parameters, (double)m.parameters * mib,
+             optimiser, (double)m.activations * mib);
     log_info("%lld steps of %d × %lld samples from %zu", (long long)t->steps, t->state.slots,
              (long long)t->config->training.per_device_batch_size, t->data.samples);
 }
