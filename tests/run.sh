@@ -52,6 +52,23 @@ else
     build_and_test asan -L 'core|config|cad|data'
 fi
 
+# The whole way in little: data, two stages, evaluations, report.
+if [ $full = 1 ] && [ -z "$filter" ]; then
+    echo "== demo: three minutes"
+    if ./launch/demo.sh --no-setup --minutes 3 --out build/demo >build/demo.log 2>&1 &&
+        python3 -c 'import json
+s = json.load(open("build/demo/summary.json"))
+for e in s["stage1"], s["stage1"]["shuffled"], *(s["stage2"][k][w] for k in ("old", "new") for w in ("before", "after")):
+    assert e["samples"] >= 20 and 0 <= e["iou_mean"] <= 1, e
+assert s["stage1"]["loss"] < s["stage1"]["shuffled"]["loss"]
+assert s["stage2"]["new"]["after"]["loss"] < s["stage2"]["new"]["before"]["loss"]'; then
+        tail -n 11 build/demo.log
+    else
+        failed=1
+        tail -n 30 build/demo.log
+    fi
+fi
+
 echo "== $(($(date +%s) - started)) s$summary"
 [ $failed = 0 ] || { echo "FAILED"; exit 1; }
 echo "all tests passed"

@@ -75,7 +75,7 @@ TEST(numbers_are_the_same_on_any_ranks) {
 
 TEST(what_is_known_by_heart_scores_one_and_the_control_does_not) {
     const char *said;
-    prepare(4, 250);
+    prepare(4, 400);
     int code = test_run(&said, "./cadvlm eval -c %s --data known=%s --split train --shuffled",
                         test_path("run"), test_path("data"));
     ASSERT(code == 0, "exit code %d:\n%s", code, said);
@@ -83,7 +83,7 @@ TEST(what_is_known_by_heart_scores_one_and_the_control_does_not) {
     ASSERT_CONTAINS(said, "known: 4 samples");
     char path[PATH_SIZE];
     Json *root;
-    ASSERT_OK(path_join(path, test_path("run"), "eval/step-000000250.json"));
+    ASSERT_OK(path_join(path, test_path("run"), "eval/step-000000400.json"));
     ASSERT_OK(js_read(&root, path, 1 << 20));
     const Json *shuffled = js_get(root, "shuffled"),
                *set = js_get(js_get(root, "by_dataset"), "known");
@@ -103,7 +103,7 @@ TEST(what_is_known_by_heart_scores_one_and_the_control_does_not) {
                                         "04-part-3/target.py",  "04-part-3/result.py"};
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
         ASSERT_OK(
-            path_format(path, "%s/eval/step-000000250-gallery/%s", test_path("run"), files[i]));
+            path_format(path, "%s/eval/step-000000400-gallery/%s", test_path("run"), files[i]));
         ASSERT(file_exists(path), "%s is not there", path);
     }
     /* And the same through generate, from a picture. */
