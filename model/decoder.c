@@ -14,11 +14,6 @@ enum { LOGIT_ROWS = 256 }; /* rows whose logits exist at a time */
 
 /* ---- parameters ---- */
 
-static float init_of(int64_t fan_in, bool residual) {
-    float scale = fminf(0.05f, 0.6f / sqrtf((float)fan_in));
-    return residual ? 0.4f * scale : scale;
-}
-
 static ParamId declare_norm(Model *model, const char *name, int64_t width) {
     Param p = {.part = PART_LLM,
                .kind = PARAM_NORM,
@@ -55,13 +50,13 @@ static void declare_layer(Model *model, DecoderLayer *layer, int index) {
         layer->k_norm = declare_norm(model, names[3], c->head_dim);
     }
     linear_declare(model, &layer->qkv, PART_LLM, (const char *const[]){names[4]}, 1, qkv_width,
-                   c->width, false, true, init_of(c->width, false));
+                   c->width, false, true, init_scale_of(c->width, false));
     linear_declare(model, &layer->out, PART_LLM, (const char *const[]){names[5]}, 1, c->width,
-                   q_width, false, true, init_of(q_width, true));
+                   q_width, false, true, init_scale_of(q_width, true));
     linear_declare(model, &layer->proj_1, PART_LLM, (const char *const[]){names[6]}, 1,
-                   2 * layer->ffn, c->width, false, true, init_of(c->width, false));
+                   2 * layer->ffn, c->width, false, true, init_scale_of(c->width, false));
     linear_declare(model, &layer->proj_2, PART_LLM, (const char *const[]){names[7]}, 1, c->width,
-                   layer->ffn, false, true, init_of(layer->ffn, true));
+                   layer->ffn, false, true, init_scale_of(layer->ffn, true));
 }
 
 void decoder_declare(Model *model) {

@@ -8,6 +8,11 @@
 #include "model/model.h"
 #include "model/parts.h"
 
+float init_scale_of(int64_t fan_in, bool residual) {
+    float scale = fminf(0.05f, 0.6f / sqrtf((float)fan_in));
+    return residual ? 0.4f * scale : scale;
+}
+
 static void draw_values(float *out, const Param *p, Rng *rng) {
     int64_t count = p->rows * p->cols;
     for (int64_t i = 0; i < count; i++) {

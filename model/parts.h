@@ -98,6 +98,12 @@ struct Model {
     Tensor loss, hits;
 };
 
+/* ---- init.c ---- */
+
+/* The standard deviation that a matrix of a small model starts with (docs/models.md): shrinks with
+ * the fan-in, less at the ends of branches (`residual`). */
+float init_scale_of(int64_t fan_in, bool residual);
+
 /* ---- linear.c ---- */
 
 void linear_declare(Model *model, Linear *linear, Part part, const char *const *modules, int count,

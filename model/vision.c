@@ -13,13 +13,6 @@
 
 /* ---- parameters ---- */
 
-/* Standard deviations of a small model from scratch (docs/models.md): shrinks with the fan-in, less
- * at the ends of branches. */
-static float init_of(int64_t fan_in, bool residual) {
-    float scale = fminf(0.05f, 0.6f / sqrtf((float)fan_in));
-    return residual ? 0.4f * scale : scale;
-}
-
 static ParamId declare_vector(Model *model, const char *name, Part part, ParamKind kind,
                               int64_t width, float start) {
     Param p = {.part = part,
@@ -56,13 +49,13 @@ static void declare_layer(Model *model, VisionLayer *layer, int index) {
     layer->norm2_b = declare_vector(model, names[3], PART_VISION, PARAM_BIAS, c->width, 0);
     linear_declare(model, &layer->qkv, PART_VISION,
                    (const char *const[]){names[4], names[5], names[6]}, 3, c->width, c->width, true,
-                   true, init_of(c->width, false));
+                   true, init_scale_of(c->width, false));
     linear_declare(model, &layer->out, PART_VISION, (const char *const[]){names[7]}, 1, c->width,
-                   c->width, true, true, init_of(c->width, true));
+                   c->width, true, true, init_scale_of(c->width, true));
     linear_declare(model, &layer->fc1, PART_VISION, (const char *const[]){names[8]}, 1, c->mlp,
-                   c->width, true, true, init_of(c->width, false));
+                   c->width, true, true, init_scale_of(c->width, false));
     linear_declare(model, &layer->fc2, PART_VISION, (const char *const[]){names[9]}, 1, c->width,
-                   c->mlp, true, true, init_of(c->mlp, true));
+                   c->mlp, true, true, init_scale_of(c->mlp, true));
 }
 
 void vision_declare(Model *model) {
@@ -70,7 +63,7 @@ void vision_declare(Model *model) {
     int64_t pixels = c->channels * c->patch_size * c->patch_size;
     linear_declare(model, &model->patch, PART_VISION,
                    (const char *const[]){TOWER "embeddings.patch_embedding"}, 1, c->width, pixels,
-                   true, false, init_of(pixels, false));
+                   true, false, init_scale_of(pixels, false));
     Param positions = {.name = TOWER "embeddings.position_embedding.weight",
                        .part = PART_VISION,
                        .kind = PARAM_EMBEDDING,
@@ -93,9 +86,9 @@ void connector_declare(Model *model) {
             declare_vector(model, "connector.norm.bias", PART_CONNECTOR, PARAM_BIAS, in, 0);
     }
     linear_declare(model, &model->connector_1, PART_CONNECTOR, (const char *const[]){CONNECTOR "0"},
-                   1, out, in, true, false, init_of(in, false));
+                   1, out, in, true, false, init_scale_of(in, false));
     linear_declare(model, &model->connector_2, PART_CONNECTOR, (const char *const[]){CONNECTOR "2"},
-                   1, out, out, true, false, init_of(out, false));
+                   1, out, out, true, false, init_scale_of(out, false));
 }
 
 static bool tower_trained(const Model *model) {
