@@ -236,8 +236,9 @@ int main(int argc, char **argv) {
         }
     }
     Result r;
-    if (run(c, threads, seconds, &r) != OK) {
-        log_current_error();
+    Err err = run(c, threads, seconds, &r);
+    if (err != OK) {
+        log_outcome(err);
         return 1;
     }
     if (json)

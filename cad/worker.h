@@ -62,7 +62,7 @@ typedef struct CadReply {
     double volume, area;
     Vec3 box_min, box_max;
     int solids, faces;
-    bool jittered; /* a boolean only worked after its tool was changed by 1e-4 */
+    bool jittered; /* a boolean worked only with a tool changed by 1e-4, or slits were closed */
     double seconds;
     Buf png; /* the drawing; freed by cad_reply_free */
     CadScore score;

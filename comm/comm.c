@@ -79,8 +79,12 @@ Err comm_finish(Comm **out, Err err) {
     if (!comm) return err;
     bool together = !comm->mpi || err == OK || err == ERR_STOPPED || comm->failed_together;
     if (!together) comm_abort(comm, err_exit_code(err));
-    if (comm->mpi && err != OK && comm->rank != (err == ERR_STOPPED ? 0 : comm->speaker))
+    if (comm->mpi && err != OK) {
+        /* Said before anyone leaves: the first rank that ends with an exit code ends the others. */
+        if (comm->rank == (err == ERR_STOPPED ? 0 : comm->speaker)) log_outcome(err);
         err_clear();
+        MPI_Barrier(MPI_COMM_WORLD);
+    }
     comm_close(out);
     return err;
 }

@@ -79,8 +79,12 @@ void log_line(LogLevel level, const char *format, ...) {
     pthread_mutex_unlock(&lock);
 }
 
-void log_current_error(void) {
-    if (!*err_message()) return;
+void log_outcome(Err err) {
+    if (err == OK || !*err_message()) return;
+    if (err == ERR_STOPPED) {
+        log_info("%s", err_message());
+        return;
+    }
     char trace[512];
     err_trace(trace, sizeof trace);
     log_error("%s", err_message());

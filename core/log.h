@@ -19,9 +19,9 @@ void log_close_file(void);
 
 void log_line(LogLevel level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Prints the thread's current error as one sentence, with its trace at debug level; nothing where
- * there is none. */
-void log_current_error(void);
+/* Says how a program ended: nothing when `err` is OK or its sentence was cleared; being stopped is
+ * no failure. */
+void log_outcome(Err err);
 
 /* Taken by whoever draws a progress bar, so that a log line clears the bar first (NULL: none). */
 void log_set_bar_hook(void (*clear_bar)(void));

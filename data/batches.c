@@ -53,7 +53,7 @@ struct Batches {
 
 /* ---- the thread ---- */
 
-/* A whole number within ± reach, each of them equally likely once reach is whole. */
+/* A whole number within ± reach (rounded up: the outermost are rarer while reach is not whole). */
 static int draw_within(Rng *rng, double reach) {
     return (int)floor((2 * reach + 1) * rng_uniform(rng) - reach);
 }

@@ -18,7 +18,10 @@ typedef struct DrawOptions {
 
 static const DrawOptions default_options = {.size = 128, .style = "tiles"};
 
-/* Appends them to `count` options; returns how many there are then. `val_help` names the default.
+enum { OPTIONS_MAX = 16 };
+
+/* Appends the shared options to `count` others; returns how many there are then. `val_help` names
+ * the default.
  */
 static int add_draw_options(Option *options, int count, DrawOptions *d, const char *val_help) {
     const Option shared[] = {
@@ -34,10 +37,10 @@ static int add_draw_options(Option *options, int count, DrawOptions *d, const ch
          1024},
         {"--json", NULL, NULL, "the result as one JSON object", OPTION_FLAG, &d->json, 0, 0},
     };
+    CHECK(count + (int)(sizeof shared / sizeof shared[0]) <= OPTIONS_MAX, "too many options");
     memcpy(options + count, shared, sizeof shared);
     return count + (int)(sizeof shared / sizeof shared[0]);
 }
-enum { OPTIONS_MAX = 16 };
 
 /* Ready-made looks of a training set's drawings. `client` is a house style unlike `tiles`: first
  * angle, framed, heavier lines, no centre marks. */

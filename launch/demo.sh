@@ -6,26 +6,37 @@
 #
 #   --minutes M    how long it may take after installation (15)
 #   --deepcad DIR  also train on the DeepCAD files (.json) in DIR
-#   --ranks N      MPI ranks, one thread each (one for each processor)
-#   --out DIR      where everything goes (demo)
+#   --ranks N      MPI ranks (2, or 1 on one processor): a step has two slots, so more have nothing to do; threads fill the rest
+#   --out DIR      where everything goes (demo, beside this project's other folders)
+#   --no-setup     install nothing
 set -eu
-cd "$(dirname "$0")/.."
 
-minutes=15 deepcad="" ranks=$(nproc) out=demo setup=1
+root=$(cd "$(dirname "$0")/.." && pwd)
+minutes=15 deepcad="" ranks=$(nproc) out=$root/demo setup=1
+[ "$ranks" -le 2 ] || ranks=2
+absolute() { case "$1" in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
+usage() { echo "demo.sh: $*; see --help" >&2; exit 2; }
 while [ $# -gt 0 ]; do
     case "$1" in
+        --minutes | --deepcad | --ranks | --out) [ $# -ge 2 ] || usage "$1 takes a value" ;;
+    esac
+    case "$1" in
         --minutes) minutes=$2; shift ;;
-        --deepcad) deepcad=$2; shift ;;
+        --deepcad) deepcad=$(absolute "$2"); shift ;;
         --ranks) ranks=$2; shift ;;
-        --out) out=$2; shift ;;
+        --out) out=$(absolute "$2"); shift ;;
         --no-setup) setup=0 ;;
-        -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
-        *) echo "demo.sh: unknown option $1; see --help" >&2; exit 2 ;;
+        -h | --help) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        *) usage "unknown option $1" ;;
     esac
     shift
 done
-case "$minutes" in *[!0-9]* | "" | 0) echo "demo.sh: --minutes $minutes: a whole number is expected" >&2; exit 2 ;; esac
-case "$ranks" in *[!0-9]* | "" | 0) echo "demo.sh: --ranks $ranks: a whole number is expected" >&2; exit 2 ;; esac
+for value in "$minutes" "$ranks"; do
+    case "$value" in *[!0-9]* | "" | 0*) usage "$value: a whole number from 1 is expected" ;; esac
+done
+[ -z "$deepcad" ] || [ -d "$deepcad" ] || usage "--deepcad $deepcad is no folder"
+cd "$root"
+out=${out#"$root"/}
 
 [ $setup = 0 ] || ./launch/setup.sh
 began=$(date +%s)
@@ -35,31 +46,37 @@ say() { printf '\n== %s s: %s\n' "$(spent)" "$*"; }
 
 # A signal to this script is passed on to what runs: to mpirun as USR1, so that the ranks save and exit with 75.
 child="" pass=TERM stopped=0
+exec 3>&2
 stop() { stopped=1; [ -z "$child" ] || kill -"$pass" "$child" 2>/dev/null || true; }
 trap stop TERM INT
+leave_if_stopped() { [ $stopped = 0 ] || { echo "demo.sh: stopped; what is in $out stays" >&3; exit 75; }; }
 run() {
+    leave_if_stopped
     "$@" </dev/null &
     child=$!
+    [ $stopped = 0 ] || stop
     code=0
     wait "$child" || code=$?
     # wait ends early when a signal comes; the child may still be saving.
     while kill -0 "$child" 2>/dev/null; do code=0; wait "$child" || code=$?; done
     child=""
-    [ $stopped = 0 ] || { echo "demo.sh: stopped; what is in $out stays" >&2; exit 75; }
+    leave_if_stopped
     return $code
 }
 run_ranks() {
     pass=USR1
-    run mpirun --allow-run-as-root --oversubscribe --bind-to none -n "$ranks" "$@"
+    ended=0
+    run mpirun --allow-run-as-root --oversubscribe --bind-to none -n "$ranks" "$@" || ended=$?
     pass=TERM
+    return $ended
 }
-# A number of a JSON file of ours: the first with that name.
-number() { sed -n "s/.*\"$2\": \([-0-9.e+]*\).*/\1/p" "$1" | head -n 1; }
-calculate() { awk "BEGIN { printf \"$1\", $2 }"; }
+# A number of a JSON file of ours: the first with that name, or null. And arithmetic with it: "-" where there is none.
+number() { sed -n "s/.*\"$2\": \([-0-9.e+]*\|null\)[,}].*/\1/p; s/.*\"$2\": \([-0-9.e+]*\|null\)$/\1/p" "$1" | head -n 1; }
+calculate() { case "$2" in *null*) echo - ;; *) awk "BEGIN { printf \"$1\", $2 }" ;; esac; }
 
 say "building"
 run cmake --preset cpu >/dev/null
-run cmake --build --preset cpu --target cadvlm cadvlm-cad -- --quiet
+run cmake --build --preset cpu --target cadvlm cadvlm-cad
 PATH=$PWD/build/cpu:$PATH
 mkdir -p "$out"
 
@@ -76,7 +93,7 @@ say "drawing parts (engineering drawings with hidden lines, by OpenCASCADE)"
 synth parts $((total * 12 / 100)) 30000 1
 say "drawing parts as a client would: first angle, framed, dimensions from the middle"
 synth client $((total * 25 / 1000)) 6000 2 --style client --convention centred
-cadvlm data tokenizer "$out/shards/parts" "$out/shards/client" -o "$out/tokenizer.json" --vocab 1280 --numbers 280
+run cadvlm data tokenizer "$out/shards/parts" "$out/shards/client" -o "$out/tokenizer.json" --vocab 1280 --numbers 280
 
 # The config of stage 1 is the preset with the data's places; a list of datasets cannot be given on the command line.
 {
@@ -99,9 +116,8 @@ train() {
     config=$1 output=$2 seconds=$3 growing=$4
     rm -rf "$output" "$out/probe"
     run_ranks cadvlm train --config "$config" "output_dir=$out/probe" training.max_steps=$probe_steps training.eval_steps=0 \
-        training.save_steps=0 --json >"$out/probe.json" 2>"$out/probe.log" || { cat "$out/probe.log" >&2; exit 1; }
-    per_step=$(calculate "%.6f" "$(number "$out/probe.json" seconds) / $probe_steps")
-    steps=$(calculate "%d" "$seconds / $per_step")
+        training.save_steps=0 training.eval_samples=16 --json >"$out/probe.json" 2>"$out/probe.log" || { cat "$out/probe.log" >&2; exit 1; }
+    steps=$(calculate "%d" "$seconds * $(number "$out/probe.json" samples_per_s) / 32") # two slots of 16 samples a step
     [ "$steps" -ge 20 ] || steps=20
     rm -rf "$out/probe" "$out/probe.json" "$out/probe.log"
     run_ranks cadvlm train --config "$config" "output_dir=$output" "training.max_steps=$steps" \
@@ -158,7 +174,7 @@ evaluate "$out/stage2" client new
 new_after=$result
 
 # ---- what was reached ----------------------------------------------------------------------------------------------------
-cadvlm report "$out/stage1" "$out/stage2" -o "$out/report.html" --title "cadvlm demo"
+run cadvlm report "$out/stage1" "$out/stage2" -o "$out/report.html" --title "cadvlm demo"
 seconds=$(spent)
 {
     echo "{\"seconds\": $seconds, \"stage1\":"

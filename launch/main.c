@@ -94,9 +94,6 @@ int main(int argc, char **argv) {
         return 0;
     }
     Err err = run(argc - 1, argv + 1);
-    if (err == ERR_STOPPED)
-        log_info("%s", err_message());
-    else if (err != OK)
-        log_current_error();
+    log_outcome(err);
     return err_exit_code(err);
 }

@@ -138,7 +138,7 @@ void part_reply_print(const char *path, const CadReply *reply) {
                reply->box_max.x - reply->box_min.x, reply->box_max.y - reply->box_min.y,
                reply->box_max.z - reply->box_min.z, reply->volume, reply->area, reply->solids,
                reply->solids == 1 ? "" : "s", reply->faces,
-               reply->jittered ? ", a tool changed by a hair" : "");
+               reply->jittered ? ", mended by a hair" : "");
     if (reply->status != CAD_OK) printf("\n  %s", part_reply_sentence(reply));
     putchar('\n');
 }

@@ -66,8 +66,8 @@ void model_init_lora(Model *model, uint64_t seed) {
         if (is_lora(&model->params.items[i])) init_param(model, i, seed);
 }
 
-/* What the numbers 0 … 999 share: a vector for each digit at each of three places (the tenth value:
- * none stands there), and waves of the number itself, one length for each channel. */
+/* What the numbers 0 … 999 share: a vector for each digit at each of three places (NO_DIGIT: none
+ * stands there), and waves of the number itself, one length for each channel. */
 typedef struct NumberCode {
     float *digits; /* [3][11][width] */
     float *waves;  /* [2][width]: angle of one, phase */

@@ -41,8 +41,8 @@ void model_init(Model *model, uint64_t seed, uint32_t part_mask);
 
 /* Gives number tokens an embedding that is in part the sum of their digits' and in part waves of
  * the number, so that reading a digit, or measuring a length, is learned for all numbers at once.
- * For models from scratch, after model_init with the same seed. ids[n] is the token of the number
- * n, or -1. */
+ * For models from scratch, after model_init, whose embedding it replaces. ids[n] is the token of
+ * the number n, or -1. */
 enum { MODEL_NUMBERS = 1000 };
 void model_init_numbers(Model *model, uint64_t seed, const int32_t ids[MODEL_NUMBERS]);
 

@@ -549,9 +549,11 @@ static void glu_setup(OpTest *t) {
 
 static void glu_reference(OpTest *t) {
     int64_t n = D(1);
-    for (int64_t r = 0; r < D(0); r++)
-        for (int64_t i = 0; i < n; i++) V(1)
-    [r * n + i] = act_value((Activation)D(2), V(0)[2 * r * n + i]) * V(0)[2 * r * n + n + i];
+    for (int64_t r = 0; r < D(0); r++) {
+        const double *gate = V(0) + 2 * r * n, *up = gate + n;
+        double *out = V(1) + r * n;
+        for (int64_t i = 0; i < n; i++) out[i] = act_value((Activation)D(2), gate[i]) * up[i];
+    }
 }
 
 static void glu_forward(Exec *ex, OpTest *t) {
@@ -632,7 +634,7 @@ static void embed_setup(OpTest *t) {
     add(t, "out", ROLE_OUTPUT, D(0), D(2));
     int32_t *ids = add_ints(t, 0, D(0));
     for (int64_t r = 0; r < D(0); r++)
-        ids[r] = r < D(3) ? (int32_t)(-1 - r) : (int32_t)(r * 7 % 5 % D(1));
+        ids[r] = r < D(3) ? (int32_t)(-1 - r) : (int32_t)(r * 7 % D(1));
 }
 
 static void embed_reference(OpTest *t) {

@@ -33,7 +33,7 @@ build_and_test() {
     cmake --preset "$preset" -DCADVLM_WERROR=ON >"/tmp/cadvlm-configure-$$.log" 2>&1 || { cat "/tmp/cadvlm-configure-$$.log"; exit 1; }
     grep '^--   ' "/tmp/cadvlm-configure-$$.log" || true
     rm -f "/tmp/cadvlm-configure-$$.log"
-    cmake --build --preset "$preset" -- --quiet
+    cmake --build --preset "$preset" >"build/$preset/build.log" 2>&1 || { cat "build/$preset/build.log"; exit 1; }
     echo "== $preset: testing"
     log=build/$preset/ctest.log
     if ! ctest --preset "$preset" -j "$(nproc)" --progress ${filter:+-R "$filter"} "$@" >"$log" 2>&1; then

@@ -3,6 +3,8 @@
 # by pair. PyTorch is run in each of its ways (two processes of one thread, one of two; bf16 or f32) and its best counts.
 #
 #   torch_demo.sh PYTHON [PAIRS]     PYTHON: an interpreter that has torch (pip install torch); 5 pairs
+#
+# Two processes do not exchange gradients, on neither side. Not tried: torch.compile (torch_step.py --compile).
 set -eu
 cd "$(dirname "$0")/../.."
 python=${1:?usage: torch_demo.sh PYTHON [PAIRS]}
@@ -24,9 +26,11 @@ torch() { # WAY
     esac
 }
 
+"$python" -c 'import torch; print("PyTorch", torch.__version__)'
 best="" most=0
 for way in 2x1-bf16 2x1-f32 1x2-bf16 1x2-f32; do
     rate=$(torch $way)
+    [ "${rate:-0.0}" != 0.0 ] || { echo "torch_step.py gave nothing; run it by hand to see why" >&2; exit 1; }
     echo "PyTorch, $way: $rate samples/s"
     if awk "BEGIN { exit !($rate > $most) }"; then best=$way most=$rate; fi
 done
