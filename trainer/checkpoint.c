@@ -49,6 +49,7 @@ static Err write_state(const char *folder, const TrainState *state) {
     snprintf(hash, sizeof hash, "%016llx", (unsigned long long)state->config_hash);
     js_set_text(root, "config_hash", hash);
     js_set_number(root, "val_loss", state->val_loss);
+    js_set_integer(root, "validated_step", state->validated_step);
     for (int i = 0; i < state->dataset_count; i++)
         js_push(datasets, js_new_integer(state->dataset_samples[i]));
     js_set(root, "dataset_samples", datasets);
@@ -285,6 +286,7 @@ Err checkpoint_read_state(TrainState *state, const char *path) {
     state->config_hash = strtoull(hash, NULL, 16);
     js_integer(js_get(root, "skipped"), &state->skipped);
     js_number(js_get(root, "val_loss"), &state->val_loss);
+    js_integer(js_get(root, "validated_step"), &state->validated_step);
     const Json *datasets = js_get(root, "dataset_samples");
     state->dataset_count =
         js_count(datasets) < CONFIG_DATASETS ? (int)js_count(datasets) : CONFIG_DATASETS;

@@ -21,7 +21,8 @@ typedef struct TrainState {
     int64_t updates; /* of the optimiser */
     int64_t samples, skipped;
     uint64_t config_hash;
-    double val_loss; /* NaN: none yet */
+    double val_loss;        /* NaN: none yet */
+    int64_t validated_step; /* where that was measured; 0: nowhere yet */
     int dataset_count;
     int64_t dataset_samples[CONFIG_DATASETS];
 } TrainState;

@@ -138,6 +138,8 @@ static Err resume(Trainer *t) {
         log_warn("the config has changed since %s was written; going on with the new one", path);
     found.config_hash = t->state.config_hash;
     t->state = found;
+    t->saved_step = found.step;
+    t->val_loss = found.val_loss;
     log_info("resuming after step %lld from %s", (long long)found.step, path);
     return OK;
 }
@@ -473,6 +475,7 @@ static Err run_validation(Trainer *t) {
     TRY(err);
     if (!count) return OK;
     t->val_loss = t->state.val_loss = v.loss;
+    t->state.validated_step = t->state.step;
     log_info("step %lld: validation loss %.4f, %.1f %% of labels right (%zu samples)",
              (long long)t->state.step, v.loss, 100 * v.accuracy, v.samples);
     return comm_agree(t->comm,
@@ -493,18 +496,20 @@ static Err save(Trainer *t) {
 }
 
 static bool due(const Trainer *t, int64_t every) {
-    return every > 0 && t->state.step % every == 0 && t->state.step < t->steps;
+    return t->state.step > 0 &&
+           (t->state.step >= t->steps || (every && t->state.step % every == 0));
 }
 
 static Err loop(Trainer *t) {
     const TrainingConfig *c = &t->config->training;
-    while (t->state.step < t->steps && !t->stopping) {
+    for (;;) {
+        /* A run may have been stopped between a step and its validation: then this comes first. */
+        if (due(t, c->eval_steps) && t->state.validated_step != t->state.step && !t->stopping)
+            TRY(run_validation(t));
+        if (t->stopping || due(t, c->save_steps)) TRY(save(t));
+        if (t->stopping || t->state.step >= t->steps) return OK;
         TRY(train_step(t));
-        if (due(t, c->eval_steps)) TRY(run_validation(t));
-        if (due(t, c->save_steps)) TRY(save(t));
     }
-    if (!t->stopping) TRY(run_validation(t));
-    return save(t);
 }
 
 static void fill_result(const Trainer *t, TrainResult *r) {
