@@ -3,7 +3,7 @@
  *
  *   bench_ops [NAME] [--threads N] [--seconds S] [--json]
  *
- * The operations and their inputs are those of the tests (tests/op_cases.h), here at the sizes of
+ * The operations and their inputs are those of the tests (tests/op_kinds.h), here at the sizes of
  * the demo's model and of OpenELM-450M. Matrix work is given in GFLOP/s and as a share of the
  * product's rate; everything else in GB/s, each tensor that the call is given counted once, and as
  * a share of the copy's by one thread (above 100 %: it stayed in the caches; meaningless with
@@ -14,7 +14,7 @@
 
 #include "core/clock.h"
 #include "core/log.h"
-#include "tests/op_cases.h"
+#include "tests/op_kinds.h"
 
 /* 1,568 rows: 16 samples of the demo. 1,024 rows of 1,536: one sample of an OpenECAD model. */
 static const OpCase perf_cases[] = {

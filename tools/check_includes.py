@@ -22,7 +22,7 @@ ALLOWED = {
     "benchmarks": ["core", "config", "ops", "cad", "cuda", "comm", "data", "model", "trainer"],
 }
 # Headers a room may see besides: model knows batches, and nothing else of data; benchmarks time the operations of the tests.
-EXTRA = {"model": ["data/batch.h"], "benchmarks": ["tests/op_cases.h"]}
+EXTRA = {"model": ["data/batch.h"], "benchmarks": ["tests/op_kinds.h"]}
 
 # Third-party header (regular expression) -> the places that may name it.
 FOREIGN = {

@@ -1,8 +1,8 @@
 /* The operations as cases: what goes in, the plain loops in double that say what comes out, forward
  * and backward, and how much work it is. One table serves three readers: match (a backend against
  * the loops), grad (backward against differences of the loops) and perf (benchmarks/bench_ops). */
-#ifndef CADVLM_TESTS_OP_CASES_H
-#define CADVLM_TESTS_OP_CASES_H
+#ifndef CADVLM_TESTS_OP_KINDS_H
+#define CADVLM_TESTS_OP_KINDS_H
 
 #include "ops/ops.h"
 
@@ -58,12 +58,13 @@ typedef struct OpCase {
     int64_t dim[CASE_DIMS];
 } OpCase;
 
-extern const OpKind op_kinds[];
-extern const int op_kind_count;
-extern const OpCase op_cases[]; /* small and odd sizes */
-extern const int op_case_count;
+const OpKind *op_kind_find(const char *name); /* NULL: there is none */
 
-const OpKind *op_kind_find(const char *name);
+/* For a kind's setup: declares an operand (drawn from -1 … 1), one that is f32 whatever the compute
+ * type is, an array of indices. */
+Operand *op_test_add(OpTest *t, const char *name, Role role, int64_t rows, int64_t cols);
+Operand *op_test_add_f32(OpTest *t, const char *name, Role role, int64_t rows, int64_t cols);
+int32_t *op_test_add_ints(OpTest *t, int slot, int64_t count);
 
 /* Builds the operands of a case with random contents of `seed`; free with op_test_close. */
 void op_test_open(OpTest *test, const OpKind *kind, const int64_t *dim, DType dtype, uint64_t seed);
@@ -82,6 +83,7 @@ bool op_test_guard_broken(const OpTest *test, char what[128]);
 
 double tensor_get(Tensor t, int64_t row, int64_t col);
 void tensor_set(Tensor t, int64_t row, int64_t col, double value);
+void tensor_fill(Tensor t, double value);
 
 /* "attention 3 17 17 4 2 32 bf16" */
 void op_test_name(const OpTest *test, char out[128]);

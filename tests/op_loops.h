@@ -1,0 +1,15 @@
+/* What the plain loops share: short names for a case's operands and sizes, and their two tables. */
+#ifndef CADVLM_TESTS_OP_LOOPS_H
+#define CADVLM_TESTS_OP_LOOPS_H
+
+#include "tests/op_kinds.h"
+
+#define V(i) (t->operands[i].value)
+#define T(i) (t->operands[i].t)
+#define G(i) (t->operands[i].grad)
+#define D(i) (t->dim[i])
+
+extern const OpKind op_kinds_matrix[], op_kinds_rows[];
+extern const int op_kinds_matrix_count, op_kinds_rows_count;
+
+#endif
