@@ -169,6 +169,7 @@ static Err run(const Case *c, int threads, double seconds, Result *out) {
     REQUIRE(memory, ERR_MEMORY, "out of memory");
     params->grads = memory;
     AdamwSegment all = {.first = 0, .count = params->trained, .lr_scale = 1};
+    UpdateState state = {.loss_scale = 1};
     Batch batches[BATCHES];
     for (int i = 0; i < BATCHES; i++) batches[i] = make_batch(c, (uint64_t)i);
 
@@ -177,7 +178,7 @@ static Err run(const Case *c, int threads, double seconds, Result *out) {
     int count = 0;
     for (int i = 0; i < BATCHES; i++) { /* the first passes build what later ones reuse */
         TRY(model_forward(model, &batches[i], true));
-        TRY(model_backward(model, &batches[i]));
+        TRY(model_backward(model));
     }
     while (total < seconds && count < STEPS_MAX) {
         if (count % 50 == 0) peak = fmax(peak, exec_peak_flops(ex));
@@ -186,11 +187,11 @@ static Err run(const Case *c, int threads, double seconds, Result *out) {
         exec_zero(ex, params->grads, bytes);
         TRY(model_forward(model, b, true));
         double forward = clock_seconds();
-        TRY(model_backward(model, b));
-        AdamwSpec spec = {
-            .lr = 1e-6, .beta1 = 0.9, .beta2 = 0.98, .eps = 1e-8, .step = 1, .grad_scale = 1};
+        TRY(model_backward(model));
+        AdamwSpec spec = {.lr = 1e-6, .beta1 = 0.9, .beta2 = 0.98, .eps = 1e-8};
+        op_update_begin(ex, &state, params->grads, params->trained, &(UpdateSpec){.labels = 1});
         op_adamw(ex, memory + params->trained, params->grads, memory + 2 * params->trained,
-                 memory + 3 * params->trained, &all, 1, &spec);
+                 memory + 3 * params->trained, params->trained, &all, 1, &spec, &state);
         double ended = clock_seconds();
         steps[count] = ended - began;
         forwards[count] = forward - began;

@@ -61,7 +61,7 @@ void err_clear(void);
 int err_exit_code(Err code);
 
 /* Aborts the whole job: prints rank, place and values, then calls abort(). Use CHECK. */
-_Noreturn void err_check_failed(const char *file, int line, const char *condition,
+__attribute__((noreturn)) void err_check_failed(const char *file, int line, const char *condition,
                                 const char *format, ...)
     __attribute__((format(printf, 4, 5), cold));
 

@@ -10,8 +10,6 @@
 
 #define LLM "language_model.transformer."
 
-enum { LOGIT_ROWS = 256 }; /* rows whose logits exist at a time */
-
 /* ---- parameters ---- */
 
 static ParamId declare_norm(Model *model, const char *name, int64_t width) {
@@ -37,6 +35,7 @@ static void declare_layer(Model *model, DecoderLayer *layer, int index) {
         "attn.qkv_proj",    "attn.out_proj",   "ffn.proj_1",         "ffn.proj_2"};
     char names[8][PARAM_NAME];
     for (int i = 0; i < 8; i++) snprintf(names[i], PARAM_NAME, LLM "layers.%d.%s", index, parts[i]);
+    layer->first = model->params.trained;
     layer->heads_q = (int)of_layer(&c->q_heads, index);
     layer->heads_k = (int)of_layer(&c->kv_heads, index);
     layer->ffn = of_layer(&c->ffn, index);
@@ -69,6 +68,7 @@ void decoder_declare(Model *model) {
                        .dims = 2,
                        .init_scale = 1.0f / sqrtf((float)c->width),
                        .trained = model->spec.tune[PART_LLM] == TUNE_FULL};
+    model->first_llm = model->params.trained;
     model->embedding = params_declare(&model->params, &embedding, false);
     for (int i = 0; i < c->layers; i++) declare_layer(model, &model->layers[i], i);
     model->final_norm = declare_norm(model, LLM "norm.weight", c->width);
@@ -159,11 +159,12 @@ static void attention_outputs(Model *model, const DecoderLayer *layer, DecoderAc
 }
 
 /* The loss of the label rows, and with training its gradient at the final norm's output. Logits
- * exist for LOGIT_ROWS rows at a time. */
+ * exist for some rows at a time. */
 static void classifier_forward(Model *model, const Batch *batch, Tensor h, Tensor delta) {
     Exec *ex = model->ex;
     const LlmConfig *c = &model->spec.llm;
-    int64_t labels = model->dims.labels;
+    int64_t labels = model->dims.labels, chunk = exec_logit_rows(ex, c->vocab);
+    const float *scale = model->loss_scale ? model->loss_scale : model->one;
     Tensor embedding = value_of(model, model->embedding),
            d_embedding = grad_of(model, model->embedding);
     model->last_h = take_act(model, labels, c->width);
@@ -173,17 +174,17 @@ static void classifier_forward(Model *model, const Batch *batch, Tensor h, Tenso
     model->hits = take(model, DT_F32, 1, labels);
     size_t mark = arena_mark(&model->arena);
     Tensor picked = take_act(model, labels, c->width), n = take_act(model, labels, c->width);
-    Tensor logits = take_act(model, labels < LOGIT_ROWS ? labels : LOGIT_ROWS, c->vocab);
+    Tensor logits = take_act(model, labels < chunk ? labels : chunk, c->vocab);
     op_gather_rows(ex, model->last_h, h, batch->label_rows);
     op_gather_rows(ex, picked, delta, batch->label_rows);
     op_rmsnorm_fwd(ex, n, model->last_h, model->last_rstd, model->last_h, picked,
                    value_of(model, model->final_norm), (float)c->norm_eps);
-    for (int64_t at = 0; at < labels; at += LOGIT_ROWS) {
-        int64_t rows = labels - at < LOGIT_ROWS ? labels - at : LOGIT_ROWS;
+    for (int64_t at = 0; at < labels; at += chunk) {
+        int64_t rows = labels - at < chunk ? labels - at : chunk;
         Tensor part = tensor_rows(logits, 0, rows), part_n = tensor_rows(n, at, rows);
         op_linear_fwd(ex, part, part_n, embedding, tensor_none());
         op_cross_entropy(ex, tensor_cols(model->loss, at, rows), tensor_cols(model->hits, at, rows),
-                         part, batch->targets + at, model->training);
+                         part, batch->targets + at, model->training ? scale : NULL);
         if (!model->training) continue;
         op_linear_bwd_x(ex, tensor_rows(model->d_last, at, rows), part, embedding, false);
         if (!tensor_is_none(d_embedding))
@@ -192,8 +193,9 @@ static void classifier_forward(Model *model, const Batch *batch, Tensor h, Tenso
     arena_release(&model->arena, mark);
 }
 
-void decoder_forward(Model *model, const Batch *batch) {
+void decoder_forward(Model *model) {
     Exec *ex = model->ex;
+    const Batch *batch = &model->batch;
     const LlmConfig *c = &model->spec.llm;
     int64_t rows = model->dims.tokens;
     bool keep = model->training;
@@ -282,8 +284,9 @@ static void layer_backward(Model *model, const DecoderLayer *layer, const Decode
                        value_of(model, layer->attn_norm));
 }
 
-void decoder_backward(Model *model, const Batch *batch) {
+void decoder_backward(Model *model) {
     Exec *ex = model->ex;
+    const Batch *batch = &model->batch;
     const LlmConfig *c = &model->spec.llm;
     size_t mark = arena_mark(&model->arena);
     bool llm_trained = model->spec.tune[PART_LLM] != TUNE_FROZEN;
@@ -295,12 +298,16 @@ void decoder_backward(Model *model, const Batch *batch) {
     op_rmsnorm_bwd(ex, d_picked, false, grad_of(model, model->final_norm), model->d_last,
                    model->last_h, model->last_rstd, value_of(model, model->final_norm));
     op_scatter_rows(ex, g.dh, d_picked, batch->label_rows);
-    for (int64_t i = c->layers - 1; i >= 0; i--)
+    for (int64_t i = c->layers - 1; i >= 0; i--) {
         layer_backward(model, &model->layers[i], &model->acts[i], &g, batch,
                        below || embedding_trained || (llm_trained && i > 0));
+        announce_gradients(model, model->layers[i].first);
+    }
     if (below || embedding_trained)
         op_embed_bwd(ex, grad_of(model, model->embedding), d_features, g.dh, batch->ids);
+    announce_gradients(model, model->first_llm);
     if (below) vision_backward(model, d_features);
+    announce_gradients(model, 0);
     arena_release(&model->arena, mark);
 }
 

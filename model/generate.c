@@ -176,9 +176,10 @@ static Err generate(Session *s, const Batch *batch, int eos, int max_new, Genera
     model->training = false;
     model->dims = (Dims){.images = batch->images, .samples = n, .tokens = rows, .labels = n};
     arena_release(&model->arena, 0);
-    vision_forward(model, batch->pixels);
-    run_pass(s, rows_of, ids, rows);
-    for (;;) {
+    Err err = stage_pixels(model, batch);
+    if (err == OK) vision_forward(model);
+    if (err == OK) run_pass(s, rows_of, ids, rows);
+    while (err == OK) {
         collect(s, eos, max_new, generations, ids);
         if (!s->active_count) break;
         for (int i = 0; i < s->active_count; i++) rows_of[i] = 1;
@@ -186,6 +187,7 @@ static Err generate(Session *s, const Batch *batch, int eos, int max_new, Genera
     }
     free(rows_of);
     free(ids);
+    TRY(err);
     return exec_status(model->ex);
 }
 

@@ -57,6 +57,11 @@ static void free_activations(Model *model) {
     exec_free(model->ex, model->vision_starts, 0);
     exec_free(model->ex, model->kept_patches, 0);
     exec_free(model->ex, model->rope, 0);
+    exec_free(model->ex, model->one, 0);
+    exec_free(model->ex, model->loss_sum, 0);
+    stage_close(model);
+    model->one = NULL;
+    model->loss_sum = NULL;
     model->memory = NULL;
     model->vision_starts = model->kept_patches = NULL;
     model->rope = NULL;
@@ -95,8 +100,12 @@ static Err upload_tables(Model *model) {
     model->rope = exec_alloc(ex, rope_count * sizeof(float));
     model->vision_starts = exec_alloc(ex, starts_bytes);
     model->kept_patches = exec_alloc(ex, kept_bytes);
-    REQUIRE(model->rope && model->vision_starts && model->kept_patches, ERR_MEMORY,
-            "out of memory: tables of the model");
+    model->one = exec_alloc(ex, sizeof *model->one);
+    model->loss_sum = exec_alloc(ex, sizeof *model->loss_sum);
+    REQUIRE(model->rope && model->vision_starts && model->kept_patches && model->one &&
+                model->loss_sum,
+            ERR_MEMORY, "out of memory: tables of the model");
+    exec_upload(ex, model->one, &(float){1}, sizeof(float));
     float *rope = malloc(rope_count * sizeof *rope);
     int32_t *starts = malloc(starts_bytes), *rows = malloc(kept_bytes + 1);
     CHECK(rope && starts && rows, "out of memory: tables of the model");
@@ -112,31 +121,36 @@ static Err upload_tables(Model *model) {
     return OK;
 }
 
-static void run_forward(Model *model, const Batch *batch, bool train) {
+/* Over model->batch. */
+static void run_forward(Model *model, bool train) {
+    const Batch *batch = &model->batch;
     model->training = train;
     model->dims = (Dims){.images = batch->images,
                          .samples = batch->samples,
                          .tokens = batch->tokens,
                          .labels = batch->labels};
     arena_release(&model->arena, 0);
-    vision_forward(model, batch->pixels);
-    decoder_forward(model, batch);
+    vision_forward(model);
+    decoder_forward(model);
 }
 
 Err model_prepare(Model *model, const ModelLimits *limits, bool train) {
     free_activations(model);
     model->limits = *limits;
     TRY(upload_tables(model));
+    TRY(stage_open(model));
     /* The dry pass: a batch of the largest sizes over an arena that only counts. */
-    Batch largest = {.samples = limits->samples,
-                     .tokens = limits->tokens,
-                     .labels = limits->labels,
-                     .images = limits->images};
+    model->batch = (Batch){.samples = limits->samples,
+                           .tokens = limits->tokens,
+                           .labels = limits->labels,
+                           .images = limits->images,
+                           .longest = model->spec.max_positions};
     arena_open(&model->arena, "activations", NULL, 0);
     exec_set_dry(model->ex, true);
-    run_forward(model, &largest, train);
-    if (train) decoder_backward(model, &largest);
+    run_forward(model, train);
+    if (train) decoder_backward(model);
     exec_set_dry(model->ex, false);
+    TRY(exec_settle_scratch(model->ex));
     size_t bytes = model->arena.peak;
     model->memory = exec_alloc(model->ex, bytes);
     REQUIRE(model->memory, ERR_MEMORY,
@@ -170,29 +184,44 @@ Err model_forward(Model *model, const Batch *batch, bool train) {
     check_limits(model, batch);
     /* The mask of a sample depends on where it stands in the run, not on the rank that has it. */
     model->dropout_key = (uint64_t)batch->step << 32 ^ (uint64_t)batch->slot << 16;
-    run_forward(model, batch, train);
+    TRY(stage_batch(model, batch));
+    run_forward(model, train);
     return exec_status(model->ex);
 }
 
-Err model_backward(Model *model, const Batch *batch) {
+Err model_backward(Model *model) {
+    return model_backward_into(model, NULL);
+}
+
+Err model_backward_into(Model *model, const GradSink *sink) {
     CHECK(model->training, "backward without a forward that trains");
-    decoder_backward(model, batch);
+    model->sink = sink;
+    model->final_from = model->params.trained;
+    decoder_backward(model);
+    model->sink = NULL;
     return exec_status(model->ex);
+}
+
+void announce_gradients(Model *model, int64_t first) {
+    if (!model->sink || first >= model->final_from) return;
+    model->sink->ready(model->sink->context, first, model->final_from - first);
+    model->final_from = first;
+}
+
+void model_set_loss_scale(Model *model, const float *device) {
+    model->loss_scale = device;
+}
+
+void model_loss_to(Model *model, LossSum *device) {
+    op_sum_loss(model->ex, device, model->loss, model->hits);
 }
 
 Err model_loss(Model *model, double *sum, int64_t *hits) {
-    int labels = model->dims.labels;
-    float *values = malloc(2 * (size_t)(labels + 1) * sizeof *values);
-    CHECK(values, "out of memory: %d losses", labels);
-    exec_download(model->ex, values, model->loss.data, (size_t)labels * sizeof *values);
-    exec_download(model->ex, values + labels, model->hits.data, (size_t)labels * sizeof *values);
-    *sum = 0;
-    *hits = 0;
-    for (int i = 0; i < labels; i++) {
-        *sum += (double)values[i];
-        *hits += values[labels + i] > 0;
-    }
-    free(values);
+    LossSum found;
+    model_loss_to(model, model->loss_sum);
+    exec_download(model->ex, &found, model->loss_sum, sizeof found);
+    *sum = found.loss;
+    *hits = found.hits;
     return exec_status(model->ex);
 }
 

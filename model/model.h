@@ -65,17 +65,32 @@ typedef struct ModelMemory {
 
 ModelMemory model_memory(const Model *model);
 
-/* Forward over a batch whose arrays lie in device memory. Without `train`, dropout is off and
- * nothing is kept. With `train`, the gradient of the summed loss at the labels' rows is already
- * taken: gradients must have been zeroed before. */
+/* Forward over a batch, whose arrays lie in host memory and may be changed when this returns. Without
+ * `train`, dropout is off and nothing is kept. With `train`, the gradient of the summed loss at the
+ * labels' rows is already taken: gradients must have been zeroed before. Nothing here waits for the
+ * device. */
 Err model_forward(Model *model, const Batch *batch, bool train);
 
-/* Backward of the last forward with train: adds the gradient of the summed (not averaged) loss to
- * params.grads. */
-Err model_backward(Model *model, const Batch *batch);
+/* Backward of the last forward with train: adds the gradient of the summed (not averaged) loss,
+ * times the loss scale, to params.grads. */
+Err model_backward(Model *model);
 
-/* Of the last forward: Σ loss over the labels, in the order of the rows, and how many were
- * predicted right. Waits. */
+/* Where backward says that gradients are final: the `count` floats from `first` on of the flat
+ * array, the last parameters first. */
+typedef struct GradSink {
+    void (*ready)(void *context, int64_t first, int64_t count);
+    void *context;
+} GradSink;
+
+/* The same, telling `sink` (NULL: nobody). */
+Err model_backward_into(Model *model, const GradSink *sink);
+
+/* What losses are multiplied by before backward: a float in device memory; NULL: 1. */
+void model_set_loss_scale(Model *model, const float *device);
+
+/* Of the last forward: Σ loss over the labels and how many were predicted right. Into device memory,
+ * or (this one waits) into the host's. */
+void model_loss_to(Model *model, LossSum *device);
 Err model_loss(Model *model, double *sum, int64_t *hits);
 
 /* Matrix-product FLOPs of a batch: forward, or forward and backward with what is trained. Attention

@@ -26,11 +26,13 @@ typedef struct LoraActs {
 } LoraActs;
 
 typedef struct VisionLayer {
+    int64_t first; /* of its trained parameters, in the flat arrays */
     ParamId norm1_w, norm1_b, norm2_w, norm2_b;
     Linear qkv, out, fc1, fc2;
 } VisionLayer;
 
 typedef struct DecoderLayer {
+    int64_t first; /* of its trained parameters, in the flat arrays */
     int heads_q, heads_k;
     int64_t ffn;
     ParamId attn_norm, ffn_norm, q_norm, k_norm;
@@ -71,6 +73,10 @@ struct Model {
     ParamId embedding, final_norm;
     DecoderLayer *layers;
 
+    int64_t first_connector, first_llm; /* of their trained parameters, in the flat arrays */
+    const GradSink *sink;               /* of the backward pass under way, or NULL */
+    int64_t final_from;                 /* gradients from here on are announced */
+
     float *rope; /* device: [max_positions, head_dim] */
     int patches; /* of a picture */
 
@@ -81,6 +87,16 @@ struct Model {
     ModelLimits limits;
     int32_t *vision_starts; /* device: [images + 1] */
     int32_t *kept_patches;  /* device: rows of patches that reach the connector; NULL: all */
+
+    /* The batch under way with its arrays on the device; where that is the host, the caller's own.
+     */
+    Batch batch;
+    char *batch_memory;
+    size_t batch_bytes;
+
+    float *one;              /* device: 1 */
+    const float *loss_scale; /* device: what the loss is multiplied by before backward */
+    LossSum *loss_sum;       /* device: of the last forward, for model_loss */
 
     Dims dims;
     uint64_t dropout_key; /* of this batch */
@@ -118,18 +134,31 @@ void linear_backward(Model *model, const Linear *linear, Tensor dx, bool accumul
 
 void vision_declare(Model *model);
 void connector_declare(Model *model);
-/* pixels → model->features. */
-void vision_forward(Model *model, const uint8_t *pixels);
+/* The batch's pixels → model->features. */
+void vision_forward(Model *model);
 /* d_features → gradients of connector and tower. */
 void vision_backward(Model *model, Tensor d_features);
 /* Whether something at or below the features is trained. */
 bool features_need_gradient(const Model *model);
 
+/* ---- stage.c ---- */
+
+/* Room for the arrays of the largest batch. */
+Err stage_open(Model *model);
+void stage_close(Model *model);
+/* Puts a batch of host memory on the device: model->batch. Does not wait. */
+Err stage_batch(Model *model, const Batch *batch);
+/* Its pictures alone. */
+Err stage_pixels(Model *model, const Batch *batch);
+
+/* Tells the sink that the gradients from `first` on are final, as far as it has not been told. */
+void announce_gradients(Model *model, int64_t first);
+
 /* ---- decoder.c ---- */
 
 void decoder_declare(Model *model);
-void decoder_forward(Model *model, const Batch *batch);
-void decoder_backward(Model *model, const Batch *batch);
+void decoder_forward(Model *model);
+void decoder_backward(Model *model);
 /* One pass for generation: embeds `ids`, appends keys and values to the caches at rows cache_rows,
  * and returns the final norm's output at `out_rows` (device indices into the rows of this pass). */
 typedef struct CachePass {

@@ -43,6 +43,7 @@ static void declare_layer(Model *model, VisionLayer *layer, int index) {
     };
     for (int i = 0; i < 10; i++)
         snprintf(names[i], PARAM_NAME, TOWER "encoder.layers.%d.%s", index, parts[i]);
+    layer->first = model->params.trained;
     layer->norm1_w = declare_vector(model, names[0], PART_VISION, PARAM_NORM, c->width, 1);
     layer->norm1_b = declare_vector(model, names[1], PART_VISION, PARAM_BIAS, c->width, 0);
     layer->norm2_w = declare_vector(model, names[2], PART_VISION, PARAM_NORM, c->width, 1);
@@ -78,6 +79,7 @@ void vision_declare(Model *model) {
 
 void connector_declare(Model *model) {
     int64_t in = model->spec.vision.width, out = model->spec.llm.width;
+    model->first_connector = model->params.trained;
     model->connector_norm_w = model->connector_norm_b = PARAM_NONE;
     if (model->spec.connector.norm) {
         model->connector_norm_w =
@@ -217,8 +219,8 @@ static void connector_forward(Model *model) {
     linear_forward(model, &model->connector_2, model->features, model->connector_g, NULL);
 }
 
-void vision_forward(Model *model, const uint8_t *pixels) {
-    tower_forward(model, pixels);
+void vision_forward(Model *model) {
+    tower_forward(model, model->batch.pixels);
     model->connector_in = model->vision_out;
     if (model->spec.vision.drop_first_patch) {
         model->connector_in = take_act(model, (int64_t)model->dims.images * (model->patches - 1),
@@ -258,8 +260,10 @@ static void tower_backward(Model *model, Tensor dh) {
     size_t mark = arena_mark(&model->arena);
     Tensor dn = take_act(model, dh.rows, c->width), dg = take_act(model, dh.rows, c->mlp);
     Tensor dqkv = take_act(model, dh.rows, 3 * c->width);
-    for (int64_t i = c->layers - 1; i >= 0; i--)
+    for (int64_t i = c->layers - 1; i >= 0; i--) {
         layer_backward(model, &model->vision[i], &model->vision_acts[i], dh, dn, dg, dqkv);
+        announce_gradients(model, model->vision[i].first);
+    }
     if (model->params.items[model->positions].trained)
         op_add_positions_bwd(ex, grad_of(model, model->positions), dh);
     linear_backward(model, &model->patch, tensor_none(), false, dh, model->patch_rows, NULL);
@@ -293,6 +297,7 @@ void vision_backward(Model *model, Tensor d_features) {
     size_t mark = arena_mark(&model->arena);
     Tensor dx = take_act(model, d_features.rows, model->spec.vision.width);
     connector_backward(model, dx, d_features);
+    announce_gradients(model, model->first_connector);
     if (tower_trained(model)) {
         Tensor dh = dx;
         if (model->spec.vision.drop_first_patch) {

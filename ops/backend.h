@@ -8,17 +8,37 @@
 typedef struct Backend {
     const char *name;
 
-    Err (*open)(Exec *ex, int threads);
+    ExecDevice device;
+    bool plans; /* rows are called in dry passes too (ex->dry), to say what scratch they need */
+
+    Err (*open)(Exec *ex, int index);
     void (*close)(Exec *ex);
     DType (*fast_dtype)(const Exec *ex);
+    bool (*has_dtype)(const Exec *ex, DType dtype);
+    int64_t logit_rows, logit_bytes; /* worth having at a time, at most; bytes as of 16-bit logits */
     double (*peak_flops)(Exec *ex);
     void *(*alloc)(Exec *ex, size_t bytes);
     void (*free)(Exec *ex, void *memory, size_t bytes);
     void (*upload)(Exec *ex, void *device, const void *host, size_t bytes);
     void (*download)(Exec *ex, void *host, const void *device, size_t bytes);
     void (*zero)(Exec *ex, void *device, size_t bytes);
+    void (*copy)(Exec *ex, void *to, const void *from, size_t bytes);
+    /* The rest of these NULL on the CPU, where they mean nothing. */
+    void (*wait)(Exec *ex);
+    Err (*settle_scratch)(Exec *ex);
+    void *(*stream)(const Exec *ex);
+    void (*memory)(Exec *ex, size_t *total, size_t *available);
+    void *(*stage)(Exec *ex, size_t bytes);
+    void (*send)(Exec *ex, void *device, size_t bytes);
+    Err (*marks)(Exec *ex, int count);
+    void (*mark)(Exec *ex, int mark);
+    double (*mark_seconds)(Exec *ex, int from, int to);
+    void (*range_begin)(Exec *ex, const char *name);
+    void (*range_end)(Exec *ex);
 
     void (*linear_fwd)(Exec *ex, Tensor y, Tensor x, Tensor w, Tensor bias);
+    void (*linear_act_fwd)(Exec *ex, Tensor g, Tensor f, Tensor x, Tensor w, Tensor bias,
+                           Activation kind); /* NULL: linear, then act */
     void (*linear_bwd_x)(Exec *ex, Tensor dx, Tensor dy, Tensor w, bool accumulate);
     void (*linear_bwd_w)(Exec *ex, Tensor dw, Tensor dbias, Tensor dy, Tensor x);
     void (*lora_fwd)(Exec *ex, Tensor y, Tensor xa, Tensor x, Tensor a, Tensor b, float scale,
@@ -62,12 +82,15 @@ typedef struct Backend {
     void (*scatter_rows)(Exec *ex, Tensor out, Tensor x, const int32_t *rows);
 
     void (*cross_entropy)(Exec *ex, Tensor loss, Tensor hits, Tensor logits, const int32_t *targets,
-                          bool gradient);
+                          const float *gradient);
+    void (*sum_loss)(Exec *ex, LossSum *out, Tensor loss, Tensor hits);
     void (*argmax)(Exec *ex, int32_t *best, float *probability, Tensor logits);
 
-    void (*adamw)(Exec *ex, float *master, const float *grad, float *m, float *v,
-                  const AdamwSegment *segments, int segment_count, const AdamwSpec *spec);
-    double (*sum_squares)(Exec *ex, const float *x, int64_t count);
+    void (*update_begin)(Exec *ex, UpdateState *state, const float *grads, int64_t count,
+                         const UpdateSpec *spec);
+    void (*adamw)(Exec *ex, float *master, const float *grad, float *m, float *v, int64_t count,
+                  const AdamwSegment *segments, int segment_count, const AdamwSpec *spec,
+                  const UpdateState *state);
     void (*accumulate)(Exec *ex, float *dst, const float *src, int64_t count);
     void (*convert)(Exec *ex, Tensor dst, Tensor src);
 } Backend;
@@ -77,6 +100,8 @@ struct Exec {
     void *state; /* the backend's own */
     bool dry;    /* operations check shapes and do nothing */
     char description[160];
+    double *marks; /* moments, where the backend keeps none itself */
+    int mark_count;
     ErrState failure; /* code OK: none */
 };
 
@@ -85,5 +110,10 @@ struct Exec {
 void exec_fail(Exec *ex);
 
 const Backend *backend_cpu(void);
+
+/* From exactly one of three libraries, chosen by CMake: kernels for GPUs, the same kernels emulated
+ * on the host, or neither (backend_absent.c). NULL where there is none; *why then says so, and how
+ * many devices there are in *count otherwise. */
+const Backend *backend_cuda(int *count, const char **why);
 
 #endif

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "core/clock.h"
 #include "core/file.h"
 #include "ops/backend.h"
 
@@ -25,15 +26,38 @@ void exec_settle_process(char **argv) {
     execv(program, argv); /* returns only where it cannot: then it is merely slower */
 }
 
-Err exec_open(Exec **ex, ExecDevice device, int threads) {
+int exec_device_count(const char **why) {
+    int count = 0;
+    const char *reason = NULL;
+    const Backend *backend = backend_cuda(&count, &reason);
+    if (why) *why = reason;
+    return backend ? count : 0;
+}
+
+static Err pick_backend(const Backend **backend, ExecDevice device, int index) {
+    if (device == EXEC_CPU) {
+        REQUIRE(index >= 1 && index <= 1024, ERR_CONFIG, "threads: %d; 1 to 1024 are possible",
+                index);
+        *backend = backend_cpu();
+        return OK;
+    }
+    int count = 0;
+    const char *why = "";
+    *backend = backend_cuda(&count, &why);
+    REQUIRE(*backend, ERR_UNSUPPORTED, "%s: set device: cpu", why);
+    REQUIRE(count > 0, ERR_DEVICE, "%s: set device: cpu", why);
+    REQUIRE(index >= 0 && index < count, ERR_DEVICE, "GPU %d of %d", index, count);
+    return OK;
+}
+
+Err exec_open(Exec **ex, ExecDevice device, int index) {
     *ex = NULL;
-    REQUIRE(device == EXEC_CPU, ERR_UNSUPPORTED, "this build has no CUDA backend: set device: cpu");
-    REQUIRE(threads >= 1 && threads <= 1024, ERR_CONFIG, "threads: %d; 1 to 1024 are possible",
-            threads);
+    const Backend *backend = NULL;
+    TRY(pick_backend(&backend, device, index));
     Exec *opened = calloc(1, sizeof *opened);
     REQUIRE(opened, ERR_MEMORY, "out of memory: an execution context");
-    opened->backend = backend_cpu();
-    Err err = opened->backend->open(opened, threads);
+    opened->backend = backend;
+    Err err = backend->open(opened, index);
     if (err != OK) {
         free(opened);
         return err;
@@ -45,6 +69,7 @@ Err exec_open(Exec **ex, ExecDevice device, int threads) {
 void exec_close(Exec **ex) {
     if (!*ex) return;
     (*ex)->backend->close(*ex);
+    free((*ex)->marks);
     free(*ex);
     *ex = NULL;
 }
@@ -68,8 +93,21 @@ const char *exec_description(const Exec *ex) {
     return ex->description;
 }
 
+ExecDevice exec_device(const Exec *ex) {
+    return ex->backend->device;
+}
+
 DType exec_fast_dtype(const Exec *ex) {
     return ex->backend->fast_dtype(ex);
+}
+
+bool exec_has_dtype(const Exec *ex, DType dtype) {
+    return ex->backend->has_dtype(ex, dtype);
+}
+
+int exec_logit_rows(const Exec *ex, int64_t vocab) {
+    int64_t rows = ex->backend->logit_bytes / (2 * vocab) / 64 * 64, most = ex->backend->logit_rows;
+    return (int)(rows < 64 ? 64 : rows > most ? most : rows);
 }
 
 double exec_peak_flops(Exec *ex) {
@@ -96,6 +134,70 @@ void exec_zero(Exec *ex, void *device, size_t bytes) {
     if (bytes && !ex->dry) ex->backend->zero(ex, device, bytes);
 }
 
+void exec_copy(Exec *ex, void *to, const void *from, size_t bytes) {
+    if (bytes && !ex->dry) ex->backend->copy(ex, to, from, bytes);
+}
+
+/* ---- what only a device with memory of its own has ---- */
+
+void exec_wait(Exec *ex) {
+    if (ex->backend->wait) ex->backend->wait(ex);
+}
+
+Err exec_settle_scratch(Exec *ex) {
+    return ex->backend->settle_scratch ? ex->backend->settle_scratch(ex) : OK;
+}
+
+void *exec_stream(const Exec *ex) {
+    return ex->backend->stream ? ex->backend->stream(ex) : NULL;
+}
+
+void exec_memory(Exec *ex, size_t *total, size_t *available) {
+    *total = *available = 0;
+    if (ex->backend->memory) ex->backend->memory(ex, total, available);
+}
+
+void *exec_stage(Exec *ex, size_t bytes) {
+    CHECK(ex->backend->stage, "nothing is staged on the CPU");
+    return ex->backend->stage(ex, bytes);
+}
+
+void exec_send(Exec *ex, void *device, size_t bytes) {
+    CHECK(ex->backend->send, "nothing is sent on the CPU");
+    ex->backend->send(ex, device, bytes);
+}
+
+Err exec_marks(Exec *ex, int count) {
+    free(ex->marks);
+    ex->marks = calloc((size_t)count + 1, sizeof *ex->marks);
+    REQUIRE(ex->marks, ERR_MEMORY, "out of memory: %d marks", count);
+    ex->mark_count = count;
+    return ex->backend->marks ? ex->backend->marks(ex, count) : OK;
+}
+
+void exec_mark(Exec *ex, int mark) {
+    CHECK(mark >= 0 && mark < ex->mark_count, "mark %d of %d", mark, ex->mark_count);
+    if (ex->backend->mark)
+        ex->backend->mark(ex, mark);
+    else
+        ex->marks[mark] = clock_seconds();
+}
+
+double exec_mark_seconds(Exec *ex, int from, int to) {
+    CHECK(from >= 0 && from < ex->mark_count && to >= 0 && to < ex->mark_count, "marks %d, %d of %d",
+          from, to, ex->mark_count);
+    return ex->backend->mark_seconds ? ex->backend->mark_seconds(ex, from, to)
+                                     : ex->marks[to] - ex->marks[from];
+}
+
+void exec_range_begin(Exec *ex, const char *name) {
+    if (ex->backend->range_begin && !ex->dry) ex->backend->range_begin(ex, name);
+}
+
+void exec_range_end(Exec *ex) {
+    if (ex->backend->range_end && !ex->dry) ex->backend->range_end(ex);
+}
+
 /* ---- shape checks ---- */
 
 static void check_shape(const char *op, const char *name, Tensor t, int64_t rows, int64_t cols) {
@@ -115,15 +217,20 @@ static void check_type(const char *op, const char *name, Tensor t, DType dtype) 
               dtype_name(dtype));
 }
 
-static void check_compute(const char *op, Tensor t) {
-    CHECK(t.dtype == DT_F32 || t.dtype == DT_BF16, "%s: %s is no compute type", op,
-          dtype_name(t.dtype));
+static void check_compute(const Exec *ex, const char *op, Tensor t) {
+    CHECK(ex->backend->has_dtype(ex, t.dtype), "%s: %s is no compute type of %s", op,
+          dtype_name(t.dtype), ex->backend->name);
+}
+
+/* Whether a row is called: in a dry pass only to say what scratch it would need. */
+static bool runs(const Exec *ex) {
+    return !ex->dry || ex->backend->plans;
 }
 
 #define SHAPE(t, rows, cols)    check_shape(__func__, #t, t, rows, cols)
 #define OPTIONAL(t, rows, cols) check_optional(__func__, #t, t, rows, cols)
 #define TYPE(t, dtype)          check_type(__func__, #t, t, dtype)
-#define COMPUTE(t)              check_compute(__func__, t)
+#define COMPUTE(t)              check_compute(ex, __func__, t)
 
 /* ---- matrix products ---- */
 
@@ -134,7 +241,26 @@ void op_linear_fwd(Exec *ex, Tensor y, Tensor x, Tensor w, Tensor bias) {
     OPTIONAL(bias, 1, w.rows);
     TYPE(w, x.dtype);
     TYPE(bias, x.dtype);
-    if (x.rows && !ex->dry) ex->backend->linear_fwd(ex, y, x, w, bias);
+    if (x.rows && runs(ex)) ex->backend->linear_fwd(ex, y, x, w, bias);
+}
+
+void op_linear_act_fwd(Exec *ex, Tensor g, Tensor f, Tensor x, Tensor w, Tensor bias,
+                       Activation kind) {
+    COMPUTE(x);
+    SHAPE(g, x.rows, w.rows);
+    OPTIONAL(f, x.rows, w.rows);
+    SHAPE(w, w.rows, x.cols);
+    OPTIONAL(bias, 1, w.rows);
+    TYPE(w, x.dtype);
+    TYPE(bias, x.dtype);
+    if (!x.rows) return;
+    if (ex->backend->linear_act_fwd) {
+        if (runs(ex)) ex->backend->linear_act_fwd(ex, g, f, x, w, bias, kind);
+    } else {
+        Tensor before = tensor_is_none(f) ? g : f;
+        op_linear_fwd(ex, before, x, w, bias);
+        op_act_fwd(ex, g, before, kind);
+    }
 }
 
 void op_linear_bwd_x(Exec *ex, Tensor dx, Tensor dy, Tensor w, bool accumulate) {
@@ -142,7 +268,7 @@ void op_linear_bwd_x(Exec *ex, Tensor dx, Tensor dy, Tensor w, bool accumulate) 
     SHAPE(dx, dy.rows, w.cols);
     SHAPE(w, dy.cols, w.cols);
     TYPE(w, dy.dtype);
-    if (dy.rows && !ex->dry) ex->backend->linear_bwd_x(ex, dx, dy, w, accumulate);
+    if (dy.rows && runs(ex)) ex->backend->linear_bwd_x(ex, dx, dy, w, accumulate);
 }
 
 void op_linear_bwd_w(Exec *ex, Tensor dw, Tensor dbias, Tensor dy, Tensor x) {
@@ -153,7 +279,7 @@ void op_linear_bwd_w(Exec *ex, Tensor dw, Tensor dbias, Tensor dy, Tensor x) {
     TYPE(dw, DT_F32);
     TYPE(dbias, DT_F32);
     TYPE(x, dy.dtype);
-    if (dy.rows && !ex->dry) ex->backend->linear_bwd_w(ex, dw, dbias, dy, x);
+    if (dy.rows && runs(ex)) ex->backend->linear_bwd_w(ex, dw, dbias, dy, x);
 }
 
 void op_lora_fwd(Exec *ex, Tensor y, Tensor xa, Tensor x, Tensor a, Tensor b, float scale,
@@ -164,7 +290,7 @@ void op_lora_fwd(Exec *ex, Tensor y, Tensor xa, Tensor x, Tensor a, Tensor b, fl
     SHAPE(y, x.rows, b.rows);
     SHAPE(xa, x.rows, a.rows);
     CHECK(dropout.p >= 0 && dropout.p < 1, "dropout %g", (double)dropout.p);
-    if (x.rows && !ex->dry) ex->backend->lora_fwd(ex, y, xa, x, a, b, scale, dropout);
+    if (x.rows && runs(ex)) ex->backend->lora_fwd(ex, y, xa, x, a, b, scale, dropout);
 }
 
 void op_lora_bwd(Exec *ex, Tensor dx, Tensor da, Tensor db, Tensor dy, Tensor xa, Tensor x,
@@ -177,7 +303,7 @@ void op_lora_bwd(Exec *ex, Tensor dx, Tensor da, Tensor db, Tensor dy, Tensor xa
     SHAPE(xa, x.rows, a.rows);
     TYPE(da, DT_F32);
     TYPE(db, DT_F32);
-    if (x.rows && !ex->dry) ex->backend->lora_bwd(ex, dx, da, db, dy, xa, x, a, b, scale, dropout);
+    if (x.rows && runs(ex)) ex->backend->lora_bwd(ex, dx, da, db, dy, xa, x, a, b, scale, dropout);
 }
 
 void op_lora_merge(Exec *ex, Tensor w, Tensor a, Tensor b, float scale) {
@@ -186,7 +312,7 @@ void op_lora_merge(Exec *ex, Tensor w, Tensor a, Tensor b, float scale) {
     TYPE(w, DT_F32);
     TYPE(a, DT_F32);
     TYPE(b, DT_F32);
-    if (w.rows && !ex->dry) ex->backend->lora_merge(ex, w, a, b, scale);
+    if (w.rows && runs(ex)) ex->backend->lora_merge(ex, w, a, b, scale);
 }
 
 /* ---- norms ---- */
@@ -200,7 +326,7 @@ void op_rmsnorm_fwd(Exec *ex, Tensor out, Tensor sum, Tensor rstd, Tensor h, Ten
     OPTIONAL(rstd, h.rows, 1);
     TYPE(rstd, DT_F32);
     SHAPE(w, 1, h.cols);
-    if (h.rows && !ex->dry) ex->backend->rmsnorm_fwd(ex, out, sum, rstd, h, delta, w, eps);
+    if (h.rows && runs(ex)) ex->backend->rmsnorm_fwd(ex, out, sum, rstd, h, delta, w, eps);
 }
 
 void op_rmsnorm_bwd(Exec *ex, Tensor dh, bool accumulate, Tensor dw, Tensor dout, Tensor h,
@@ -212,7 +338,7 @@ void op_rmsnorm_bwd(Exec *ex, Tensor dh, bool accumulate, Tensor dw, Tensor dout
     OPTIONAL(dw, 1, h.cols);
     TYPE(dw, DT_F32);
     SHAPE(w, 1, h.cols);
-    if (h.rows && !ex->dry) ex->backend->rmsnorm_bwd(ex, dh, accumulate, dw, dout, h, rstd, w);
+    if (h.rows && runs(ex)) ex->backend->rmsnorm_bwd(ex, dh, accumulate, dw, dout, h, rstd, w);
 }
 
 void op_layernorm_fwd(Exec *ex, Tensor out, Tensor sum, Tensor stats, Tensor h, Tensor delta,
@@ -225,7 +351,7 @@ void op_layernorm_fwd(Exec *ex, Tensor out, Tensor sum, Tensor stats, Tensor h, 
     TYPE(stats, DT_F32);
     SHAPE(w, 1, h.cols);
     SHAPE(bias, 1, h.cols);
-    if (h.rows && !ex->dry) ex->backend->layernorm_fwd(ex, out, sum, stats, h, delta, w, bias, eps);
+    if (h.rows && runs(ex)) ex->backend->layernorm_fwd(ex, out, sum, stats, h, delta, w, bias, eps);
 }
 
 void op_layernorm_bwd(Exec *ex, Tensor dh, bool accumulate, Tensor dw, Tensor dbias, Tensor dout,
@@ -241,7 +367,7 @@ void op_layernorm_bwd(Exec *ex, Tensor dh, bool accumulate, Tensor dw, Tensor db
     CHECK(tensor_is_none(dw) == tensor_is_none(dbias),
           "layernorm: weight and bias are trained together or not at all");
     SHAPE(w, 1, h.cols);
-    if (h.rows && !ex->dry)
+    if (h.rows && runs(ex))
         ex->backend->layernorm_bwd(ex, dh, accumulate, dw, dbias, dout, h, stats, w);
 }
 
@@ -249,7 +375,7 @@ void op_add(Exec *ex, Tensor out, Tensor a, Tensor b) {
     COMPUTE(a);
     SHAPE(out, a.rows, a.cols);
     SHAPE(b, a.rows, a.cols);
-    if (a.rows && !ex->dry) ex->backend->add(ex, out, a, b);
+    if (a.rows && runs(ex)) ex->backend->add(ex, out, a, b);
 }
 
 /* ---- attention ---- */
@@ -283,7 +409,7 @@ void op_qk_rope_fwd(Exec *ex, Tensor qk, Tensor rstd, Tensor qkv, Tensor wq, Ten
                     const RopeSpec *spec) {
     COMPUTE(qkv);
     check_rope(__func__, qk, rstd, qkv, wq, wk, spec);
-    if (qkv.rows && !ex->dry) ex->backend->qk_rope_fwd(ex, qk, rstd, qkv, wq, wk, spec);
+    if (qkv.rows && runs(ex)) ex->backend->qk_rope_fwd(ex, qk, rstd, qkv, wq, wk, spec);
 }
 
 void op_qk_rope_bwd(Exec *ex, Tensor dqkv, Tensor dwq, Tensor dwk, Tensor dqk, Tensor qkv,
@@ -295,17 +421,17 @@ void op_qk_rope_bwd(Exec *ex, Tensor dqkv, Tensor dwq, Tensor dwk, Tensor dqk, T
     TYPE(dwq, DT_F32);
     TYPE(dwk, DT_F32);
     CHECK(tensor_is_none(wq) || !tensor_is_none(rstd), "the norm's rstd is needed");
-    if (qkv.rows && !ex->dry)
+    if (qkv.rows && runs(ex))
         ex->backend->qk_rope_bwd(ex, dqkv, dwq, dwk, dqk, qkv, rstd, wq, wk, spec);
 }
 
-static void check_attention(const char *op, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v,
+static void check_attention(const Exec *ex, const char *op, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v,
                             const AttentionSpec *spec) {
     int64_t width_q = (int64_t)spec->heads_q * spec->head_dim,
             width_k = (int64_t)spec->heads_k * spec->head_dim;
     CHECK(spec->heads_k > 0 && spec->heads_q % spec->heads_k == 0,
           "%s: %d query heads, %d key heads", op, spec->heads_q, spec->heads_k);
-    check_compute(op, q);
+    check_compute(ex, op, q);
     check_shape(op, "q", q, q.rows, width_q);
     check_shape(op, "out", out, q.rows, width_q);
     check_shape(op, "k", k, k.rows, width_k);
@@ -316,18 +442,17 @@ static void check_attention(const char *op, Tensor out, Tensor lse, Tensor q, Te
 
 void op_attention_fwd(Exec *ex, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v,
                       const AttentionSpec *spec) {
-    check_attention(__func__, out, lse, q, k, v, spec);
-    if ((spec->sequences && q.rows) && !ex->dry)
+    check_attention(ex, __func__, out, lse, q, k, v, spec);
+    if ((spec->sequences && q.rows) && runs(ex))
         ex->backend->attention_fwd(ex, out, lse, q, k, v, spec);
 }
 
 void op_attention_bwd(Exec *ex, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out,
                       Tensor lse, Tensor q, Tensor k, Tensor v, const AttentionSpec *spec) {
-    check_attention(__func__, out, lse, q, k, v, spec);
-    check_attention(__func__, dout, lse, dq, dk, dv, spec);
+    check_attention(ex, __func__, out, lse, q, k, v, spec);
+    check_attention(ex, __func__, dout, lse, dq, dk, dv, spec);
     CHECK(!tensor_is_none(lse), "attention's lse is needed");
-    CHECK(!spec->lengths_k, "the backward pass has no key lengths of its own");
-    if ((spec->sequences && q.rows) && !ex->dry)
+    if ((spec->sequences && q.rows) && runs(ex))
         ex->backend->attention_bwd(ex, dq, dk, dv, dout, out, lse, q, k, v, spec);
 }
 
@@ -336,21 +461,21 @@ void op_attention_bwd(Exec *ex, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Te
 void op_act_fwd(Exec *ex, Tensor out, Tensor x, Activation kind) {
     COMPUTE(x);
     SHAPE(out, x.rows, x.cols);
-    if (x.rows && !ex->dry) ex->backend->act_fwd(ex, out, x, kind);
+    if (x.rows && runs(ex)) ex->backend->act_fwd(ex, out, x, kind);
 }
 
 void op_act_bwd(Exec *ex, Tensor dx, Tensor dout, Tensor x, Activation kind) {
     COMPUTE(x);
     SHAPE(dx, x.rows, x.cols);
     SHAPE(dout, x.rows, x.cols);
-    if (x.rows && !ex->dry) ex->backend->act_bwd(ex, dx, dout, x, kind);
+    if (x.rows && runs(ex)) ex->backend->act_bwd(ex, dx, dout, x, kind);
 }
 
 void op_glu_fwd(Exec *ex, Tensor out, Tensor x, Activation kind) {
     COMPUTE(x);
     SHAPE(x, x.rows, 2 * out.cols);
     SHAPE(out, x.rows, out.cols);
-    if (x.rows && !ex->dry) ex->backend->glu_fwd(ex, out, x, kind);
+    if (x.rows && runs(ex)) ex->backend->glu_fwd(ex, out, x, kind);
 }
 
 void op_glu_bwd(Exec *ex, Tensor dx, Tensor dout, Tensor x, Activation kind) {
@@ -358,7 +483,7 @@ void op_glu_bwd(Exec *ex, Tensor dx, Tensor dout, Tensor x, Activation kind) {
     SHAPE(x, x.rows, 2 * dout.cols);
     SHAPE(dx, x.rows, x.cols);
     SHAPE(dout, x.rows, dout.cols);
-    if (x.rows && !ex->dry) ex->backend->glu_bwd(ex, dx, dout, x, kind);
+    if (x.rows && runs(ex)) ex->backend->glu_bwd(ex, dx, dout, x, kind);
 }
 
 /* ---- pictures, tokens, rows ---- */
@@ -368,7 +493,7 @@ void op_patchify(Exec *ex, Tensor patches, const uint8_t *pixels, const PatchSpe
     CHECK(spec->channels == 1 || spec->channels == 3, "channels %d", spec->channels);
     int64_t side = spec->image_size / spec->patch;
     SHAPE(patches, spec->images * side * side, (int64_t)spec->channels * spec->patch * spec->patch);
-    if (spec->images && !ex->dry) ex->backend->patchify(ex, patches, pixels, spec);
+    if (spec->images && runs(ex)) ex->backend->patchify(ex, patches, pixels, spec);
 }
 
 void op_add_positions(Exec *ex, Tensor x, Tensor table) {
@@ -376,7 +501,7 @@ void op_add_positions(Exec *ex, Tensor x, Tensor table) {
     CHECK(table.rows > 0 && x.rows % table.rows == 0 && x.cols == table.cols,
           "x [%ld, %ld], table [%ld, %ld]", (long)x.rows, (long)x.cols, (long)table.rows,
           (long)table.cols);
-    if (x.rows && !ex->dry) ex->backend->add_positions(ex, x, table);
+    if (x.rows && runs(ex)) ex->backend->add_positions(ex, x, table);
 }
 
 void op_add_positions_bwd(Exec *ex, Tensor dtable, Tensor dx) {
@@ -385,83 +510,92 @@ void op_add_positions_bwd(Exec *ex, Tensor dtable, Tensor dx) {
           "dx [%ld, %ld], dtable [%ld, %ld]", (long)dx.rows, (long)dx.cols, (long)dtable.rows,
           (long)dtable.cols);
     TYPE(dtable, DT_F32);
-    if (dx.rows && !ex->dry) ex->backend->add_positions_bwd(ex, dtable, dx);
+    if (dx.rows && runs(ex)) ex->backend->add_positions_bwd(ex, dtable, dx);
 }
 
 void op_embed_fwd(Exec *ex, Tensor out, const int32_t *ids, Tensor table, Tensor features) {
     COMPUTE(out);
     CHECK(table.cols == out.cols && (tensor_is_none(features) || features.cols == out.cols),
           "out has %ld columns, table %ld", (long)out.cols, (long)table.cols);
-    if (out.rows && !ex->dry) ex->backend->embed_fwd(ex, out, ids, table, features);
+    if (out.rows && runs(ex)) ex->backend->embed_fwd(ex, out, ids, table, features);
 }
 
 void op_embed_bwd(Exec *ex, Tensor dtable, Tensor dfeatures, Tensor dout, const int32_t *ids) {
     COMPUTE(dout);
     TYPE(dtable, DT_F32);
     TYPE(dfeatures, dout.dtype);
-    if (dout.rows && !ex->dry) ex->backend->embed_bwd(ex, dtable, dfeatures, dout, ids);
+    if (dout.rows && runs(ex)) ex->backend->embed_bwd(ex, dtable, dfeatures, dout, ids);
 }
 
 void op_gather_rows(Exec *ex, Tensor out, Tensor x, const int32_t *rows) {
     COMPUTE(x);
     SHAPE(out, out.rows, x.cols);
     TYPE(out, x.dtype);
-    if (out.rows && !ex->dry) ex->backend->gather_rows(ex, out, x, rows);
+    if (out.rows && runs(ex)) ex->backend->gather_rows(ex, out, x, rows);
 }
 
 void op_put_rows(Exec *ex, Tensor out, Tensor x, const int32_t *rows) {
     COMPUTE(x);
     SHAPE(out, out.rows, x.cols);
     TYPE(out, x.dtype);
-    if (x.rows && !ex->dry) ex->backend->put_rows(ex, out, x, rows);
+    if (x.rows && runs(ex)) ex->backend->put_rows(ex, out, x, rows);
 }
 
 void op_scatter_rows(Exec *ex, Tensor out, Tensor x, const int32_t *rows) {
     COMPUTE(x);
     SHAPE(out, out.rows, x.cols);
     TYPE(out, x.dtype);
-    if (out.rows && !ex->dry) ex->backend->scatter_rows(ex, out, x, rows);
+    if (out.rows && runs(ex)) ex->backend->scatter_rows(ex, out, x, rows);
 }
 
 /* ---- loss ---- */
 
 void op_cross_entropy(Exec *ex, Tensor loss, Tensor hits, Tensor logits, const int32_t *targets,
-                      bool gradient) {
+                      const float *gradient) {
     COMPUTE(logits);
     SHAPE(loss, 1, logits.rows);
     OPTIONAL(hits, 1, logits.rows);
     TYPE(loss, DT_F32);
     TYPE(hits, DT_F32);
-    if (logits.rows && !ex->dry)
+    if (logits.rows && runs(ex))
         ex->backend->cross_entropy(ex, loss, hits, logits, targets, gradient);
+}
+
+void op_sum_loss(Exec *ex, LossSum *out, Tensor loss, Tensor hits) {
+    SHAPE(hits, 1, loss.cols);
+    TYPE(loss, DT_F32);
+    TYPE(hits, DT_F32);
+    if (runs(ex)) ex->backend->sum_loss(ex, out, loss, hits);
 }
 
 void op_argmax(Exec *ex, int32_t *best, float *probability, Tensor logits) {
     COMPUTE(logits);
-    if (logits.rows && !ex->dry) ex->backend->argmax(ex, best, probability, logits);
+    if (logits.rows && runs(ex)) ex->backend->argmax(ex, best, probability, logits);
 }
 
 /* ---- parameters ---- */
 
-void op_adamw(Exec *ex, float *master, const float *grad, float *m, float *v,
-              const AdamwSegment *segments, int segment_count, const AdamwSpec *spec) {
-    CHECK(spec->step >= 1, "step %ld", (long)spec->step);
-    if (segment_count && !ex->dry)
-        ex->backend->adamw(ex, master, grad, m, v, segments, segment_count, spec);
+void op_update_begin(Exec *ex, UpdateState *state, const float *grads, int64_t count,
+                     const UpdateSpec *spec) {
+    CHECK(spec->labels >= 0 && spec->max_norm >= 0 && spec->window >= 0, "labels %g, norm %g",
+          spec->labels, spec->max_norm);
+    if (runs(ex)) ex->backend->update_begin(ex, state, grads, count, spec);
 }
 
-double op_sum_squares(Exec *ex, const float *x, int64_t count) {
-    return count && !ex->dry ? ex->backend->sum_squares(ex, x, count) : 0;
+void op_adamw(Exec *ex, float *master, const float *grad, float *m, float *v, int64_t count,
+              const AdamwSegment *segments, int segment_count, const AdamwSpec *spec,
+              const UpdateState *state) {
+    if (segment_count && count && runs(ex))
+        ex->backend->adamw(ex, master, grad, m, v, count, segments, segment_count, spec, state);
 }
 
 void op_accumulate(Exec *ex, float *dst, const float *src, int64_t count) {
-    if (count && !ex->dry) ex->backend->accumulate(ex, dst, src, count);
+    if (count && runs(ex)) ex->backend->accumulate(ex, dst, src, count);
 }
 
 void op_convert(Exec *ex, Tensor dst, Tensor src) {
     COMPUTE(dst);
     COMPUTE(src);
     SHAPE(dst, src.rows, src.cols);
-    CHECK(dst.stride == dst.cols && src.stride == src.cols, "both sides are contiguous");
-    if (src.rows && !ex->dry) ex->backend->convert(ex, dst, src);
+    if (src.rows && runs(ex)) ex->backend->convert(ex, dst, src);
 }

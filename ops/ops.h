@@ -6,7 +6,7 @@
  *   - outputs come first; gradients of activations are written (=), gradients of parameters
  * accumulate (+=), and where an activation gradient can accumulate the operation has a flag that
  * says so;
- *   - activations and weights have the compute type (f32 or bf16), sums are made in f32, parameter
+ *   - activations and weights have the compute type (f32, bf16; f16 on GPUs), sums are made in f32, parameter
  * gradients are f32;
  *   - letters: B samples, T rows (tokens of all samples, packed), C channels, H heads, D head size,
  * V vocabulary, P patches;
@@ -34,10 +34,24 @@ typedef enum ExecDevice { EXEC_CPU, EXEC_CUDA } ExecDevice;
  * setting; on idle ones there is no difference. */
 void exec_settle_process(char **argv);
 
-/* `threads`: of the CPU backend, at least 1. EXEC_CUDA is ERR_UNSUPPORTED where this build has
- * none. */
-Err exec_open(Exec **ex, ExecDevice device, int threads);
+/* `index`: threads of the CPU backend, at least 1; which GPU for EXEC_CUDA, from 0. EXEC_CUDA is
+ * ERR_UNSUPPORTED where this build has none, ERR_DEVICE where the machine has none. */
+Err exec_open(Exec **ex, ExecDevice device, int index);
 void exec_close(Exec **ex);
+
+/* How many GPUs this process can use; 0 where the build, the driver or the machine has none (then
+ * `why`, if given, is a sentence). */
+int exec_device_count(const char **why);
+
+ExecDevice exec_device(const Exec *ex);
+
+/* Whether device memory is the host's: then pointers need no copying. */
+static inline bool exec_is_host(const Exec *ex) {
+    return exec_device(ex) == EXEC_CPU;
+}
+
+/* The cudaStream_t that operations run on; NULL on the CPU. */
+void *exec_stream(const Exec *ex);
 
 Err exec_status(Exec *ex); /* the first failure since the last call; clears it */
 
@@ -45,11 +59,21 @@ Err exec_status(Exec *ex); /* the first failure since the last call; clears it *
  * its memory by running over tensors without data. */
 void exec_set_dry(Exec *ex, bool dry);
 
+/* After dry passes: allocates the scratch memory that the operations said they will need, so that
+ * nothing is allocated later. */
+Err exec_settle_scratch(Exec *ex);
+
 /* "cpu (oneDNN 2.6.3, AVX-512 BF16, 2 threads)" */
 const char *exec_description(const Exec *ex);
 
-/* bf16 where the processor multiplies it, else f32. */
+/* bf16 where the device multiplies it, else f32. */
 DType exec_fast_dtype(const Exec *ex);
+
+/* Whether the device computes in that type. */
+bool exec_has_dtype(const Exec *ex, DType dtype);
+
+/* Rows of logits that are worth having at a time. */
+int exec_logit_rows(const Exec *ex, int64_t vocab);
 
 /* FLOP/s of a plain product of the fast type, 1024³ into f32, on all threads, measured now (about
  * 0.1 s): the ceiling that "mfu" is a share of. On the CPU it is oneDNN's own, with its own
@@ -64,11 +88,37 @@ void exec_upload(Exec *ex, void *device, const void *host, size_t bytes);
 void exec_download(Exec *ex, void *host, const void *device,
                    size_t bytes); /* waits for the work before it */
 void exec_zero(Exec *ex, void *device, size_t bytes);
+void exec_copy(Exec *ex, void *to, const void *from, size_t bytes); /* inside the device */
+void exec_wait(Exec *ex); /* until all work is done; errors of the device are in exec_status then */
+
+/* Memory of the device: all of it, and what is free now. Zeros on the CPU. */
+void exec_memory(Exec *ex, size_t *total, size_t *available);
+
+/* `bytes` of the host to fill with what the next exec_send uploads without waiting. There are two
+ * such blocks in turn: waits until the send before last is done. NULL when there is no memory. */
+void *exec_stage(Exec *ex, size_t bytes);
+void exec_send(Exec *ex, void *device, size_t bytes);
+
+/* Moments of the device's work, numbered from 0: exec_mark notes one, exec_mark_seconds gives the
+ * time between two of them, after exec_wait. exec_marks makes room for `count`. */
+Err exec_marks(Exec *ex, int count);
+void exec_mark(Exec *ex, int mark);
+double exec_mark_seconds(Exec *ex, int from, int to);
+
+/* Names what is done until exec_range_end, in the timeline of a profiler. */
+void exec_range_begin(Exec *ex, const char *name);
+void exec_range_end(Exec *ex);
 
 /* ---- matrix products ---- */
 
+typedef enum Activation { ACT_GELU_TANH, ACT_GELU_ERF, ACT_GELU_QUICK, ACT_SILU } Activation;
+
 /* y[T,N] = x[T,K] · w[N,K]ᵀ + bias[1,N] (bias may be none). */
 void op_linear_fwd(Exec *ex, Tensor y, Tensor x, Tensor w, Tensor bias);
+
+/* f = x · wᵀ + bias;  g = act(f). f (kept for backward) may be none. */
+void op_linear_act_fwd(Exec *ex, Tensor g, Tensor f, Tensor x, Tensor w, Tensor bias,
+                       Activation kind);
 
 /* dx[T,K] = dy[T,N] · w[N,K], or += with `accumulate`. */
 void op_linear_bwd_x(Exec *ex, Tensor dx, Tensor dy, Tensor w, bool accumulate);
@@ -145,7 +195,8 @@ typedef struct AttentionSpec {
     const int32_t *starts_q;                   /* [sequences+1] first query row of each sequence */
     const int32_t
         *starts_k; /* the same for keys (without lengths_k, starts_k[i+1] ends sequence i) */
-    const int32_t *lengths_k; /* [sequences] keys of each, or NULL */
+    const int32_t *lengths_k; /* [sequences] keys of each, or NULL; rows behind them get no
+                                 gradient: zero is written */
     int longest_q, longest_k;
     bool causal; /* aligned at the end: query i of n sees the first keys - n + i + 1 keys */
     float scale;
@@ -159,8 +210,6 @@ void op_attention_bwd(Exec *ex, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Te
                       Tensor lse, Tensor q, Tensor k, Tensor v, const AttentionSpec *spec);
 
 /* ---- activations ---- */
-
-typedef enum Activation { ACT_GELU_TANH, ACT_GELU_ERF, ACT_GELU_QUICK, ACT_SILU } Activation;
 
 /* Backward: dx may be dout. */
 void op_act_fwd(Exec *ex, Tensor out, Tensor x, Activation kind);
@@ -204,41 +253,74 @@ void op_scatter_rows(Exec *ex, Tensor out, Tensor x, const int32_t *rows);
 
 /* For each row i of logits[n,V]: loss[i] = -log softmax(logits[i])[targets[i]] (f32, [1,n]),
  * hits[i] = 1 where the target has the largest logit, else 0 (none: not asked). With `gradient`,
- * logits become softmax - onehot (the gradient of the sum of the losses). */
+ * logits become *gradient · (softmax - onehot): the gradient of the sum of the losses, times a factor
+ * in device memory (the loss scale of fp16; else 1). */
 void op_cross_entropy(Exec *ex, Tensor loss, Tensor hits, Tensor logits, const int32_t *targets,
-                      bool gradient);
+                      const float *gradient);
+
+/* Sums over the labels of a batch; in device memory. */
+typedef struct LossSum {
+    double loss;
+    int64_t hits;
+} LossSum;
+
+/* *out = the sums of loss[1,n] and hits[1,n], always in the same order. */
+void op_sum_loss(Exec *ex, LossSum *out, Tensor loss, Tensor hits);
 
 /* best[i] = argmax of logits[i] (the first of equals), probability[i] (f32) = its softmax. */
 void op_argmax(Exec *ex, int32_t *best, float *probability, Tensor logits);
 
 /* ---- parameters ---- */
 
+/* What an update hangs on. It lies in device memory and is decided there, so that a step asks the
+ * device for nothing. */
+typedef struct UpdateState {
+    double grad_norm;   /* of the mean gradient, before clipping; not finite: no update */
+    int64_t updates;    /* taken so far: the exponent of the bias correction */
+    float loss_scale;   /* what losses are multiplied by before backward; 1 but for fp16 */
+    float grad_scale;   /* what gradients are multiplied by: 1 / labels, / loss scale, clipping */
+    int32_t stepped;    /* whether this step's update is taken */
+    int32_t good_steps; /* since the loss scale was changed, or a step skipped */
+    int32_t patience;   /* skipped steps left before the loss scale is halved */
+} UpdateState;
+
+typedef struct UpdateSpec {
+    double labels;   /* that the summed gradients are of */
+    double max_norm; /* 0: gradients are not clipped */
+    /* Dynamic loss scale (DeepSpeed's rules): doubled after `window` good steps, halved when
+     * `hysteresis` steps had to be skipped, never under 1. window 0: it stays as it is. */
+    int window, hysteresis;
+} UpdateSpec;
+
+/* Norm of the summed gradients (in fixed chunks: the same bits each time), whether to take the
+ * step, and by what to multiply. */
+void op_update_begin(Exec *ex, UpdateState *state, const float *grads, int64_t count,
+                     const UpdateSpec *spec);
+
 /* One run of parameters that share weight decay and learning rate. */
 typedef struct AdamwSegment {
-    int64_t first, count; /* in the flat arrays */
+    int64_t first, count; /* in the flat arrays; segments are in order and cover them */
     float weight_decay, lr_scale;
-    void *copy; /* the compute-type copy that the model reads, or NULL */
+    void *copy; /* the compute-type copy that the model reads, or NULL: rows of `cols` elements,
+                   `stride` apart */
+    int64_t cols, stride;
     DType copy_dtype;
 } AdamwSegment;
 
 typedef struct AdamwSpec {
     double lr, beta1, beta2, eps;
-    int64_t step;      /* from 1, for the bias correction */
-    double grad_scale; /* gradients are multiplied by it first: 1 / labels, and clipping */
 } AdamwSpec;
 
-/* Decoupled weight decay (Loshchilov & Hutter 2019) over all segments; master, grad, m, v: f32[n].
- */
-void op_adamw(Exec *ex, float *master, const float *grad, float *m, float *v,
-              const AdamwSegment *segments, int segment_count, const AdamwSpec *spec);
-
-/* Σ x², summed in fixed chunks: the same bits for any number of threads. Waits. */
-double op_sum_squares(Exec *ex, const float *x, int64_t count);
+/* Decoupled weight decay (Loshchilov & Hutter 2019) over all segments, if state->stepped; master,
+ * grad, m, v: f32[count]. `segments` lie in device memory. */
+void op_adamw(Exec *ex, float *master, const float *grad, float *m, float *v, int64_t count,
+              const AdamwSegment *segments, int segment_count, const AdamwSpec *spec,
+              const UpdateState *state);
 
 /* dst += src, f32. */
 void op_accumulate(Exec *ex, float *dst, const float *src, int64_t count);
 
-/* dst = src in another type (f32, bf16); counts equal, both contiguous. */
+/* dst = src in another type (f32, bf16, f16); shapes equal. */
 void op_convert(Exec *ex, Tensor dst, Tensor src);
 
 #endif

@@ -33,12 +33,14 @@ typedef struct Tensor {
 } Tensor;
 
 static inline Tensor tensor(void *data, DType dtype, int64_t rows, int64_t cols) {
-    return (Tensor){data, dtype, rows, cols, cols};
+    Tensor t = {data, dtype, rows, cols, cols};
+    return t;
 }
 
 /* No tensor, for arguments that may be left out. */
 static inline Tensor tensor_none(void) {
-    return (Tensor){0};
+    Tensor none = {NULL, DT_F32, 0, 0, 0};
+    return none;
 }
 
 static inline int tensor_is_none(Tensor t) {
@@ -49,17 +51,17 @@ static inline int tensor_is_none(Tensor t) {
 static inline Tensor tensor_cols(Tensor t, int64_t first, int64_t cols) {
     CHECK(first >= 0 && cols >= 0 && first + cols <= t.cols, "columns %ld + %ld of %ld",
           (long)first, (long)cols, (long)t.cols);
-    char *data = t.data;
-    return (Tensor){data ? data + (size_t)first * dtype_size(t.dtype) : NULL, t.dtype, t.rows, cols,
-                    t.stride};
+    if (t.data) t.data = (char *)t.data + (size_t)first * dtype_size(t.dtype);
+    t.cols = cols;
+    return t;
 }
 
 static inline Tensor tensor_rows(Tensor t, int64_t first, int64_t rows) {
     CHECK(first >= 0 && rows >= 0 && first + rows <= t.rows, "rows %ld + %ld of %ld", (long)first,
           (long)rows, (long)t.rows);
-    char *data = t.data;
-    return (Tensor){data ? data + (size_t)(first * t.stride) * dtype_size(t.dtype) : NULL, t.dtype,
-                    rows, t.cols, t.stride};
+    if (t.data) t.data = (char *)t.data + (size_t)(first * t.stride) * dtype_size(t.dtype);
+    t.rows = rows;
+    return t;
 }
 
 static inline int64_t tensor_count(Tensor t) {

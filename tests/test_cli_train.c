@@ -213,7 +213,7 @@ TEST(bad_input_is_a_sentence_and_the_right_exit_code) {
         {"training.max_stepz=3", "is training.max_steps meant?", 2},
         {"train_data=/nowhere", "/nowhere", 1},
         {"tokenizer=/nowhere.json", "/nowhere.json", 1},
-        {"device=cuda", "not there yet", 2},
+        {"device=cuda", "no CUDA backend", 2},
         {"model.llm.vocab=20", "set model.llm.vocab", 2},
         {"model.vision.image_size=64", "32 × 32", 1},
         {"training.max_length=10", "max_length", 1},

@@ -302,18 +302,20 @@ TEST(adamw_follows_the_formula) {
     Exec *ex = open_cpu(2);
     enum { N = 40000 };
     static float master[N], grad_[N], m[N], v[N];
-    static uint16_t copy[N];
+    static uint16_t copy[300 * 128];
     static double p64[N], m64[N], v64[N];
     Rng rng;
     rng_open(&rng, 4, RNG_TEST, 0);
     for (int i = 0; i < N; i++) p64[i] = (double)(master[i] = (float)rng_normal(&rng));
-    AdamwSegment segments[2] = {{0, 30000, 0.1f, 1, copy, DT_BF16},
-                                {30000, 10000, 0, 0.5f, NULL, DT_F32}};
+    /* Rows of 100 in a copy whose rows are 128 apart. */
+    AdamwSegment segments[2] = {{0, 30000, 0.1f, 1, copy, 100, 128, DT_BF16},
+                                {30000, 10000, 0, 0.5f, NULL, 0, 0, DT_F32}};
+    UpdateState state = {.loss_scale = 1, .grad_scale = 0.25f, .stepped = 1};
+    AdamwSpec spec = {.lr = 1e-2, .beta1 = 0.9, .beta2 = 0.98, .eps = 1e-8};
     for (int step = 1; step <= 5; step++) {
-        AdamwSpec spec = {
-            .lr = 1e-2, .beta1 = 0.9, .beta2 = 0.98, .eps = 1e-8, .step = step, .grad_scale = 0.25};
+        state.updates = step;
         for (int i = 0; i < N; i++) grad_[i] = (float)rng_normal(&rng);
-        op_adamw(ex, master, grad_, m, v, segments, 2, &spec);
+        op_adamw(ex, master, grad_, m, v, N, segments, 2, &spec, &state);
         for (int i = 0; i < N; i++) {
             double g = (double)grad_[i] * 0.25, lr = i < 30000 ? 1e-2 : 0.5e-2,
                    decay = i < 30000 ? (double)0.1f : 0;
@@ -325,7 +327,7 @@ TEST(adamw_follows_the_formula) {
     }
     for (int i = 0; i < N; i++) ASSERT_NEAR(master[i], p64[i], 2e-5);
     for (int i = 0; i < 30000; i++)
-        ASSERT_NEAR(tensor_get(tensor(copy, DT_BF16, 1, 30000), 0, i), master[i],
+        ASSERT_NEAR(tensor_get(tensor(copy, DT_BF16, 300, 128), i / 100, i % 100), master[i],
                     0.004 * fabs((double)master[i]) + 1e-6);
     exec_close(&ex);
 }
@@ -340,7 +342,9 @@ TEST(sums_and_argmax_are_exact) {
         y[i] = 1;
         expected += (double)(x[i] * x[i]);
     }
-    ASSERT_REAL(op_sum_squares(ex, x, N), ==, expected);
+    UpdateState state = {.loss_scale = 1};
+    op_update_begin(ex, &state, x, N, &(UpdateSpec){.labels = 1});
+    ASSERT_REAL(state.grad_norm, ==, sqrt(expected));
     op_accumulate(ex, y, x, N);
     for (int i = 0; i < N; i++) ASSERT_REAL(y[i], ==, 1 + i % 17);
     float logits[2][5] = {{0, 3, 1, 3, 2}, {-1, -1, -1, -1, 0}};
@@ -358,7 +362,7 @@ TEST(loss_of_a_nan_is_a_nan) {
     float logits[3] = {0, NAN, 1}, loss = 0;
     int32_t target = 0;
     op_cross_entropy(ex, tensor(&loss, DT_F32, 1, 1), tensor_none(), tensor(logits, DT_F32, 1, 3),
-                     &target, true);
+                     &target, &(float){1});
     ASSERT_TRUE(isnan(loss));
     exec_close(&ex);
 }

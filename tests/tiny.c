@@ -127,6 +127,6 @@ double tiny_step(Tiny *tiny, const Batch *batch) {
     exec_zero(tiny->ex, tiny->grads, (size_t)model_params(tiny->model)->trained * sizeof(float));
     ASSERT_OK(model_forward(tiny->model, batch, true));
     ASSERT_OK(model_loss(tiny->model, &sum, &hits));
-    ASSERT_OK(model_backward(tiny->model, batch));
+    ASSERT_OK(model_backward(tiny->model));
     return sum;
 }

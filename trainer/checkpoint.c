@@ -43,7 +43,10 @@ static Err write_state(const char *folder, const TrainState *state) {
     js_set_integer(root, "format_version", FORMAT_VERSION);
     js_set_integer(root, "step", state->step);
     js_set_integer(root, "slots", state->slots);
-    js_set_integer(root, "updates", state->updates);
+    js_set_integer(root, "updates", state->update.updates);
+    js_set_number(root, "loss_scale", (double)state->update.loss_scale);
+    js_set_integer(root, "loss_scale_good_steps", state->update.good_steps);
+    js_set_integer(root, "loss_scale_patience", state->update.patience);
     js_set_integer(root, "samples", state->samples);
     js_set_integer(root, "skipped", state->skipped);
     snprintf(hash, sizeof hash, "%016llx", (unsigned long long)state->config_hash);
@@ -269,6 +272,18 @@ Err checkpoint_find(char out[PATH_SIZE], const char *folder) {
     return err;
 }
 
+/* Runs that need no scale, and checkpoints of version 0.1, have none. */
+static void read_loss_scale(UpdateState *update, const Json *root) {
+    double scale = 1;
+    int64_t good_steps = 0, patience = 0;
+    js_number(js_get(root, "loss_scale"), &scale);
+    js_integer(js_get(root, "loss_scale_good_steps"), &good_steps);
+    js_integer(js_get(root, "loss_scale_patience"), &patience);
+    update->loss_scale = scale >= 1 ? (float)scale : 1;
+    update->good_steps = (int32_t)good_steps;
+    update->patience = (int32_t)patience;
+}
+
 Err checkpoint_read_state(TrainState *state, const char *path) {
     char name[PATH_SIZE];
     Json *root;
@@ -279,12 +294,13 @@ Err checkpoint_read_state(TrainState *state, const char *path) {
     const char *hash = "";
     Err err = js_need_integer(&state->step, root, "step", name);
     if (err == OK) err = js_need_integer(&slots, root, "slots", name);
-    if (err == OK) err = js_need_integer(&state->updates, root, "updates", name);
+    if (err == OK) err = js_need_integer(&state->update.updates, root, "updates", name);
     if (err == OK) err = js_need_integer(&state->samples, root, "samples", name);
     if (err == OK) err = js_need_text(&hash, root, "config_hash", name);
     state->slots = (int)slots;
     state->config_hash = strtoull(hash, NULL, 16);
     js_integer(js_get(root, "skipped"), &state->skipped);
+    read_loss_scale(&state->update, root);
     js_number(js_get(root, "val_loss"), &state->val_loss);
     js_integer(js_get(root, "validated_step"), &state->validated_step);
     const Json *datasets = js_get(root, "dataset_samples");
@@ -318,8 +334,9 @@ Err checkpoint_load(Optim *optim, const char *path) {
     TRY(model_load_flat(optim->model, name, optim->v));
     TrainState state;
     TRY(checkpoint_read_state(&state, path));
-    optim->updates = state.updates;
-    return OK;
+    if (!optim->scaled) state.update.loss_scale = 1;
+    optim_set_state(optim, &state.update);
+    return exec_status(optim->ex);
 }
 
 Err checkpoint_resolve(char resolved[PATH_SIZE], const char *path) {

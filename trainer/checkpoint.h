@@ -5,7 +5,7 @@
  * from tokenizer.json trained.safetensors       trained parameters, f32 frozen.safetensors the
  * rest, in the compute type; a hard link to the checkpoint before where the file system allows
  *   moment1.safetensors, moment2.safetensors
- *   state.json                step, slots, updates, configuration hash, samples of each dataset
+ *   state.json                step, slots, updates, loss scale, configuration hash, samples of each dataset
  *   manifest.json             length and checksum of each of these; written last
  * It is written under another name, synced and renamed; then the link `latest` points to it. */
 #ifndef CADVLM_TRAINER_CHECKPOINT_H
@@ -18,7 +18,7 @@
 typedef struct TrainState {
     int64_t step;    /* steps done */
     int slots;       /* of a step */
-    int64_t updates; /* of the optimiser */
+    UpdateState update; /* of the optimiser: updates and loss scale */
     int64_t samples, skipped;
     uint64_t config_hash;
     double val_loss;        /* NaN: none yet */

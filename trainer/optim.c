@@ -1,23 +1,27 @@
 #include "trainer/optim.h"
 
-#include <math.h>
 #include <stdlib.h>
+
+/* Of the dynamic loss scale: what DeepSpeed starts with in the recipe of OpenECAD. */
+enum { LOSS_SCALE_START = 1 << 16, LOSS_SCALE_WINDOW = 1000, LOSS_SCALE_HYSTERESIS = 2 };
 
 static bool is_decayed(ParamKind kind) {
     return kind == PARAM_MATRIX || kind == PARAM_LORA_A || kind == PARAM_LORA_B;
 }
 
-static void make_segments(Optim *optim) {
+static void make_segments(Optim *optim, AdamwSegment *segments) {
     const Params *params = model_params(optim->model);
     for (int i = 0; i < params->count; i++) {
         const Param *p = &params->items[i];
         if (!p->trained) continue;
         Tensor value = param_value(params, i);
-        optim->segments[optim->segment_count++] = (AdamwSegment){
+        segments[optim->segment_count++] = (AdamwSegment){
             .first = p->first,
             .count = p->rows * p->cols,
             .lr_scale = 1,
             .copy = value.data,
+            .cols = value.cols,
+            .stride = value.stride,
             .copy_dtype = value.dtype,
             .weight_decay = is_decayed(p->kind) ? (float)optim->training.weight_decay : 0,
         };
@@ -25,18 +29,30 @@ static void make_segments(Optim *optim) {
 }
 
 Err optim_open(Optim *optim, Exec *ex, Model *model, const TrainingConfig *training) {
-    int64_t count = model_params(model)->trained;
+    const Params *params = model_params(model);
+    int64_t count = params->trained;
     *optim = (Optim){.ex = ex, .model = model, .count = count, .training = *training};
-    size_t bytes = (size_t)count * sizeof(float);
+    size_t bytes = (size_t)count * sizeof(float),
+           segment_bytes = (size_t)(params->count + 1) * sizeof(AdamwSegment);
     optim->master = exec_alloc(ex, bytes);
     optim->m = exec_alloc(ex, bytes);
     optim->v = exec_alloc(ex, bytes);
-    optim->segments = calloc((size_t)model_params(model)->count + 1, sizeof *optim->segments);
-    REQUIRE(optim->master && optim->m && optim->v && optim->segments, ERR_MEMORY,
-            "out of memory: optimiser state of %lld parameters needs %zu MiB", (long long)count,
-            3 * bytes >> 20);
+    optim->state = exec_alloc(ex, sizeof *optim->state);
+    optim->segments = exec_alloc(ex, segment_bytes);
+    REQUIRE(optim->master && optim->m && optim->v && optim->state && optim->segments, ERR_MEMORY,
+            "out of memory: optimiser state of %lld parameters needs %zu MiB; lower lora.r, or freeze "
+            "more (tune)",
+            (long long)count, 3 * bytes >> 20);
+    AdamwSegment *segments = calloc((size_t)params->count + 1, sizeof *segments);
+    CHECK(segments, "out of memory: %d parameters", params->count);
+    make_segments(optim, segments);
+    exec_upload(ex, optim->segments, segments, segment_bytes);
+    free(segments);
     model_master_from_values(model, optim->master);
-    make_segments(optim);
+    optim->scaled = params->dtype == DT_F16;
+    optim_set_state(optim, &(UpdateState){.loss_scale = optim->scaled ? LOSS_SCALE_START : 1,
+                                          .patience = LOSS_SCALE_HYSTERESIS});
+    model_set_loss_scale(model, &optim->state->loss_scale);
     return exec_status(ex);
 }
 
@@ -46,27 +62,30 @@ void optim_close(Optim *optim) {
     exec_free(optim->ex, optim->master, bytes);
     exec_free(optim->ex, optim->m, bytes);
     exec_free(optim->ex, optim->v, bytes);
-    free(optim->segments);
+    exec_free(optim->ex, optim->state, sizeof *optim->state);
+    exec_free(optim->ex, optim->segments, 0);
     *optim = (Optim){0};
 }
 
-Err optim_step(Optim *optim, const float *grads, int64_t labels, double lr, double *grad_norm,
-               bool *stepped) {
+Err optim_step(Optim *optim, const float *grads, int64_t labels, double lr) {
     const TrainingConfig *t = &optim->training;
-    double scale = labels > 0 ? 1.0 / (double)labels : 0;
-    *grad_norm = sqrt(op_sum_squares(optim->ex, grads, optim->count)) * scale;
-    *stepped = isfinite(*grad_norm);
-    if (!*stepped) return exec_status(optim->ex);
-    if (t->max_grad_norm > 0 && *grad_norm > t->max_grad_norm)
-        scale *= t->max_grad_norm / *grad_norm;
-    optim->updates++;
-    AdamwSpec spec = {.lr = lr,
-                      .beta1 = t->adam_beta1,
-                      .beta2 = t->adam_beta2,
-                      .eps = t->adam_epsilon,
-                      .step = optim->updates,
-                      .grad_scale = scale};
-    op_adamw(optim->ex, optim->master, grads, optim->m, optim->v, optim->segments,
-             optim->segment_count, &spec);
+    UpdateSpec update = {.labels = (double)labels,
+                         .max_norm = t->max_grad_norm,
+                         .window = optim->scaled ? LOSS_SCALE_WINDOW : 0,
+                         .hysteresis = LOSS_SCALE_HYSTERESIS};
+    AdamwSpec adamw = {
+        .lr = lr, .beta1 = t->adam_beta1, .beta2 = t->adam_beta2, .eps = t->adam_epsilon};
+    op_update_begin(optim->ex, optim->state, grads, optim->count, &update);
+    op_adamw(optim->ex, optim->master, grads, optim->m, optim->v, optim->count, optim->segments,
+             optim->segment_count, &adamw, optim->state);
     return exec_status(optim->ex);
+}
+
+Err optim_state(Optim *optim, UpdateState *state) {
+    exec_download(optim->ex, state, optim->state, sizeof *state);
+    return exec_status(optim->ex);
+}
+
+void optim_set_state(Optim *optim, const UpdateState *state) {
+    exec_upload(optim->ex, optim->state, state, sizeof *state);
 }

@@ -11,20 +11,26 @@ typedef struct Optim {
     Model *model;
     int64_t count;
     float *master, *m, *v; /* [count], device */
-    AdamwSegment *segments;
+    UpdateState *state;    /* device: the last step's decision, and what goes on to the next */
+    AdamwSegment *segments; /* [segment_count], device */
     int segment_count;
     TrainingConfig training;
-    int64_t updates; /* steps taken: the exponent of the bias correction */
+    bool scaled; /* the loss scale moves (fp16) */
 } Optim;
 
-/* Allocates the arrays; the master weights are those of the model, the moments zero. */
+/* Allocates the arrays; the master weights are those of the model, the moments zero. Tells the model
+ * where its loss scale is. */
 Err optim_open(Optim *optim, Exec *ex, Model *model, const TrainingConfig *training);
 void optim_close(Optim *optim);
 
-/* One update from the summed gradients of a step with `labels` labels. grad_norm: of the mean
- * gradient, before clipping. *stepped is false, and nothing has changed, when the norm is not
- * finite. */
-Err optim_step(Optim *optim, const float *grads, int64_t labels, double lr, double *grad_norm,
-               bool *stepped);
+/* One update from the summed gradients of a step with `labels` labels; nothing changes when their
+ * norm is not finite. Does not wait: how it went is in optim_state. */
+Err optim_step(Optim *optim, const float *grads, int64_t labels, double lr);
+
+/* The state on the host: waits. */
+Err optim_state(Optim *optim, UpdateState *state);
+
+/* Puts the parts of a state that outlive a step (updates, loss scale, good steps, patience). */
+void optim_set_state(Optim *optim, const UpdateState *state);
 
 #endif

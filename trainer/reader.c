@@ -46,7 +46,7 @@ Err reader_open(Reader *r, const Comm *comm, const char *checkpoint) {
     REQUIRE(r->config.device != DEVICE_CUDA, ERR_UNSUPPORTED,
             "device: cuda is not there yet in this version; use cpu or auto");
     r->threads = setup_threads(&r->config, comm);
-    TRY(exec_open(&r->ex, EXEC_CPU, r->threads));
+    TRY(setup_device(&r->ex, &r->config, comm));
     TRY(checkpoint_open_model(&r->model, r->ex, &r->config, r->checkpoint,
                               tokenizer_vocab(r->tokenizer), false));
     return prepare(r);

@@ -18,13 +18,21 @@ int setup_threads(const Config *config, const Comm *comm) {
     return threads < 1 ? 1 : threads;
 }
 
+Err setup_device(Exec **ex, const Config *config, const Comm *comm) {
+    const char *why = NULL;
+    int gpus = config->device == DEVICE_CPU ? 0 : exec_device_count(&why);
+    if (config->device == DEVICE_CUDA || gpus > 0)
+        return exec_open(ex, EXEC_CUDA, gpus > 0 ? comm_local_rank(comm) % gpus : 0);
+    return exec_open(ex, EXEC_CPU, setup_threads(config, comm));
+}
+
 DType precision_dtype(Exec *ex, Precision precision) {
     DType fast = exec_fast_dtype(ex);
     if (precision == PRECISION_F32) return DT_F32;
-    if (precision == PRECISION_FP16)
-        log_info("precision fp16 is run in %s on this device", dtype_name(fast));
-    else if (precision == PRECISION_BF16 && fast != DT_BF16)
-        log_info("this processor does not multiply bf16: running in %s", dtype_name(fast));
+    DType wanted = precision == PRECISION_FP16 ? DT_F16 : precision == PRECISION_BF16 ? DT_BF16 : fast;
+    if (wanted == fast || (wanted == DT_F16 && exec_has_dtype(ex, wanted))) return wanted;
+    log_info("precision %s is run in %s on this device", wanted == DT_F16 ? "fp16" : "bf16",
+             dtype_name(fast));
     return fast;
 }
 

@@ -9,9 +9,12 @@
 #include "data/tokenizer.h"
 #include "model/model.h"
 
-/* Threads of the CPU backend in this rank: what the config says, or the processors this rank may
- * use. */
+/* Threads that this rank may use: what the config says, or its share of the processors. */
 int setup_threads(const Config *config, const Comm *comm);
+
+/* Opens the device that the config asks for: this rank's GPU by its number on the machine, or the
+ * processors this rank may use. `device: auto` is a GPU where there is one. */
+Err setup_device(Exec **ex, const Config *config, const Comm *comm);
 
 /* The compute type a precision means on this device; a substitute is said in the log. */
 DType precision_dtype(Exec *ex, Precision precision);

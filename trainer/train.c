@@ -20,11 +20,14 @@
 
 enum { SKIPPED_STEPS_MAX = 10 }; /* in a row, before a run gives up */
 
-/* What one slot says of itself; summed in the order of slots, so that the bits are the same on any
- * ranks. */
+/* Moments of the device's work: of every slot, then of the step's end. */
+enum { MARK_FORWARD, MARK_BACKWARD, MARK_SLOT_END, MARKS_A_SLOT };
+enum { MARK_REDUCED, MARK_UPDATED, MARKS_A_STEP };
+
+/* What one slot says of itself before it has run; its losses follow from the device (LossSum). Summed
+ * in the order of slots, so that the bits are the same on any ranks. */
 typedef struct SlotReport {
-    double loss; /* sum over its labels */
-    int64_t hits, labels, tokens, samples;
+    int64_t labels, tokens, samples;
     double flops;
 } SlotReport;
 
@@ -52,7 +55,10 @@ typedef struct Trainer {
     int64_t steps, first_step;
     int slot_first, slot_end, slots_most; /* slots_most: of any rank */
     SlotReport *reports;                  /* [ranks · slots_most] */
+    LossSum *losses;                      /* the same */
+    LossSum *device_losses;               /* device: [slots_most], of this rank */
     RankReport *rank_reports;             /* [ranks] */
+    Buf slot_samples;                     /* "step's slot: names" of this rank's samples, a line each */
     double peak_flops;                    /* of all ranks together, measured */
     int skipped_in_a_row;
     bool stopping;
@@ -160,8 +166,12 @@ static Err settle_slots(Trainer *t) {
     reducer_slots(slots, comm_rank(t->comm), ranks, &t->slot_first, &t->slot_end);
     t->slots_most = (slots + ranks - 1) / ranks;
     t->reports = calloc((size_t)(ranks * t->slots_most), sizeof *t->reports);
+    t->losses = calloc((size_t)(ranks * t->slots_most), sizeof *t->losses);
     t->rank_reports = calloc((size_t)ranks, sizeof *t->rank_reports);
-    CHECK(t->reports && t->rank_reports, "out of memory: reports of %d ranks", ranks);
+    t->device_losses = exec_alloc(t->ex, (size_t)t->slots_most * sizeof *t->device_losses);
+    CHECK(t->reports && t->losses && t->rank_reports && t->device_losses,
+          "out of memory: reports of %d ranks", ranks);
+    TRY(exec_marks(t->ex, MARKS_A_SLOT * t->slots_most + MARKS_A_STEP));
     double samples = t->config->samples_per_epoch ? (double)t->config->samples_per_epoch
                                                   : (double)t->data.samples;
     double step_samples = (double)slots * (double)c->per_device_batch_size;
@@ -227,7 +237,6 @@ static Err refuse_what_is_missing(const Config *c) {
         bool asked;
         const char *what;
     } missing[] = {
-        {c->device == DEVICE_CUDA, "device: cuda"},
         {c->curriculum.by != CURRICULUM_NONE, "curriculum"},
         {c->gradient_checkpointing, "gradient_checkpointing"},
         {c->training.early_stopping_patience > 0, "training.early_stopping_patience"},
@@ -255,7 +264,7 @@ static Err set_up(Trainer *t, bool fresh, const Json *versions) {
     TRY(open_run_folder(t, versions));
     if (fresh) TRY(refuse_old_checkpoints(t));
     TRY(refuse_what_is_missing(t->config));
-    TRY(exec_open(&t->ex, EXEC_CPU, setup_threads(t->config, t->comm)));
+    TRY(setup_device(&t->ex, t->config, t->comm));
     TRY(open_model(t));
     TRY(data_setup(&t->data, t->config));
     int samples = (int)c->per_device_batch_size, rows = model_image_rows(model_spec(t->model));
@@ -296,42 +305,51 @@ static void describe(const Trainer *t) {
 
 /* ---- one step ---- */
 
-static Err run_slot(Trainer *t, SlotReport *report, RankReport *rank) {
+static int slot_mark(const Trainer *t, int slot, int mark) {
+    return MARKS_A_SLOT * (slot - t->slot_first) + mark;
+}
+
+static int step_mark(const Trainer *t, int mark) {
+    return MARKS_A_SLOT * t->slots_most + mark;
+}
+
+static Err run_slot(Trainer *t, int slot, SlotReport *report, RankReport *rank) {
     const Batch *batch;
     double at = clock_seconds();
     TRY(batches_next(t->batches, &batch));
-    double got = clock_seconds();
+    rank->data += clock_seconds() - at;
     TRY(reducer_begin(t->reducer, &model_params(t->model)->grads));
+    exec_mark(t->ex, slot_mark(t, slot, MARK_FORWARD));
+    exec_range_begin(t->ex, "forward");
     TRY(model_forward(t->model, batch, true));
-    TRY(model_loss(t->model, &report->loss, &report->hits));
-    double forward = clock_seconds();
-    TRY(model_backward(t->model, batch));
+    model_loss_to(t->model, t->device_losses + (slot - t->slot_first));
+    exec_range_end(t->ex);
+    exec_mark(t->ex, slot_mark(t, slot, MARK_BACKWARD));
+    exec_range_begin(t->ex, "backward");
+    TRY(model_backward(t->model));
     reducer_fold(t->reducer, batch->slot);
-    rank->data += got - at;
-    rank->forward += forward - got;
-    rank->backward += clock_seconds() - forward;
-    report->labels = batch->labels;
-    report->tokens = batch->tokens;
-    report->samples = batch->samples;
-    report->flops = model_flops(t->model, batch, true);
-    if (!isfinite(report->loss)) {
-        Buf names = {0};
-        for (int i = 0; i < batch->samples; i++) buf_format(&names, " %s", batch->sample_ids[i]);
-        log_warn("step %lld, slot %d: the loss is %g; its samples:%s", (long long)t->state.step + 1,
-                 batch->slot, report->loss, buf_cstr(&names));
-        buf_free(&names);
-    }
+    exec_range_end(t->ex);
+    exec_mark(t->ex, slot_mark(t, slot, MARK_SLOT_END));
+    *report = (SlotReport){.labels = batch->labels,
+                           .tokens = batch->tokens,
+                           .samples = batch->samples,
+                           .flops = model_flops(t->model, batch, true)};
+    buf_format(&t->slot_samples, "%d:", batch->slot);
+    for (int i = 0; i < batch->samples; i++)
+        buf_format(&t->slot_samples, " %s", batch->sample_ids[i]);
+    buf_text(&t->slot_samples, "\n");
     return OK;
 }
 
-/* All slots of this rank, then what every rank's slots said. */
+/* All slots of this rank are on their way; what every rank's slots are made of. */
 static Err run_slots(Trainer *t, SlotReport *total, RankReport *rank) {
     SlotReport *own = calloc((size_t)t->slots_most, sizeof *own);
     CHECK(own, "out of memory: %d slots", t->slots_most);
     *rank = (RankReport){0};
+    t->slot_samples.size = 0;
     Err err = OK;
     for (int slot = t->slot_first; slot < t->slot_end && err == OK; slot++)
-        err = run_slot(t, &own[slot - t->slot_first], rank);
+        err = run_slot(t, slot, &own[slot - t->slot_first], rank);
     err = comm_agree(t->comm, err);
     if (err == OK)
         err = comm_gather_all(t->comm, t->reports, own, (size_t)t->slots_most * sizeof *own);
@@ -343,13 +361,57 @@ static Err run_slots(Trainer *t, SlotReport *total, RankReport *rank) {
         reducer_slots(t->state.slots, r, comm_size(t->comm), &first, &end);
         for (int i = 0; i < end - first; i++) {
             const SlotReport *s = &t->reports[r * t->slots_most + i];
-            total->loss += s->loss;
-            total->hits += s->hits;
             total->labels += s->labels;
             total->tokens += s->tokens;
             total->samples += s->samples;
             total->flops += s->flops;
         }
+    }
+    return OK;
+}
+
+/* Names the samples of this rank's slots whose loss is not finite. */
+static void name_bad_samples(const Trainer *t, const LossSum *own) {
+    const char *line = buf_cstr(&t->slot_samples);
+    for (int i = 0; i < t->slot_end - t->slot_first; i++) {
+        int length = (int)strcspn(line, "\n");
+        if (!isfinite(own[i].loss))
+            log_warn("step %lld, slot %.*s: the loss is %g", (long long)t->state.step + 1, length,
+                     line, own[i].loss);
+        line += length + (line[length] == '\n');
+    }
+}
+
+/* The step is over: the one place that waits for the device. Losses of all slots, in their order,
+ * and how the update went. */
+static Err collect_step(Trainer *t, RankReport *rank, UpdateState *update, LossSum *total) {
+    LossSum *own = calloc((size_t)t->slots_most, sizeof *own);
+    CHECK(own, "out of memory: %d slots", t->slots_most);
+    exec_download(t->ex, own, t->device_losses, (size_t)t->slots_most * sizeof *own);
+    Err err = optim_state(&t->optim, update);
+    for (int slot = t->slot_first; slot < t->slot_end && err == OK; slot++) {
+        int at = slot_mark(t, slot, MARK_FORWARD);
+        rank->forward += exec_mark_seconds(t->ex, at, at + MARK_BACKWARD);
+        rank->backward += exec_mark_seconds(t->ex, at + MARK_BACKWARD, at + MARK_SLOT_END);
+    }
+    name_bad_samples(t, own);
+    rank->communication = reducer_seconds(t->reducer);
+    rank->stop = signals_pending();
+    err = comm_agree(t->comm, err);
+    if (err == OK)
+        err = comm_gather_all(t->comm, t->losses, own, (size_t)t->slots_most * sizeof *own);
+    if (err == OK) err = comm_gather_all(t->comm, t->rank_reports, rank, sizeof *rank);
+    free(own);
+    TRY(err);
+    *total = (LossSum){0};
+    for (int r = 0; r < comm_size(t->comm); r++) {
+        int first, end;
+        reducer_slots(t->state.slots, r, comm_size(t->comm), &first, &end);
+        for (int i = 0; i < end - first; i++) {
+            total->loss += t->losses[r * t->slots_most + i].loss;
+            total->hits += t->losses[r * t->slots_most + i].hits;
+        }
+        t->stopping = t->stopping || t->rank_reports[r].stop;
     }
     return OK;
 }
@@ -388,23 +450,24 @@ static void fill_ledger(Trainer *t, StepMetrics *m) {
     }
 }
 
-static Err note_step(Trainer *t, const SlotReport *total, double lr, double grad_norm, bool stepped,
-                     double began, double optimiser) {
+static Err note_step(Trainer *t, const SlotReport *total, const LossSum *losses,
+                     const UpdateState *update, double lr, double began) {
     StepMetrics m = {.step = t->state.step,
                      .loss = t->loss,
                      .lr = lr,
-                     .grad_norm = grad_norm,
+                     .grad_norm = update->grad_norm,
                      .samples = t->state.samples,
                      .labels = total->labels,
-                     .skipped = !stepped,
+                     .skipped = !update->stepped,
                      .memory_bytes = memory_of(t)};
     m.seconds.whole = clock_seconds() - began;
-    m.seconds.optimiser = optimiser;
+    m.seconds.optimiser =
+        exec_mark_seconds(t->ex, step_mark(t, MARK_REDUCED), step_mark(t, MARK_UPDATED));
     m.slowest_rank = slowest(t, &m.seconds);
     double epoch_samples = t->config->samples_per_epoch ? (double)t->config->samples_per_epoch
                                                         : (double)t->data.samples;
     m.epoch = (double)t->state.samples / epoch_samples;
-    m.accuracy = share((double)total->hits, total->labels);
+    m.accuracy = share((double)losses->hits, total->labels);
     m.tokens_per_s = (double)total->tokens / m.seconds.whole;
     m.samples_per_s = (double)total->samples / m.seconds.whole;
     m.mfu = total->flops / m.seconds.whole / t->peak_flops;
@@ -423,37 +486,49 @@ static Err note_step(Trainer *t, const SlotReport *total, double lr, double grad
     return metrics_step(&t->metrics, &m);
 }
 
-static Err train_step(Trainer *t) {
-    double began = clock_seconds();
-    SlotReport total = {0};
-    RankReport rank;
-    TRY(run_slots(t, &total, &rank));
-    float *sum;
-    TRY(reducer_finish(t->reducer, &sum));
-    double reduced = clock_seconds(), grad_norm,
-           lr = schedule_lr(&t->config->training, t->state.step, t->steps);
-    bool stepped;
-    TRY(optim_step(&t->optim, sum, total.labels, lr, &grad_norm, &stepped));
-    double optimiser = clock_seconds() - reduced;
-
-    t->state.step++;
-    t->state.samples += total.samples;
-    t->loss = share(total.loss, total.labels);
-    t->state.skipped += !stepped;
-    t->skipped_in_a_row = stepped ? 0 : t->skipped_in_a_row + 1;
-    if (!stepped && comm_rank(t->comm) == 0)
+/* A run whose numbers stay broken ends. While the loss scale of fp16 comes down, skipped steps are
+ * its way of searching. */
+static Err check_update(Trainer *t, const UpdateState *update) {
+    t->state.skipped += !update->stepped;
+    t->skipped_in_a_row = update->stepped ? 0 : t->skipped_in_a_row + 1;
+    if (update->stepped) return OK;
+    bool searching = t->optim.scaled && update->loss_scale > 1;
+    if (comm_rank(t->comm) == 0 && searching)
+        log_info("step %lld: gradients overflow fp16; the update is skipped, the loss scale is %g now",
+                 (long long)t->state.step, (double)update->loss_scale);
+    else if (comm_rank(t->comm) == 0)
         log_warn("step %lld: the gradient's norm is %g; the update is skipped",
-                 (long long)t->state.step, grad_norm);
-    REQUIRE(t->skipped_in_a_row < SKIPPED_STEPS_MAX, ERR_INPUT,
+                 (long long)t->state.step, update->grad_norm);
+    REQUIRE(searching || t->skipped_in_a_row < SKIPPED_STEPS_MAX, ERR_INPUT,
             "%d steps in a row had numbers that are not finite: lower training.learning_rate, or "
             "look at the samples named above",
             t->skipped_in_a_row);
-    rank.communication = reducer_seconds(t->reducer);
-    rank.stop = signals_pending();
-    TRY(comm_gather_all(t->comm, t->rank_reports, &rank, sizeof rank));
-    for (int r = 0; r < comm_size(t->comm); r++)
-        t->stopping = t->stopping || t->rank_reports[r].stop;
-    return comm_agree(t->comm, note_step(t, &total, lr, grad_norm, stepped, began, optimiser));
+    return OK;
+}
+
+static Err train_step(Trainer *t) {
+    double began = clock_seconds();
+    SlotReport total = {0};
+    LossSum losses = {0};
+    RankReport rank;
+    UpdateState update = {0};
+    TRY(run_slots(t, &total, &rank));
+    float *sum;
+    TRY(reducer_finish(t->reducer, &sum));
+    exec_mark(t->ex, step_mark(t, MARK_REDUCED));
+    double lr = schedule_lr(&t->config->training, t->state.step, t->steps);
+    exec_range_begin(t->ex, "update");
+    TRY(optim_step(&t->optim, sum, total.labels, lr));
+    exec_range_end(t->ex);
+    exec_mark(t->ex, step_mark(t, MARK_UPDATED));
+    TRY(collect_step(t, &rank, &update, &losses));
+
+    t->state.step++;
+    t->state.samples += total.samples;
+    t->state.update = update;
+    t->loss = share(losses.loss, total.labels);
+    TRY(check_update(t, &update));
+    return comm_agree(t->comm, note_step(t, &total, &losses, &update, lr, began));
 }
 
 /* ---- between steps ---- */
@@ -488,7 +563,6 @@ static Err save(Trainer *t) {
     Config described;
     if (t->saved_step == t->state.step) return OK;
     describe_config(t, &described);
-    t->state.updates = t->optim.updates;
     TRY(checkpoint_save(t->comm, t->checkpoints, &described, t->tokenizer_file, &t->optim,
                         &t->state, (int)t->config->training.save_total_limit));
     t->saved_step = t->state.step;
@@ -534,9 +608,12 @@ static void tear_down(Trainer *t) {
     model_close(&t->model);
     data_close(&t->data);
     tokenizer_close(&t->tokenizer);
+    if (t->ex) exec_free(t->ex, t->device_losses, 0);
     exec_close(&t->ex);
     free(t->reports);
+    free(t->losses);
     free(t->rank_reports);
+    buf_free(&t->slot_samples);
     log_close_file();
 }
 

@@ -4,6 +4,7 @@
  * and values into a tile of its own, padded to a multiple of TILE, so that oneDNN sees few shapes;
  * blocks of queries follow. The backward pass adds the gradients of keys and values up over the
  * group and the blocks in one order, so nothing depends on the threads. */
+#include <math.h>
 #include <omp.h>
 #include <string.h>
 
@@ -53,6 +54,13 @@ static void store_head(Tensor to, int64_t first, int64_t rows, int head, int hea
     for (int64_t r = 0; r < rows; r++)
         memcpy(out + (size_t)(r * to.stride) * dtype_size(to.dtype),
                (char *)tile.data + (size_t)r * line, line);
+}
+
+/* Rows of one head that nothing was computed for. */
+static void zero_head(Tensor t, int64_t first, int64_t rows, int head, int head_dim) {
+    size_t element = dtype_size(t.dtype), line = (size_t)head_dim * element;
+    for (int64_t r = first; r < first + rows; r++)
+        memset((char *)t.data + (size_t)(r * t.stride) * element + (size_t)head * line, 0, line);
 }
 
 static Tensor take(void **memory, DType dtype, int64_t rows, int64_t cols) {
@@ -206,13 +214,34 @@ static void backward_task(const Work *w, Tensor dq, Tensor dk, Tensor dv, Tensor
     store_head(dv, w->first_k, w->keys, w->head_k, d, narrowed(w, &memory, dvalues));
 }
 
+/* A sequence without queries or without keys. */
+static void empty_forward(const Work *w, Tensor out, Tensor lse) {
+    int group = w->spec->heads_q / w->spec->heads_k;
+    for (int head = w->head_k * group; head < (w->head_k + 1) * group; head++) {
+        zero_head(out, w->first_q, w->queries, head, w->spec->head_dim);
+        for (int r = 0; r < w->queries && !tensor_is_none(lse); r++)
+            ((float *)lse.data)[(w->first_q + r) * lse.stride + head] = -INFINITY;
+    }
+}
+
+static void empty_backward(const Work *w, Tensor dq, Tensor dk, Tensor dv) {
+    int group = w->spec->heads_q / w->spec->heads_k, d = w->spec->head_dim;
+    for (int head = w->head_k * group; head < (w->head_k + 1) * group; head++)
+        zero_head(dq, w->first_q, w->queries, head, d);
+    zero_head(dk, w->first_k, w->keys, w->head_k, d);
+    zero_head(dv, w->first_k, w->keys, w->head_k, d);
+}
+
 void cpu_attention_fwd(Exec *ex, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v,
                        const AttentionSpec *spec) {
     int threads = cpu_of(ex)->threads;
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1) if (threads > 1)
     for (int64_t task = 0; task < (int64_t)spec->sequences * spec->heads_k; task++) {
         Work w = work_of(ex, spec, q.dtype, task);
-        if (w.queries > 0 && w.keys > 0) forward_task(&w, out, lse, q, k, v);
+        if (w.queries > 0 && w.keys > 0)
+            forward_task(&w, out, lse, q, k, v);
+        else
+            empty_forward(&w, out, lse);
     }
 }
 
@@ -222,6 +251,12 @@ void cpu_attention_bwd(Exec *ex, Tensor dq, Tensor dk, Tensor dv, Tensor dout, T
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1) if (threads > 1)
     for (int64_t task = 0; task < (int64_t)spec->sequences * spec->heads_k; task++) {
         Work w = work_of(ex, spec, q.dtype, task);
-        if (w.queries > 0 && w.keys > 0) backward_task(&w, dq, dk, dv, dout, out, lse, q, k, v);
+        if (w.queries > 0 && w.keys > 0)
+            backward_task(&w, dq, dk, dv, dout, out, lse, q, k, v);
+        else
+            empty_backward(&w, dq, dk, dv);
+        int64_t unseen = spec->starts_k[w.sequence + 1] - w.first_k - w.keys;
+        zero_head(dk, w.first_k + w.keys, unseen, w.head_k, spec->head_dim);
+        zero_head(dv, w.first_k + w.keys, unseen, w.head_k, spec->head_dim);
     }
 }

@@ -1,4 +1,5 @@
 /* The CPU backend: memory, the deal of rows to threads, and the table. */
+#include <math.h>
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -77,6 +78,11 @@ static DType cpu_fast_dtype(const Exec *ex) {
     return ((const Cpu *)ex->state)->fast_dtype;
 }
 
+static bool cpu_has_dtype(const Exec *ex, DType dtype) {
+    (void)ex;
+    return dtype == DT_F32 || dtype == DT_BF16;
+}
+
 static void *cpu_alloc(Exec *ex, size_t bytes) {
     (void)ex;
     size_t rounded = (bytes + 63) / 64 * 64;
@@ -103,6 +109,11 @@ static void cpu_download(Exec *ex, void *host, const void *device, size_t bytes)
 static void cpu_zero(Exec *ex, void *device, size_t bytes) {
     (void)ex;
     memset(device, 0, bytes);
+}
+
+static void cpu_copy(Exec *ex, void *to, const void *from, size_t bytes) {
+    (void)ex;
+    memcpy(to, from, bytes);
 }
 
 /* ---- dealing rows ---- */
@@ -331,11 +342,22 @@ static void cpu_scatter_rows(Exec *ex, Tensor out, Tensor x, const int32_t *rows
 }
 
 static void cpu_cross_entropy(Exec *ex, Tensor loss, Tensor hits, Tensor logits,
-                              const int32_t *targets, bool gradient) {
+                              const int32_t *targets, const float *gradient) {
     Cpu *cpu = cpu_of(ex);
     FOR_ROWS(
         logits.rows, logits.cols,
         cpu->kernels->cross_entropy(line, first, count, loss, hits, logits, targets, gradient));
+}
+
+static void cpu_sum_loss(Exec *ex, LossSum *out, Tensor loss, Tensor hits) {
+    (void)ex;
+    const float *losses = loss.data, *right = hits.data;
+    LossSum sum = {0};
+    for (int64_t i = 0; i < loss.cols; i++) {
+        sum.loss += (double)losses[i];
+        sum.hits += right[i] > 0;
+    }
+    *out = sum;
 }
 
 static void cpu_argmax(Exec *ex, int32_t *best, float *probability, Tensor logits) {
@@ -344,26 +366,9 @@ static void cpu_argmax(Exec *ex, int32_t *best, float *probability, Tensor logit
              cpu->kernels->argmax(line, first, count, best, probability, logits));
 }
 
-static void cpu_adamw(Exec *ex, float *master, const float *grad, float *m, float *v,
-                      const AdamwSegment *segments, int segment_count, const AdamwSpec *spec) {
-    Cpu *cpu = cpu_of(ex);
-    for (int s = 0; s < segment_count; s++) {
-        const AdamwSegment *segment = &segments[s];
-#pragma omp parallel for num_threads(cpu->threads)                                                 \
-    schedule(static) if (cpu->threads > 1 && segment->count > FLAT_BLOCK)
-        for (int64_t at = 0; at < segment->count; at += FLAT_BLOCK) {
-            int64_t count = segment->count - at < FLAT_BLOCK ? segment->count - at : FLAT_BLOCK,
-                    from = segment->first + at;
-            cpu->kernels->adamw(master + from, grad + from, m + from, v + from, count, segment, at,
-                                spec);
-        }
-    }
-}
-
-static double cpu_sum_squares(Exec *ex, const float *x, int64_t count) {
-    Cpu *cpu = cpu_of(ex);
+static double sum_squares(Cpu *cpu, const float *x, int64_t count) {
     int64_t blocks = (count + FLAT_BLOCK - 1) / FLAT_BLOCK;
-    double *sums = scratch_need(&cpu->shared, (size_t)blocks * sizeof *sums), total = 0;
+    double *sums = scratch_need(&cpu->shared, (size_t)(blocks + 1) * sizeof *sums), total = 0;
 #pragma omp parallel for num_threads(cpu->threads) schedule(static) if (cpu->threads > 1)
     for (int64_t b = 0; b < blocks; b++) {
         int64_t n = count - b * FLAT_BLOCK < FLAT_BLOCK ? count - b * FLAT_BLOCK : FLAT_BLOCK;
@@ -371,6 +376,50 @@ static double cpu_sum_squares(Exec *ex, const float *x, int64_t count) {
     }
     for (int64_t b = 0; b < blocks; b++) total += sums[b];
     return total;
+}
+
+static void cpu_update_begin(Exec *ex, UpdateState *state, const float *grads, int64_t count,
+                             const UpdateSpec *spec) {
+    double scale = spec->labels > 0 ? 1.0 / (spec->labels * (double)state->loss_scale) : 0;
+    state->grad_norm = sqrt(sum_squares(cpu_of(ex), grads, count)) * scale;
+    state->stepped = isfinite(state->grad_norm);
+    if (state->stepped) {
+        if (spec->max_norm > 0 && state->grad_norm > spec->max_norm)
+            scale *= spec->max_norm / state->grad_norm;
+        state->grad_scale = (float)scale;
+        state->updates++;
+        state->good_steps++;
+        if (spec->window > 0 && state->good_steps >= spec->window) {
+            state->loss_scale *= 2;
+            state->good_steps = 0;
+            state->patience = spec->hysteresis;
+        }
+    } else {
+        state->good_steps = 0;
+        if (spec->window > 0 && --state->patience <= 0) {
+            state->loss_scale = fmaxf(1, state->loss_scale / 2);
+            state->patience = 1;
+        }
+    }
+}
+
+static void cpu_adamw(Exec *ex, float *master, const float *grad, float *m, float *v, int64_t count,
+                      const AdamwSegment *segments, int segment_count, const AdamwSpec *spec,
+                      const UpdateState *state) {
+    (void)count;
+    if (!state->stepped) return;
+    Cpu *cpu = cpu_of(ex);
+    for (int s = 0; s < segment_count; s++) {
+        const AdamwSegment *segment = &segments[s];
+#pragma omp parallel for num_threads(cpu->threads)                                                 \
+    schedule(static) if (cpu->threads > 1 && segment->count > FLAT_BLOCK)
+        for (int64_t at = 0; at < segment->count; at += FLAT_BLOCK) {
+            int64_t n = segment->count - at < FLAT_BLOCK ? segment->count - at : FLAT_BLOCK,
+                    from = segment->first + at;
+            cpu->kernels->adamw(master + from, grad + from, m + from, v + from, n, segment, at,
+                                spec, state);
+        }
+    }
 }
 
 static void cpu_accumulate(Exec *ex, float *dst, const float *src, int64_t count) {
@@ -389,15 +438,20 @@ static void cpu_convert(Exec *ex, Tensor dst, Tensor src) {
 const Backend *backend_cpu(void) {
     static const Backend backend = {
         .name = "cpu",
+        .device = EXEC_CPU,
+        .logit_rows = 256,
+        .logit_bytes = 1 << 24,
         .open = cpu_open,
         .close = cpu_close,
         .fast_dtype = cpu_fast_dtype,
+        .has_dtype = cpu_has_dtype,
         .peak_flops = matmul_peak,
         .alloc = cpu_alloc,
         .free = cpu_free,
         .upload = cpu_upload,
         .download = cpu_download,
         .zero = cpu_zero,
+        .copy = cpu_copy,
         .linear_fwd = cpu_linear_fwd,
         .linear_bwd_x = cpu_linear_bwd_x,
         .linear_bwd_w = cpu_linear_bwd_w,
@@ -427,8 +481,9 @@ const Backend *backend_cpu(void) {
         .scatter_rows = cpu_scatter_rows,
         .cross_entropy = cpu_cross_entropy,
         .argmax = cpu_argmax,
+        .sum_loss = cpu_sum_loss,
+        .update_begin = cpu_update_begin,
         .adamw = cpu_adamw,
-        .sum_squares = cpu_sum_squares,
         .accumulate = cpu_accumulate,
         .convert = cpu_convert,
     };

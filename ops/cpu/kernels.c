@@ -52,7 +52,7 @@ static float exponentials(float *restrict e, const float *restrict x, int64_t n,
 }
 
 static void cross_entropy(float *line, int64_t first, int64_t count, Tensor loss, Tensor hits,
-                          Tensor logits, const int32_t *targets, bool gradient) {
+                          Tensor logits, const int32_t *targets, const float *gradient) {
     int64_t n = logits.cols;
     float *e = line + n;
     for (int64_t r = first; r < first + count; r++) {
@@ -62,10 +62,10 @@ static void cross_entropy(float *line, int64_t first, int64_t count, Tensor loss
         ((float *)loss.data)[r] = logf(sum) + top - target;
         if (!tensor_is_none(hits)) ((float *)hits.data)[r] = target >= top ? 1 : 0;
         if (!gradient) continue;
-        float inverse = 1.0f / sum;
+        float inverse = *gradient / sum;
         float *d = row_begin(line, logits, r);
         for (int64_t i = 0; i < n; i++) d[i] = e[i] * inverse;
-        d[targets[r]] -= 1.0f;
+        d[targets[r]] -= *gradient;
         row_end(d, logits, r);
     }
 }
@@ -115,12 +115,27 @@ static double sum_squares(const float *x, int64_t count) {
     return sum;
 }
 
+/* Elements at, at + 1, … of a segment's strided copy. */
+static void write_copy(const AdamwSegment *segment, int64_t at, const float *x, int64_t count) {
+    while (count > 0) {
+        int64_t col = at % segment->cols, n = segment->cols - col < count ? segment->cols - col : count,
+                to = at / segment->cols * segment->stride + col;
+        if (segment->copy_dtype == DT_BF16)
+            narrow((uint16_t *)segment->copy + to, x, n);
+        else
+            memcpy((float *)segment->copy + to, x, (size_t)n * sizeof *x);
+        at += n;
+        x += n;
+        count -= n;
+    }
+}
+
 static void adamw(float *restrict master, const float *restrict grad, float *restrict m,
                   float *restrict v, int64_t count, const AdamwSegment *segment, int64_t offset,
-                  const AdamwSpec *spec) {
-    float b1 = (float)spec->beta1, b2 = (float)spec->beta2, scale = (float)spec->grad_scale;
-    double correct1 = 1.0 - pow(spec->beta1, (double)spec->step),
-           correct2 = 1.0 - pow(spec->beta2, (double)spec->step);
+                  const AdamwSpec *spec, const UpdateState *state) {
+    float b1 = (float)spec->beta1, b2 = (float)spec->beta2, scale = state->grad_scale;
+    double correct1 = 1.0 - pow(spec->beta1, (double)state->updates),
+           correct2 = 1.0 - pow(spec->beta2, (double)state->updates);
     float lr = (float)(spec->lr * (double)segment->lr_scale);
     float step = (float)(spec->lr * (double)segment->lr_scale / correct1),
           root = (float)(1.0 / sqrt(correct2));
@@ -131,11 +146,7 @@ static void adamw(float *restrict master, const float *restrict grad, float *res
         v[i] = b2 * v[i] + (1.0f - b2) * g * g;
         master[i] = master[i] * keep - step * m[i] / (sqrtf(v[i]) * root + eps);
     }
-    if (!segment->copy) return;
-    if (segment->copy_dtype == DT_BF16)
-        narrow((uint16_t *)segment->copy + offset, master, count);
-    else
-        memcpy((float *)segment->copy + offset, master, (size_t)count * sizeof *master);
+    if (segment->copy) write_copy(segment, offset, master, count);
 }
 
 static void convert(float *line, int64_t first, int64_t count, Tensor dst, Tensor src) {

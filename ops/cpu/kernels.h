@@ -43,7 +43,7 @@ typedef struct CpuKernels {
     void (*patchify)(float *line, int64_t first, int64_t count, Tensor patches,
                      const uint8_t *pixels, const PatchSpec *spec);
     void (*cross_entropy)(float *line, int64_t first, int64_t count, Tensor loss, Tensor hits,
-                          Tensor logits, const int32_t *targets, bool gradient);
+                          Tensor logits, const int32_t *targets, const float *gradient);
     void (*argmax)(float *line, int64_t first, int64_t count, int32_t *best, float *probability,
                    Tensor logits);
 
@@ -52,7 +52,8 @@ typedef struct CpuKernels {
     void (*accumulate)(float *dst, const float *src, int64_t count);
     double (*sum_squares)(const float *x, int64_t count);
     void (*adamw)(float *master, const float *grad, float *m, float *v, int64_t count,
-                  const AdamwSegment *segment, int64_t offset, const AdamwSpec *spec);
+                  const AdamwSegment *segment, int64_t offset, const AdamwSpec *spec,
+                  const UpdateState *state);
     void (*convert)(float *line, int64_t first, int64_t count, Tensor dst, Tensor src);
     /* out = dropout(x), or out += dropout(x) with `accumulate`. */
     void (*dropout)(float *line, int64_t first, int64_t count, Tensor out, Tensor x,

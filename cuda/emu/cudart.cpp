@@ -1,0 +1,468 @@
+/* A stand-in for the CUDA runtime library: devices, memory, streams, events, as far as cadvlm uses
+ * them.
+ *
+ * Nothing that is asked of a stream happens at once. Work waits in the stream's queue until
+ * something waits for it (a synchronisation, a copy to ordinary host memory); then queues are
+ * worked off in a random mixture that respects events and nothing else. So what is missing an event
+ * or a wait shows, and memory that is given to a copy too early is read too late. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <set>
+#include <vector>
+
+#include "cuda/emu/control.h"
+#include "cuda/emu/emu.h"
+#include "cuda/emu/inside.h"
+#include "cuda/emu/streams.h"
+
+struct CUevent_st {
+    int64_t recorded, reached; /* numbers of the last record asked for and worked off */
+    double seconds;
+};
+
+namespace {
+
+struct Work {
+    std::function<void()> run;
+    CUevent_st *waits; /* not before this event has reached `until` */
+    int64_t until;
+};
+
+double seconds_now() {
+    timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
+
+} // namespace
+
+struct CUstream_st {
+    std::deque<Work> queue;
+    bool running;
+};
+
+namespace {
+
+/* Never destroyed, so that leak checkers see what they hold. */
+struct Runtime {
+    std::set<CUstream_st *> streams;
+    CUstream_st legacy;
+    std::map<uintptr_t, size_t> device, pinned; /* start, length */
+    std::map<const void *, int> shared_limits;  /* cudaFuncSetAttribute */
+    size_t memory_limit = static_cast<size_t>(8) << 30, memory_used = 0;
+    int devices = 1, device_index = 0;
+    cudaError_t error = cudaSuccess;
+    EmuCounts counts = {};
+    Runtime() {
+        const char *count = getenv("CADVLM_EMU_DEVICES");
+        if (count) devices = atoi(count);
+        streams.insert(&legacy);
+    }
+};
+
+Runtime &rt() {
+    static Runtime &runtime = *new Runtime();
+    return runtime;
+}
+
+cudaError_t fail(cudaError_t error) {
+    rt().error = error;
+    return error;
+}
+
+CUstream_st *stream_of(cudaStream_t stream) {
+    return stream ? stream : &rt().legacy;
+}
+
+bool can_run(const CUstream_st *s) {
+    return !s->queue.empty() && !s->running &&
+           (!s->queue.front().waits || s->queue.front().waits->reached >= s->queue.front().until);
+}
+
+/* Works queues off, in a random mixture, until `done` says so. */
+template <typename Done>
+void work_until(Done done) {
+    while (!done()) {
+        std::vector<CUstream_st *> ready;
+        for (CUstream_st *s : rt().streams)
+            if (can_run(s)) ready.push_back(s);
+        if (ready.empty())
+            emu::report("a stream waits for an event that nothing will reach");
+        CUstream_st *s = ready[emu::chance.below(static_cast<unsigned>(ready.size()))];
+        Work work = s->queue.front();
+        s->queue.pop_front();
+        s->running = true;
+        work.run();
+        s->running = false;
+    }
+}
+
+void wait_for_all() {
+    rt().counts.waits++;
+    work_until([] {
+        for (CUstream_st *s : rt().streams)
+            if (!s->queue.empty()) return false;
+        return true;
+    });
+}
+
+void wait_for_stream(CUstream_st *s) {
+    rt().counts.waits++;
+    work_until([s] { return s->queue.empty(); });
+}
+
+std::map<uintptr_t, size_t>::iterator block_of(std::map<uintptr_t, size_t> &blocks, const void *p) {
+    uintptr_t at = reinterpret_cast<uintptr_t>(p);
+    auto it = blocks.upper_bound(at);
+    if (it == blocks.begin()) return blocks.end();
+    --it;
+    return at < it->first + it->second ? it : blocks.end();
+}
+
+bool is_pinned(const void *p) {
+    return block_of(rt().pinned, p) != rt().pinned.end();
+}
+
+void copy_now(void *to, const void *from, size_t bytes) {
+    if (emu::is_device_memory(from)) emu::memory_read(from, bytes);
+    memcpy(to, from, bytes);
+    if (emu::is_device_memory(to)) emu::memory_written(to, bytes);
+}
+
+} // namespace
+
+namespace emu {
+
+void enqueue(cudaStream_t stream, std::function<void()> work) {
+    stream_of(stream)->queue.push_back({std::move(work), NULL, 0});
+}
+
+bool is_device_memory(const void *at) {
+    return block_of(rt().device, at) != rt().device.end();
+}
+
+void check_device_range(const void *at, size_t bytes, const char *who) {
+    auto block = block_of(rt().device, at);
+    if (block == rt().device.end()) return;
+    size_t left = block->first + block->second - reinterpret_cast<uintptr_t>(at);
+    if (bytes > left)
+        report("%s reaches %zu bytes behind the end of its memory", who, bytes - left);
+}
+
+void launch(const char *name, const void *kernel, dim3 grid, dim3 block, size_t shared_bytes,
+            cudaStream_t stream, std::function<void()> body) {
+    unsigned long long threads = static_cast<unsigned long long>(block.x) * block.y * block.z;
+    auto limit = rt().shared_limits.find(kernel);
+    size_t allowed = limit == rt().shared_limits.end() ? 48 << 10
+                                                       : static_cast<size_t>(limit->second);
+    if (threads == 0 || threads > 1024 || !grid.x || !grid.y || !grid.z || grid.y > 65535 ||
+        grid.z > 65535 || grid.x > 0x7FFFFFFFu || shared_bytes > allowed) {
+        fprintf(stderr,
+                "emulation: %s cannot be launched: grid (%u,%u,%u), block (%u,%u,%u), %zu bytes of "
+                "shared memory (%zu allowed)\n",
+                name, grid.x, grid.y, grid.z, block.x, block.y, block.z, shared_bytes, allowed);
+        rt().error = cudaErrorInvalidConfiguration;
+        return;
+    }
+    rt().counts.launches++;
+    enqueue(stream, [=] { run_grid(name, grid, block, shared_bytes, body); });
+}
+
+} // namespace emu
+
+/* ---- control ---- */
+
+extern "C" void emu_set_devices(int count) {
+    rt().devices = count;
+}
+
+extern "C" void emu_set_memory(size_t bytes) {
+    rt().memory_limit = bytes;
+}
+
+extern "C" EmuCounts emu_counts(void) {
+    return rt().counts;
+}
+
+/* ---- devices ---- */
+
+extern "C" {
+
+cudaError_t cudaGetDeviceCount(int *count) {
+    if (rt().devices == 0) return fail(cudaErrorNoDevice);
+    *count = rt().devices;
+    return cudaSuccess;
+}
+
+cudaError_t cudaSetDevice(int device) {
+    if (device < 0 || device >= rt().devices) return fail(cudaErrorInvalidDevice);
+    rt().device_index = device;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGetDevice(int *device) {
+    *device = rt().device_index;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device) {
+    if (device < 0 || device >= rt().devices) return fail(cudaErrorInvalidDevice);
+    memset(p, 0, sizeof *p);
+    snprintf(p->name, sizeof p->name, "emulated GPU");
+    p->major = 8;
+    p->minor = 0;
+    p->multiProcessorCount = 4;
+    p->totalGlobalMem = rt().memory_limit;
+    p->sharedMemPerBlockOptin = 163 << 10;
+    p->warpSize = 32;
+    p->maxThreadsPerBlock = 1024;
+    p->l2CacheSize = 1 << 20;
+    return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int) {
+    switch (attribute) {
+    case cudaDevAttrMultiProcessorCount: *value = 4; return cudaSuccess;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = 163 << 10; return cudaSuccess;
+    case cudaDevAttrComputeCapabilityMajor: *value = 8; return cudaSuccess;
+    case cudaDevAttrComputeCapabilityMinor: *value = 0; return cudaSuccess;
+    default: return fail(cudaErrorInvalidValue);
+    }
+}
+
+cudaError_t cudaDriverGetVersion(int *version) {
+    *version = CUDART_VERSION;
+    return cudaSuccess;
+}
+
+cudaError_t cudaRuntimeGetVersion(int *version) {
+    *version = CUDART_VERSION;
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemGetInfo(size_t *available, size_t *total) {
+    *total = rt().memory_limit;
+    *available = rt().memory_limit - rt().memory_used;
+    return cudaSuccess;
+}
+
+/* ---- errors ---- */
+
+cudaError_t cudaGetLastError(void) {
+    cudaError_t error = rt().error;
+    rt().error = cudaSuccess;
+    return error;
+}
+
+cudaError_t cudaPeekAtLastError(void) {
+    return rt().error;
+}
+
+const char *cudaGetErrorString(cudaError_t error) {
+    switch (error) {
+    case cudaSuccess: return "no error";
+    case cudaErrorMemoryAllocation: return "out of memory";
+    case cudaErrorInvalidConfiguration: return "invalid configuration argument";
+    case cudaErrorNoDevice: return "no CUDA-capable device is detected";
+    case cudaErrorInvalidDevice: return "invalid device ordinal";
+    default: return "an error of the emulated runtime";
+    }
+}
+
+const char *cudaGetErrorName(cudaError_t error) {
+    return cudaGetErrorString(error);
+}
+
+/* ---- memory ---- */
+
+cudaError_t cudaMalloc(void **at, size_t bytes) {
+    rt().counts.allocations++;
+    if (bytes > rt().memory_limit - rt().memory_used) return fail(cudaErrorMemoryAllocation);
+    *at = emu::memory_take(bytes, "device memory");
+    if (!*at) return fail(cudaErrorMemoryAllocation);
+    rt().device[reinterpret_cast<uintptr_t>(*at)] = bytes;
+    rt().memory_used += bytes;
+    return cudaSuccess;
+}
+
+cudaError_t cudaFree(void *at) {
+    if (!at) return cudaSuccess;
+    auto block = rt().device.find(reinterpret_cast<uintptr_t>(at));
+    if (block == rt().device.end()) return fail(cudaErrorInvalidValue);
+    wait_for_all();
+    rt().counts.allocations++;
+    rt().memory_used -= block->second;
+    rt().device.erase(block);
+    emu::memory_give(at);
+    return cudaSuccess;
+}
+
+cudaError_t cudaHostAlloc(void **at, size_t bytes, unsigned) {
+    rt().counts.allocations++;
+    *at = malloc(bytes ? bytes : 1);
+    if (!*at) return fail(cudaErrorMemoryAllocation);
+    memset(*at, 0xFF, bytes);
+    rt().pinned[reinterpret_cast<uintptr_t>(*at)] = bytes;
+    return cudaSuccess;
+}
+
+cudaError_t cudaMallocHost(void **at, size_t bytes) {
+    return cudaHostAlloc(at, bytes, 0);
+}
+
+cudaError_t cudaFreeHost(void *at) {
+    if (!at) return cudaSuccess;
+    wait_for_all();
+    rt().counts.allocations++;
+    rt().pinned.erase(reinterpret_cast<uintptr_t>(at));
+    free(at);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind,
+                            cudaStream_t stream) {
+    emu::check_device_range(to, bytes, "a copy");
+    emu::check_device_range(from, bytes, "a copy");
+    bool host_source = !emu::is_device_memory(from), host_target = !emu::is_device_memory(to);
+    if (host_source && !is_pinned(from)) {
+        /* The runtime has read ordinary memory when it returns. */
+        std::vector<char> kept(static_cast<const char *>(from),
+                               static_cast<const char *>(from) + bytes);
+        emu::enqueue(stream, [=] { copy_now(to, kept.data(), bytes); });
+    } else {
+        emu::enqueue(stream, [=] { copy_now(to, from, bytes); });
+        if (host_target && !is_pinned(to)) wait_for_stream(stream_of(stream));
+    }
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind) {
+    cudaError_t error = cudaMemcpyAsync(to, from, bytes, kind, NULL);
+    wait_for_all();
+    return error;
+}
+
+cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch,
+                              size_t width, size_t height, enum cudaMemcpyKind kind,
+                              cudaStream_t stream) {
+    for (size_t i = 0; i < height; i++) {
+        cudaError_t error =
+            cudaMemcpyAsync(static_cast<char *>(to) + i * to_pitch,
+                            static_cast<const char *>(from) + i * from_pitch, width, kind, stream);
+        if (error != cudaSuccess) return error;
+    }
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemsetAsync(void *at, int value, size_t bytes, cudaStream_t stream) {
+    emu::check_device_range(at, bytes, "cudaMemsetAsync");
+    emu::enqueue(stream, [=] {
+        memset(at, value, bytes);
+        emu::memory_written(at, bytes);
+    });
+    return cudaSuccess;
+}
+
+/* ---- streams ---- */
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) {
+    *stream = new CUstream_st();
+    rt().streams.insert(*stream);
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream, unsigned flags, int) {
+    return cudaStreamCreateWithFlags(stream, flags);
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+    wait_for_stream(stream);
+    rt().streams.erase(stream);
+    delete stream;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+    wait_for_stream(stream_of(stream));
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamQuery(cudaStream_t stream) {
+    /* Asking makes a little progress, as time does. */
+    CUstream_st *s = stream_of(stream);
+    if (!s->queue.empty()) {
+        size_t before = s->queue.size();
+        work_until([s, before] { return s->queue.size() < before; });
+    }
+    return s->queue.empty() ? cudaSuccess : cudaErrorNotReady;
+}
+
+cudaError_t cudaDeviceSynchronize(void) {
+    wait_for_all();
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+    stream_of(stream)->queue.push_back({[] {}, event, event->recorded});
+    return cudaSuccess;
+}
+
+/* ---- events ---- */
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned) {
+    *event = new CUevent_st();
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventCreate(cudaEvent_t *event) {
+    return cudaEventCreateWithFlags(event, 0);
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+    if (event->reached < event->recorded)
+        work_until([event] { return event->reached >= event->recorded; });
+    delete event;
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+    int64_t number = ++event->recorded;
+    emu::enqueue(stream, [=] {
+        event->reached = number;
+        event->seconds = seconds_now();
+    });
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+    if (event->reached >= event->recorded) return cudaSuccess;
+    rt().counts.waits++;
+    work_until([event] { return event->reached >= event->recorded; });
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+    return event->reached >= event->recorded ? cudaSuccess : cudaErrorNotReady;
+}
+
+cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to) {
+    *ms = static_cast<float>(1e3 * (to->seconds - from->seconds));
+    return cudaSuccess;
+}
+
+/* ---- kernels ---- */
+
+cudaError_t cudaFuncSetAttribute(const void *kernel, enum cudaFuncAttribute attribute, int value) {
+    if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;
+    if (value > 163 << 10) return fail(cudaErrorInvalidValue);
+    rt().shared_limits[kernel] = value;
+    return cudaSuccess;
+}
+
+} // extern "C"
