@@ -146,18 +146,18 @@ static void say(const Bench *bench, const OpTest *test, bool backward, double se
 
 static void run_case(const Bench *bench, const OpCase *c) {
     OpTest test;
-    op_test_open(&test, op_kind_find(c->kind), c->dim, exec_fast_dtype(bench->ex), 5);
+    op_test_open(&test, bench->ex, op_kind_find(c->kind), c->dim, exec_fast_dtype(bench->ex), 5);
     op_test_spoil(&test);
     for (int i = 0; i < test.operand_count; i++) {
         Tensor grad = test.operands[i].grad;
         for (int64_t k = 0; k < grad.rows * grad.cols; k++)
             tensor_set(grad, k / grad.cols, k % grad.cols, 1e-3);
     }
-    op_test_forward(bench->ex, &test);
+    op_test_forward(&test);
     say(bench, &test, false, time_of(bench, test.kind->forward, &test));
     if (test.kind->backward) {
-        op_test_forward(bench->ex, &test);
-        op_test_backward(bench->ex, &test);
+        op_test_forward(&test);
+        op_test_backward(&test);
         say(bench, &test, true, time_of(bench, test.kind->backward, &test));
     }
     if (exec_status(bench->ex) != OK) CHECK(false, "%s", err_message());

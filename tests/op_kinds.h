@@ -23,8 +23,8 @@ typedef struct Operand {
     int64_t rows, cols;
     double low, high; /* inputs are drawn from here */
     double *value;    /* [rows·cols] for the loops: exactly what the backend sees */
-    Tensor t;         /* the backend's, inside guard bands */
-    Tensor grad;
+    Tensor t, grad;   /* in host memory, inside guard bands */
+    Tensor device_t, device_grad; /* what the operation is given; on the CPU the same */
 } Operand;
 
 typedef struct OpTest {
@@ -33,9 +33,15 @@ typedef struct OpTest {
     DType dtype;
     Operand operands[OPERANDS_MAX];
     int operand_count;
-    int32_t *ints[4]; /* index arrays, host and device at once on the CPU */
-    uint8_t *bytes;
-    float *table;
+    Exec *ex;
+    /* Index arrays, pixels, tables: the host's, and what the operation is given. */
+    int32_t *ints[4], *device_ints[4];
+    uint8_t *bytes, *device_bytes;
+    float *table, *device_table;
+    int64_t int_counts[4], byte_count, table_count;
+    /* Device memory has guard bands too; without them it ends where the tensor ends, and the checkers
+     * of the emulation see what goes beyond. */
+    bool device_guards;
     bool accumulate; /* activation gradients of this operation accumulate */
 } OpTest;
 
@@ -65,14 +71,18 @@ const OpKind *op_kind_find(const char *name); /* NULL: there is none */
 Operand *op_test_add(OpTest *t, const char *name, Role role, int64_t rows, int64_t cols);
 Operand *op_test_add_f32(OpTest *t, const char *name, Role role, int64_t rows, int64_t cols);
 int32_t *op_test_add_ints(OpTest *t, int slot, int64_t count);
+uint8_t *op_test_add_bytes(OpTest *t, int64_t count);
+float *op_test_add_table(OpTest *t, int64_t count);
 
-/* Builds the operands of a case with random contents of `seed`; free with op_test_close. */
-void op_test_open(OpTest *test, const OpKind *kind, const int64_t *dim, DType dtype, uint64_t seed);
+/* Builds the operands of a case with random contents of `seed`, on the device of `ex` (borrowed); free
+ * with op_test_close. */
+void op_test_open(OpTest *test, Exec *ex, const OpKind *kind, const int64_t *dim, DType dtype,
+                  uint64_t seed);
 void op_test_close(OpTest *test);
 
-/* One pass, with what the kind puts before and behind it. */
-void op_test_forward(Exec *ex, OpTest *test);
-void op_test_backward(Exec *ex, OpTest *test);
+/* One pass, with what the kind puts before and behind it: from the host's tensors to the host's. */
+void op_test_forward(OpTest *test);
+void op_test_backward(OpTest *test);
 
 /* Fills outputs and saved operands with NaN, gradients with NaN (written) or 1 (accumulated). */
 void op_test_spoil(OpTest *test);

@@ -93,7 +93,7 @@ static Tensor lora_xa(OpTest *t) {
 }
 
 static void lora_prepare(OpTest *t, bool backward) {
-    if (!backward) tensor_fill(T(3), 0);
+    if (!backward) tensor_fill(HOST_T(3), 0);
 }
 
 static void lora_forward(Exec *ex, OpTest *t) {
@@ -133,8 +133,8 @@ static AttentionSpec attention_spec(const OpTest *t) {
                            .heads_q = (int)D(2),
                            .heads_k = (int)D(3),
                            .head_dim = (int)D(4),
-                           .starts_q = t->ints[0],
-                           .starts_k = t->ints[0],
+                           .starts_q = I(0),
+                           .starts_k = I(0),
                            .longest_q = (int)D(1),
                            .longest_k = (int)D(1),
                            .causal = D(5) != 0,

@@ -31,7 +31,7 @@ static void layernorm_setup(OpTest *t) {
 static double rounded(const OpTest *t, double x) {
     uint16_t memory;
     if (t->dtype == DT_F32) return x;
-    Tensor one = tensor(&memory, DT_BF16, 1, 1);
+    Tensor one = tensor(&memory, t->dtype, 1, 1);
     tensor_set(one, 0, 0, x);
     return tensor_get(one, 0, 0);
 }
@@ -76,11 +76,11 @@ static void copy_values(Tensor to, Tensor from) {
 
 /* With delta, the gradient of sum arrives from above and both h and delta get the total. */
 static void norm_prepare(OpTest *t, bool backward) {
-    if (backward && D(2)) copy_values(G(0), G(4));
+    if (backward && D(2)) copy_values(HOST_G(0), HOST_G(4));
 }
 
 static void norm_finish(OpTest *t) {
-    if (D(2)) copy_values(G(5), G(0));
+    if (D(2)) copy_values(HOST_G(5), HOST_G(0));
 }
 
 static void rmsnorm_backward(Exec *ex, OpTest *t) {
@@ -114,8 +114,8 @@ static RopeSpec rope_spec(const OpTest *t) {
                       .heads_k = (int)D(2),
                       .head_dim = (int)D(3),
                       .rotary_dim = (int)D(4),
-                      .table = t->table,
-                      .positions = t->ints[0],
+                      .table = t->device_table,
+                      .positions = I(0),
                       .eps = EPS};
 }
 
@@ -128,9 +128,7 @@ static void qk_rope_setup(OpTest *t) {
     op_test_add(t, "wk", D(5) ? ROLE_PARAM : ROLE_FIXED, 1, D(3));
     int32_t *positions = op_test_add_ints(t, 0, D(0));
     for (int64_t r = 0; r < D(0); r++) positions[r] = (int32_t)(r % 7);
-    t->table = calloc(7 * (size_t)(D(4) + 1), sizeof(float));
-    CHECK(t->table, "out of memory");
-    rope_table(t->table, 7, (int)D(4), 100);
+    rope_table(op_test_add_table(t, 7 * D(4)), 7, (int)D(4), 100);
 }
 
 static void qk_rope_reference(OpTest *t) {
@@ -233,8 +231,7 @@ static PatchSpec patch_spec(const OpTest *t) {
 static void patchify_setup(OpTest *t) {
     int64_t side = D(1) / D(3), count = D(0) * D(1) * D(1) * D(2);
     op_test_add(t, "patches", ROLE_OUTPUT, D(0) * side * side, D(2) * D(3) * D(3));
-    t->bytes = calloc((size_t)count + 1, 1);
-    CHECK(t->bytes, "out of memory");
+    op_test_add_bytes(t, count);
     for (int64_t i = 0; i < count; i++) t->bytes[i] = (uint8_t)(i * 31 + i / 256);
 }
 
@@ -254,7 +251,7 @@ static void patchify_reference(OpTest *t) {
 
 static void patchify_forward(Exec *ex, OpTest *t) {
     PatchSpec spec = patch_spec(t);
-    op_patchify(ex, T(0), t->bytes, &spec);
+    op_patchify(ex, T(0), t->device_bytes, &spec);
 }
 
 /* ---- positions: pictures P C ---- */
@@ -270,7 +267,7 @@ static void positions_reference(OpTest *t) {
 }
 
 static void positions_prepare(OpTest *t, bool backward) {
-    if (!backward) copy_values(T(2), T(1));
+    if (!backward) copy_values(HOST_T(2), HOST_T(1));
 }
 
 static void positions_forward(Exec *ex, OpTest *t) {
@@ -301,11 +298,11 @@ static void embed_reference(OpTest *t) {
 }
 
 static void embed_forward(Exec *ex, OpTest *t) {
-    op_embed_fwd(ex, T(2), t->ints[0], T(0), D(3) ? T(1) : tensor_none());
+    op_embed_fwd(ex, T(2), I(0), T(0), D(3) ? T(1) : tensor_none());
 }
 
 static void embed_backward(Exec *ex, OpTest *t) {
-    op_embed_bwd(ex, G(0), D(3) ? G(1) : tensor_none(), G(2), t->ints[0]);
+    op_embed_bwd(ex, G(0), D(3) ? G(1) : tensor_none(), G(2), I(0));
 }
 
 /* ---- gather (backward: scatter): T C rows taken ---- */
@@ -323,11 +320,11 @@ static void gather_reference(OpTest *t) {
 }
 
 static void gather_forward(Exec *ex, OpTest *t) {
-    op_gather_rows(ex, T(1), T(0), t->ints[0]);
+    op_gather_rows(ex, T(1), T(0), I(0));
 }
 
 static void gather_backward(Exec *ex, OpTest *t) {
-    op_scatter_rows(ex, G(0), G(1), t->ints[0]);
+    op_scatter_rows(ex, G(0), G(1), I(0));
 }
 
 /* ---- cross_entropy: rows V ---- */
@@ -338,6 +335,8 @@ static void cross_entropy_setup(OpTest *t) {
     logits->high = 4;
     op_test_add_f32(t, "loss", ROLE_OUTPUT, 1, D(0));
     op_test_add_f32(t, "hits", ROLE_SAVED, 1, D(0));
+    Operand *factor = op_test_add_f32(t, "factor", ROLE_FIXED, 1, 1);
+    factor->low = factor->high = 1;
     int32_t *targets = op_test_add_ints(t, 0, D(0));
     for (int64_t r = 0; r < D(0); r++) targets[r] = (int32_t)(r * 13 % D(1));
 }
@@ -351,18 +350,18 @@ static void cross_entropy_reference(OpTest *t) {
 }
 
 static void cross_entropy_forward(Exec *ex, OpTest *t) {
-    op_cross_entropy(ex, T(1), T(2), T(0), t->ints[0], NULL);
+    op_cross_entropy(ex, T(1), T(2), T(0), I(0), NULL);
 }
 
 /* The gradient is that of the plain sum of losses: the case sets the losses' gradients to one. */
 static void cross_entropy_prepare(OpTest *t, bool backward) {
     if (!backward) return;
-    tensor_fill(G(1), 1);
-    copy_values(G(0), T(0));
+    tensor_fill(HOST_G(1), 1);
+    copy_values(HOST_G(0), HOST_T(0));
 }
 
 static void cross_entropy_backward(Exec *ex, OpTest *t) {
-    op_cross_entropy(ex, T(1), tensor_none(), G(0), t->ints[0], &(float){1});
+    op_cross_entropy(ex, T(1), tensor_none(), G(0), I(0), T(3).data);
 }
 
 /* ---- convert: T C ---- */

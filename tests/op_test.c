@@ -26,13 +26,50 @@ Operand *op_test_add_f32(OpTest *t, const char *name, Role role, int64_t rows, i
 int32_t *op_test_add_ints(OpTest *t, int slot, int64_t count) {
     t->ints[slot] = calloc((size_t)count + 1, sizeof(int32_t));
     CHECK(t->ints[slot], "out of memory");
+    t->int_counts[slot] = count;
     return t->ints[slot];
+}
+
+uint8_t *op_test_add_bytes(OpTest *t, int64_t count) {
+    t->bytes = calloc((size_t)count + 1, 1);
+    CHECK(t->bytes, "out of memory");
+    t->byte_count = count;
+    return t->bytes;
+}
+
+float *op_test_add_table(OpTest *t, int64_t count) {
+    t->table = calloc((size_t)count + 1, sizeof *t->table);
+    CHECK(t->table, "out of memory");
+    t->table_count = count;
+    return t->table;
+}
+
+/* IEEE 754 binary16: 5 bits of exponent, 10 of fraction. */
+static double f16_value(uint16_t half) {
+    int exponent = half >> 10 & 31, fraction = half & 1023;
+    double x = exponent == 31 ? (fraction ? (double)NAN : (double)INFINITY)
+               : exponent     ? ldexp(1024 + fraction, exponent - 25)
+                              : ldexp(fraction, -24);
+    return half >> 15 ? -x : x;
+}
+
+/* The nearest, ties to even. */
+static uint16_t f16_bits(double x) {
+    uint16_t sign = signbit(x) ? 0x8000 : 0;
+    double size = fabs(x);
+    if (isnan(x)) return 0x7E00;
+    if (size >= 65520) return sign | 0x7C00;
+    int exponent = size < ldexp(1, -14) ? -14 : ilogb(size);
+    double fraction = nearbyint(ldexp(size, 10 - exponent)); /* 1024 … 2048; smaller: subnormal */
+    return sign | (uint16_t)((exponent + 14) * 1024 + (int)fraction);
 }
 
 double tensor_get(Tensor t, int64_t row, int64_t col) {
     int64_t at = row * t.stride + col;
     if (t.dtype == DT_F32) return (double)((const float *)t.data)[at];
-    uint32_t bits = (uint32_t)((const uint16_t *)t.data)[at] << 16;
+    uint16_t half = ((const uint16_t *)t.data)[at];
+    if (t.dtype == DT_F16) return f16_value(half);
+    uint32_t bits = (uint32_t)half << 16;
     float x;
     memcpy(&x, &bits, 4);
     return (double)x;
@@ -45,19 +82,29 @@ void tensor_set(Tensor t, int64_t row, int64_t col, double value) {
         ((float *)t.data)[at] = x;
         return;
     }
+    if (t.dtype == DT_F16) {
+        ((uint16_t *)t.data)[at] = f16_bits((double)x);
+        return;
+    }
     uint32_t bits;
     memcpy(&bits, &x, 4);
     bits = isnan(x) ? 0x7FC00000u : bits + 0x7FFF + (bits >> 16 & 1);
     ((uint16_t *)t.data)[at] = (uint16_t)(bits >> 16);
 }
 
+/* A tensor with its guard bands, as one row. */
+static Tensor with_guards(Tensor t) {
+    return tensor((char *)t.data - GUARD * dtype_size(t.dtype), t.dtype, 1,
+                  t.rows * t.cols + 2 * GUARD);
+}
+
 static Tensor guarded(int64_t rows, int64_t cols, DType dtype) {
     size_t bytes = (size_t)(rows * cols + 2 * GUARD) * dtype_size(dtype);
     char *memory = aligned_alloc(64, (bytes + 63) / 64 * 64);
     CHECK(memory, "out of memory: a tensor");
-    Tensor all = tensor(memory, dtype, 1, rows * cols + 2 * GUARD);
+    Tensor t = tensor(memory + GUARD * dtype_size(dtype), dtype, rows, cols), all = with_guards(t);
     for (int64_t i = 0; i < all.cols; i++) tensor_set(all, 0, i, GUARD_VALUE);
-    return tensor(memory + GUARD * dtype_size(dtype), dtype, rows, cols);
+    return t;
 }
 
 void tensor_fill(Tensor t, double value) {
@@ -69,9 +116,54 @@ static bool is_given(const Operand *o) {
     return o->role == ROLE_INPUT || o->role == ROLE_PARAM || o->role == ROLE_FIXED;
 }
 
-void op_test_open(OpTest *test, const OpKind *kind, const int64_t *dim, DType dtype,
+/* ---- on the device ---- */
+
+static void *device_array(const OpTest *test, void *host, int64_t count, size_t element) {
+    if (!host || exec_is_host(test->ex)) return host;
+    void *device = exec_alloc(test->ex, (size_t)count * element);
+    CHECK(device, "out of memory: an array");
+    exec_upload(test->ex, device, host, (size_t)count * element);
+    return device;
+}
+
+static Tensor device_tensor(const OpTest *test, Tensor host) {
+    if (exec_is_host(test->ex)) return host;
+    Tensor all = test->device_guards ? with_guards(host) : host, t = host;
+    char *memory = exec_alloc(test->ex, tensor_bytes(all));
+    CHECK(memory, "out of memory: a tensor");
+    t.data = memory + ((char *)host.data - (char *)all.data);
+    return t;
+}
+
+static void free_device(const OpTest *test, Tensor device) {
+    if (exec_is_host(test->ex)) return;
+    exec_free(test->ex, test->device_guards ? with_guards(device).data : device.data, 0);
+}
+
+/* All tensors to the device, or back. */
+static void transfer(const OpTest *test, bool down) {
+    if (exec_is_host(test->ex)) return;
+    for (int i = 0; i < test->operand_count; i++)
+        for (int which = 0; which < 2; which++) {
+            const Operand *o = &test->operands[i];
+            Tensor host = which ? o->grad : o->t, device = which ? o->device_grad : o->device_t;
+            if (test->device_guards) {
+                host = with_guards(host);
+                device = with_guards(device);
+            }
+            if (down)
+                exec_download(test->ex, host.data, device.data, tensor_bytes(host));
+            else
+                exec_upload(test->ex, device.data, host.data, tensor_bytes(host));
+        }
+}
+
+/* ---- opening and running ---- */
+
+void op_test_open(OpTest *test, Exec *ex, const OpKind *kind, const int64_t *dim, DType dtype,
                   uint64_t seed) {
-    *test = (OpTest){.kind = kind, .dtype = dtype};
+    *test = (OpTest){.kind = kind, .dtype = dtype, .ex = ex};
+    test->device_guards = !strstr(exec_description(ex), "emulated");
     memcpy(test->dim, dim, sizeof test->dim);
     kind->setup(test);
     Rng rng;
@@ -81,6 +173,8 @@ void op_test_open(OpTest *test, const OpKind *kind, const int64_t *dim, DType dt
         DType own = o->f32 || o->role == ROLE_SAVED ? DT_F32 : dtype;
         o->t = guarded(o->rows, o->cols, own);
         o->grad = guarded(o->rows, o->cols, o->role == ROLE_PARAM ? DT_F32 : own);
+        o->device_t = device_tensor(test, o->t);
+        o->device_grad = device_tensor(test, o->grad);
         o->value = calloc((size_t)(o->rows * o->cols) + 1, sizeof *o->value);
         CHECK(o->value, "out of memory");
         for (int64_t r = 0; r < o->rows && is_given(o); r++)
@@ -89,27 +183,45 @@ void op_test_open(OpTest *test, const OpKind *kind, const int64_t *dim, DType dt
                 o->value[r * o->cols + c] = tensor_get(o->t, r, c);
             }
     }
+    for (int i = 0; i < 4; i++)
+        test->device_ints[i] =
+            device_array(test, test->ints[i], test->int_counts[i], sizeof(int32_t));
+    test->device_bytes = device_array(test, test->bytes, test->byte_count, 1);
+    test->device_table = device_array(test, test->table, test->table_count, sizeof(float));
 }
 
-void op_test_forward(Exec *ex, OpTest *test) {
+void op_test_forward(OpTest *test) {
     if (test->kind->prepare) test->kind->prepare(test, false);
-    test->kind->forward(ex, test);
+    transfer(test, false);
+    test->kind->forward(test->ex, test);
+    transfer(test, true);
 }
 
-void op_test_backward(Exec *ex, OpTest *test) {
+void op_test_backward(OpTest *test) {
     if (test->kind->prepare) test->kind->prepare(test, true);
-    test->kind->backward(ex, test);
+    transfer(test, false);
+    test->kind->backward(test->ex, test);
+    transfer(test, true);
     if (test->kind->finish) test->kind->finish(test);
 }
 
 void op_test_close(OpTest *test) {
     for (int i = 0; i < test->operand_count; i++) {
         Operand *o = &test->operands[i];
-        free((char *)o->t.data - GUARD * dtype_size(o->t.dtype));
-        free((char *)o->grad.data - GUARD * dtype_size(o->grad.dtype));
+        free_device(test, o->device_t);
+        free_device(test, o->device_grad);
+        free(with_guards(o->t).data);
+        free(with_guards(o->grad).data);
         free(o->value);
     }
-    for (int i = 0; i < 4; i++) free(test->ints[i]);
+    for (int i = 0; i < 4; i++) {
+        if (!exec_is_host(test->ex)) exec_free(test->ex, test->device_ints[i], 0);
+        free(test->ints[i]);
+    }
+    if (!exec_is_host(test->ex)) {
+        exec_free(test->ex, test->device_bytes, 0);
+        exec_free(test->ex, test->device_table, 0);
+    }
     free(test->bytes);
     free(test->table);
 }
@@ -128,15 +240,11 @@ bool op_test_guard_broken(const OpTest *test, char what[128]) {
         const Operand *o = &test->operands[i];
         for (int which = 0; which < 2; which++) {
             Tensor t = which ? o->grad : o->t;
-            Tensor all = tensor((char *)t.data - GUARD * dtype_size(t.dtype), t.dtype, 1,
-                                t.rows * t.cols + 2 * GUARD);
-            double expected = tensor_get(tensor((float[]){(float)GUARD_VALUE}, DT_F32, 1, 1), 0, 0);
-            if (t.dtype == DT_BF16) {
-                uint16_t narrow;
-                Tensor one = tensor(&narrow, DT_BF16, 1, 1);
-                tensor_set(one, 0, 0, GUARD_VALUE);
-                expected = tensor_get(one, 0, 0);
-            }
+            Tensor all = with_guards(t);
+            uint32_t memory;
+            Tensor one = tensor(&memory, t.dtype, 1, 1);
+            tensor_set(one, 0, 0, GUARD_VALUE);
+            double expected = tensor_get(one, 0, 0);
             for (int64_t k = 0; k < GUARD; k++)
                 for (int side = 0; side < 2; side++) {
                     int64_t at = side ? all.cols - 1 - k : k;

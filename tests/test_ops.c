@@ -87,11 +87,11 @@ static void check_guards(const OpTest *test, const char *name) {
 static void match(Exec *ex, const OpCase *c, DType dtype) {
     OpTest test;
     char name[128];
-    op_test_open(&test, op_kind_find(c->kind), c->dim, dtype, 5);
+    op_test_open(&test, ex, op_kind_find(c->kind), c->dim, dtype, 5);
     op_test_name(&test, name);
     test.kind->reference(&test);
     op_test_spoil(&test);
-    op_test_forward(ex, &test);
+    op_test_forward(&test);
     ASSERT_OK(exec_status(ex));
     for (int i = 0; i < test.operand_count; i++) {
         const Operand *o = &test.operands[i];
@@ -169,13 +169,13 @@ static void check_gradient(OpTest *test, Operand *o, const char *name) {
 static void grad(Exec *ex, const OpCase *c, DType dtype) {
     OpTest test;
     char name[128];
-    op_test_open(&test, op_kind_find(c->kind), c->dim, dtype, 7);
+    op_test_open(&test, ex, op_kind_find(c->kind), c->dim, dtype, 7);
     op_test_name(&test, name);
     if (test.kind->backward) {
         op_test_spoil(&test);
         draw_output_gradients(&test);
-        op_test_forward(ex, &test);
-        op_test_backward(ex, &test);
+        op_test_forward(&test);
+        op_test_backward(&test);
         ASSERT_OK(exec_status(ex));
         check_guards(&test, name);
         for (int i = 0; i < test.operand_count; i++)
@@ -225,11 +225,11 @@ static const OpCase big_cases[] = {
 static uint64_t hash_of_run(const OpCase *c, DType dtype, int threads) {
     Exec *ex = open_cpu(threads);
     OpTest test;
-    op_test_open(&test, op_kind_find(c->kind), c->dim, dtype, 8);
+    op_test_open(&test, ex, op_kind_find(c->kind), c->dim, dtype, 8);
     op_test_spoil(&test);
     draw_output_gradients(&test);
-    op_test_forward(ex, &test);
-    op_test_backward(ex, &test);
+    op_test_forward(&test);
+    op_test_backward(&test);
     ASSERT_OK(exec_status(ex));
     uint64_t hash = 0;
     for (int i = 0; i < test.operand_count; i++) {
