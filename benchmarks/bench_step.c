@@ -1,11 +1,27 @@
-/* How fast a training step is, against the rate of a plain matrix product measured in the same run.
+/* How fast a training step is (gradients zeroed, forward, backward, update), against the rate of a
+ * plain matrix product.
  *
- *   bench_step [demo|layer] [--threads N] [--seconds S] [--json]
+ *   bench_step [demo|layer|055b|089b] [--device cpu|cuda] [--threads N] [--seconds S] [--steps N]
+ *              [--micro-batch B] [--tokens T] [--lora-r R] [--dropout P] [--layers N] [--peak
+ * TFLOPS]
+ *              [--blocks] [--json]
  *
  * demo: the model of config/presets/demo.yaml on batches of 16 samples with the row counts of its
- * data. layer: one OpenELM-450M-sized decoder layer with LoRA of rank 128 on 1,024 tokens, forward
- * and backward. Prints samples/s, tokens/s, FLOP/s and "mfu": the step's matrix FLOPs over the rate
- * of a 1024³ product (bf16 into f32 where the processor has it), same threads. */
+ * data. layer: one OpenELM-450M-sized decoder layer with LoRA of rank 128 on 1,024 tokens.
+ *
+ * 089b: OpenECADv2 0.89B (SigLIP so400m/14-384, of which 26 layers are used; OpenELM-450M) with
+ * random weights, vision frozen, connector trained, LoRA of rank 128 with dropout 0.05 on every
+ * linear of the decoder. B = 8 packed samples of T = 2,048 rows: 728 of the picture, the rest text,
+ * of which 1,250 of 1,320 have labels. 055b: the same decoder behind a tower of the sizes of CLIP
+ * ViT-B/16 (11 of 12 layers, 196 picture rows), but of SigLIP's kind: there is no class token.
+ * --layers uses the first N of the decoder's only.
+ *
+ * Prints the median step, samples/s, tokens/s, FLOP/s and "mfu": the step's matrix FLOPs
+ * (model_flops: nothing recomputed, attention counts visible pairs) over --peak, by default 989
+ * TFLOP/s on a GPU (bf16 of an H100 or H200 by NVIDIA's datasheet) and the measured rate of a
+ * 1,024³ product on the CPU; and where the memory is. On a GPU times are between events, and
+ * nothing waits between steps. --blocks: waits for a line on standard input before each round of
+ * steps, and ends with it, so that two programs can take turns. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,11 +31,15 @@
 #include "core/log.h"
 #include "core/rng.h"
 #include "model/model.h"
+#include "trainer/optim.h"
 
 typedef struct Case {
     const char *name;
     ModelSpec spec;
     int samples, text_low, text_high; /* text rows of a sample, drawn evenly */
+    double labelled;                  /* share of the text rows that have labels: the last ones */
+    bool
+        large; /* weights are a block of random numbers over and over: model_init would take long */
 } Case;
 
 static const Case demo_case = {
@@ -51,6 +71,7 @@ static const Case demo_case = {
     .samples = 16,
     .text_low = 40,
     .text_high = 115,
+    .labelled = 1,
 };
 
 /* Layer 16 of OpenELM-450M, the widest attention; a frozen tower of one small layer stands in for
@@ -84,7 +105,73 @@ static const Case layer_case = {
     .samples = 1,
     .text_low = 1023,
     .text_high = 1023,
+    .labelled = 1,
 };
+
+#define OPENELM_450M                                                                               \
+    {                                                                                              \
+        .layers = 20, .width = 1536, .head_dim = 64, .vocab = 32000,                               \
+        .q_heads = {20, {12, 12, 12, 16, 16, 16, 16, 16, 16, 16,                                   \
+                         20, 20, 20, 20, 20, 20, 24, 24, 24, 24}},                                 \
+        .kv_heads = {20, {3, 3, 3, 4, 4, 4, 4, 4, 4, 4, 5, 5, 5, 5, 5, 5, 6, 6, 6, 6}},            \
+        .ffn = {20, {768,  1024, 1280, 1536, 1792, 2304, 2560, 2816, 3072, 3328,                   \
+                     3584, 3840, 4096, 4352, 4608, 5120, 5376, 5632, 5888, 6144}},                 \
+        .qk_norm = true, .rope_theta = 10000, .norm_eps = 1e-6                                     \
+    }
+
+static const Case case_089b = {
+    .name = "089b",
+    .spec = {.vision = {.image_size = 384,
+                        .channels = 3,
+                        .patch_size = 14,
+                        .layers = 26,
+                        .width = 1152,
+                        .heads = 16,
+                        .mlp = 4304,
+                        .activation = ACTIVATION_GELU_TANH,
+                        .norm_eps = 1e-6,
+                        .mean = {1, {0.5}},
+                        .std = {1, {0.5}},
+                        .drop_first_patch = true},
+             .connector = {.activation = ACTIVATION_GELU},
+             .llm = OPENELM_450M,
+             .lora = {.r = 128, .alpha = 256, .dropout = 0.05},
+             .tune = {TUNE_FROZEN, TUNE_FULL, TUNE_LORA},
+             .max_positions = 2048},
+    .samples = 8,
+    .text_low = 1320,
+    .text_high = 1320,
+    .labelled = 1250.0 / 1320,
+    .large = true,
+};
+
+static const Case case_055b = {
+    .name = "055b",
+    .spec = {.vision = {.image_size = 224,
+                        .channels = 3,
+                        .patch_size = 16,
+                        .layers = 11,
+                        .width = 768,
+                        .heads = 12,
+                        .mlp = 3072,
+                        .activation = ACTIVATION_QUICK_GELU,
+                        .norm_eps = 1e-5,
+                        .mean = {1, {0.5}},
+                        .std = {1, {0.5}}},
+             .connector = {.activation = ACTIVATION_GELU},
+             .llm = OPENELM_450M,
+             .lora = {.r = 128, .alpha = 256, .dropout = 0.05},
+             .tune = {TUNE_FROZEN, TUNE_FULL, TUNE_LORA},
+             .max_positions = 2048},
+    .samples = 8,
+    .text_low = 2048 - 196,
+    .text_high = 2048 - 196,
+    .labelled = 1250.0 / 1320,
+    .large = true,
+};
+
+static const Case *const all_cases[] = {&demo_case, &layer_case, &case_055b, &case_089b};
+enum { CASES = sizeof all_cases / sizeof all_cases[0] };
 
 static void *array(size_t count, size_t size) {
     void *memory = calloc(count + 1, size);
@@ -93,7 +180,8 @@ static void *array(size_t count, size_t size) {
 }
 
 static Batch make_batch(const Case *c, uint64_t seed) {
-    int image_rows = model_image_rows(&c->spec), size = (int)c->spec.vision.image_size;
+    int image_rows = model_image_rows(&c->spec), size = (int)c->spec.vision.image_size,
+        channels = (int)c->spec.vision.channels;
     Rng rng;
     rng_open(&rng, seed, RNG_TEST, 0);
     int32_t *starts = array((size_t)c->samples + 1, sizeof *starts);
@@ -105,19 +193,20 @@ static Batch make_batch(const Case *c, uint64_t seed) {
     int32_t *rows = array((size_t)tokens, sizeof *rows),
             *targets = array((size_t)tokens, sizeof *targets);
     for (int s = 0; s < c->samples; s++) {
-        int length = starts[s + 1] - starts[s];
+        int length = starts[s + 1] - starts[s],
+            unlabelled = image_rows + (int)lround((1 - c->labelled) * (length - image_rows));
         if (length > longest) longest = length;
         for (int i = 0; i < length; i++) {
             int at = starts[s] + i;
             positions[at] = i;
             ids[at] = i < image_rows ? -1 - (s * image_rows + i)
                                      : rng_range(&rng, 0, (int)c->spec.llm.vocab - 1);
-            if (i < image_rows) continue;
+            if (i < unlabelled) continue;
             rows[labels] = at;
             targets[labels++] = rng_range(&rng, 0, (int)c->spec.llm.vocab - 1);
         }
     }
-    size_t pixels = (size_t)c->samples * (size_t)(size * size);
+    size_t pixels = (size_t)c->samples * (size_t)(size * size * channels);
     uint8_t *image = array(pixels, 1);
     for (size_t i = 0; i < pixels; i++) image[i] = (uint8_t)rng_u32(&rng);
     return (Batch){.samples = c->samples,
@@ -132,12 +221,42 @@ static Batch make_batch(const Case *c, uint64_t seed) {
                    .label_rows = rows,
                    .targets = targets,
                    .image_size = size,
-                   .image_channels = 1,
+                   .image_channels = channels,
                    .pixels = image};
 }
 
+static void batch_free(Batch *b) {
+    free((void *)(uintptr_t)b->ids);
+    free((void *)(uintptr_t)b->positions);
+    free((void *)(uintptr_t)b->starts);
+    free((void *)(uintptr_t)b->label_rows);
+    free((void *)(uintptr_t)b->targets);
+    free((void *)(uintptr_t)b->pixels);
+}
+
+/* ---- the run ---- */
+
+enum { BATCHES = 8, STEPS_MAX = 2000, MARKS = 2 }; /* marks a step: its begin, backward's begin */
+
+typedef struct Run {
+    Exec *ex;
+    Model *model;
+    Optim optim;
+    Batch batches[BATCHES];
+    int step;
+} Run;
+
+typedef struct Options {
+    ExecDevice device;
+    int threads, steps; /* steps 0: as many as fit into `seconds` */
+    double seconds, peak;
+    bool blocks, json;
+} Options;
+
 typedef struct Result {
-    double step_seconds, forward_seconds, samples_per_s, tokens_per_s, flops, peak;
+    int steps;
+    double step_seconds, forward_seconds, samples_per_s, tokens_per_s, flops, peak, sample_flops,
+        loss;
 } Result;
 
 static int by_value(const void *a, const void *b) {
@@ -150,109 +269,265 @@ static double median(double *x, int n) {
     return x[n / 2];
 }
 
-enum { BATCHES = 8, STEPS_MAX = 2000 };
+/* Normal numbers of σ = 0.02, a block of them over and over, and ones for the norms. */
+static Err fill_parameters(Exec *ex, const Params *params) {
+    enum { BLOCK = 1 << 18 };
+    static float block[BLOCK];
+    Rng rng;
+    rng_open(&rng, 1, RNG_TEST, 0);
+    for (int i = 0; i < BLOCK; i++) block[i] = 0.02f * (float)rng_normal(&rng);
+    float *device = exec_alloc(ex, sizeof block);
+    REQUIRE(device, ERR_MEMORY, "out of memory: %zu bytes", sizeof block);
+    exec_upload(ex, device, block, sizeof block);
+    size_t bytes = params->value_bytes, done = BLOCK * dtype_size(params->dtype);
+    CHECK(bytes >= done, "a model of %zu bytes", bytes);
+    op_convert(ex, tensor(params->values, params->dtype, 1, BLOCK),
+               tensor(device, DT_F32, 1, BLOCK));
+    for (size_t part; done < bytes; done += part) { /* twice as much with each copy */
+        part = bytes - done < done ? bytes - done : done;
+        exec_copy(ex, params->values + done, params->values, part);
+    }
+    exec_wait(ex);
+    for (int i = 0; i < BLOCK; i++) block[i] = 1;
+    exec_upload(ex, device, block, sizeof block);
+    for (int i = 0; i < params->count; i++) {
+        Tensor value = param_value(params, i);
+        if (params->items[i].kind == PARAM_NORM && !strstr(params->items[i].name, "bias"))
+            op_convert(ex, value, tensor(device, DT_F32, 1, value.cols));
+    }
+    exec_wait(ex);
+    exec_free(ex, device, sizeof block);
+    return exec_status(ex);
+}
 
-static Err run(const Case *c, int threads, double seconds, Result *out) {
-    Exec *ex;
-    Model *model;
-    TRY(exec_open(&ex, EXEC_CPU, threads));
-    TRY(model_open(&model, ex, &c->spec, exec_fast_dtype(ex)));
-    model_init(model, 1, ~0u);
+static Err run_open(Run *run, const Case *c, const Options *options) {
+    bool cuda = options->device == EXEC_CUDA;
+    TRY(exec_open(&run->ex, options->device, cuda ? 0 : options->threads));
+    TRY(model_open(&run->model, run->ex, &c->spec, exec_fast_dtype(run->ex)));
+    Params *params = model_params(run->model);
+    if (c->large)
+        TRY(fill_parameters(run->ex, params));
+    else
+        model_init(run->model, 1, ~0u);
     int rows = c->samples * (model_image_rows(&c->spec) + c->text_high);
     TRY(model_prepare(
-        model,
+        run->model,
         &(ModelLimits){.samples = c->samples, .tokens = rows, .labels = rows, .images = c->samples},
         true));
-    Params *params = model_params(model);
     size_t bytes = (size_t)params->trained * sizeof(float);
-    float *memory = exec_alloc(ex, 4 * bytes);
-    REQUIRE(memory, ERR_MEMORY, "out of memory");
-    params->grads = memory;
-    AdamwSegment all = {.first = 0, .count = params->trained, .lr_scale = 1};
-    UpdateState state = {.loss_scale = 1};
-    Batch batches[BATCHES];
-    for (int i = 0; i < BATCHES; i++) batches[i] = make_batch(c, (uint64_t)i);
+    params->grads = exec_alloc(run->ex, bytes);
+    REQUIRE(params->grads, ERR_MEMORY, "out of memory: gradients of %zu MiB", bytes >> 20);
+    static Config config;
+    config_defaults(&config);
+    TRY(optim_open(&run->optim, run->ex, run->model, &config.training));
+    for (int i = 0; i < BATCHES; i++) run->batches[i] = make_batch(c, (uint64_t)i);
+    return exec_marks(run->ex, MARKS * STEPS_MAX + 1);
+}
 
+static void run_close(Run *run) {
+    if (!run->model) return;
+    Params *params = model_params(run->model);
+    optim_close(&run->optim);
+    exec_free(run->ex, params->grads, (size_t)params->trained * sizeof(float));
+    model_close(&run->model);
+    exec_close(&run->ex);
+    for (int i = 0; i < BATCHES; i++) batch_free(&run->batches[i]);
+}
+
+/* One step as the trainer takes it on one GPU; marks `at` and `at + 1`. */
+static Err step(Run *run, const Batch *batch, int at) {
+    Params *params = model_params(run->model);
+    Batch b = *batch;
+    b.step = run->step++; /* another mask of dropout each time */
+    exec_mark(run->ex, at);
+    exec_zero(run->ex, params->grads, (size_t)params->trained * sizeof(float));
+    TRY(model_forward(run->model, &b, true));
+    exec_mark(run->ex, at + 1);
+    TRY(model_backward(run->model));
+    return optim_step(&run->optim, params->grads, b.labels, 1e-6);
+}
+
+/* The first passes build what later ones reuse. */
+static Err warm_up(Run *run, const Options *options) {
+    int steps = options->steps ? 3 : BATCHES;
+    for (int i = 0; i < steps; i++) TRY(step(run, &run->batches[i], 0));
+    exec_wait(run->ex);
+    return exec_status(run->ex);
+}
+
+static Err measure(Run *run, const Options *options, Result *out) {
     static double steps[STEPS_MAX], forwards[STEPS_MAX];
-    double peak = 0, tokens = 0, samples = 0, flops = 0, total = 0;
-    int count = 0;
-    for (int i = 0; i < BATCHES; i++) { /* the first passes build what later ones reuse */
-        TRY(model_forward(model, &batches[i], true));
-        TRY(model_backward(model));
-    }
-    while (total < seconds && count < STEPS_MAX) {
-        if (count % 50 == 0) peak = fmax(peak, exec_peak_flops(ex));
-        const Batch *b = &batches[count % BATCHES];
-        double began = clock_seconds();
-        exec_zero(ex, params->grads, bytes);
-        TRY(model_forward(model, b, true));
-        double forward = clock_seconds();
-        TRY(model_backward(model));
-        AdamwSpec spec = {.lr = 1e-6, .beta1 = 0.9, .beta2 = 0.98, .eps = 1e-8};
-        op_update_begin(ex, &state, params->grads, params->trained, &(UpdateSpec){.labels = 1});
-        op_adamw(ex, memory + params->trained, params->grads, memory + 2 * params->trained,
-                 memory + 3 * params->trained, params->trained, &all, 1, &spec, &state);
-        double ended = clock_seconds();
-        steps[count] = ended - began;
-        forwards[count] = forward - began;
+    double tokens = 0, samples = 0, flops = 0, began = clock_seconds();
+    int count = 0, labels = 0;
+    *out = (Result){.peak = options->peak > 0 ? options->peak : exec_peak_flops(run->ex)};
+    while (count < (options->steps ? options->steps : STEPS_MAX) &&
+           (options->steps || clock_seconds() - began < options->seconds)) {
+        const Batch *b = &run->batches[count % BATCHES];
+        TRY(step(run, b, MARKS * count));
         count++;
-        total += ended - began;
         tokens += b->tokens;
         samples += b->samples;
-        flops += model_flops(model, b, true);
+        labels = b->labels;
+        flops += model_flops(run->model, b, true);
+    }
+    exec_mark(run->ex, MARKS * count);
+    int64_t hits;
+    TRY(model_loss(run->model, &out->loss, &hits));
+    out->loss /= labels;
+    for (int i = 0; i < count; i++) {
+        steps[i] = exec_mark_seconds(run->ex, MARKS * i, MARKS * (i + 1));
+        forwards[i] = exec_mark_seconds(run->ex, MARKS * i, MARKS * i + 1);
     }
     double typical = median(steps, count);
-    *out = (Result){.step_seconds = typical,
-                    .forward_seconds = median(forwards, count),
-                    .samples_per_s = samples / count / typical,
-                    .tokens_per_s = tokens / count / typical,
-                    .flops = flops / count / typical,
-                    .peak = peak};
-    exec_free(ex, memory, 4 * bytes);
-    model_close(&model);
-    exec_close(&ex);
+    out->steps = count;
+    out->step_seconds = typical;
+    out->forward_seconds = median(forwards, count);
+    out->samples_per_s = samples / count / typical;
+    out->tokens_per_s = tokens / count / typical;
+    out->flops = flops / count / typical;
+    out->sample_flops = flops / samples;
+    return exec_status(run->ex);
+}
+
+/* ---- what is said ---- */
+
+static void print(Run *run, const Case *c, const Options *options, const Result *r) {
+    size_t total, available;
+    exec_memory(run->ex, &total, &available);
+    ModelMemory memory = model_memory(run->model);
+    size_t optimiser = 4 * (size_t)model_params(run->model)->trained * sizeof(float);
+    bool cuda = options->device == EXEC_CUDA;
+    if (options->json)
+        printf(
+            "{\"case\": \"%s\", \"device\": \"%s\", \"threads\": %d, \"samples\": %d, "
+            "\"longest\": %d, \"decoder_layers\": %d, \"lora_r\": %d, \"dropout\": %g, \"steps\": "
+            "%d, "
+            "\"step_ms\": %.3f, \"forward_ms\": %.3f, \"samples_per_s\": %.2f, \"tokens_per_s\": "
+            "%.0f, \"sample_tflop\": %.4f, \"gflops\": %.1f, \"gemm_gflops\": %.1f, \"mfu\": %.4f, "
+            "\"loss\": %.4f, \"parameter_mib\": %zu, \"activation_mib\": %zu, \"optimiser_mib\": "
+            "%zu, "
+            "\"device_mib\": %zu}\n",
+            c->name, exec_description(run->ex), cuda ? 0 : options->threads, c->samples,
+            run->batches[0].longest, (int)c->spec.llm.layers, (int)c->spec.lora.r,
+            c->spec.lora.dropout, r->steps, r->step_seconds * 1e3, r->forward_seconds * 1e3,
+            r->samples_per_s, r->tokens_per_s, r->sample_flops * 1e-12, r->flops * 1e-9,
+            r->peak * 1e-9, r->flops / r->peak, r->loss, memory.parameters >> 20,
+            memory.activations >> 20, optimiser >> 20, (total - available) >> 20);
+    else
+        printf("%s on %s, %d samples: step %.2f ms (forward %.2f), %.1f samples/s, %.0f tokens/s, "
+               "%.1f of %.1f GFLOP/s, mfu %.1f %%, loss %.3f\n"
+               "  MiB: parameters %zu, activations %zu, optimiser and gradients %zu, used of the "
+               "device %zu\n",
+               c->name, exec_description(run->ex), c->samples, r->step_seconds * 1e3,
+               r->forward_seconds * 1e3, r->samples_per_s, r->tokens_per_s, r->flops * 1e-9,
+               r->peak * 1e-9, 100 * r->flops / r->peak, r->loss, memory.parameters >> 20,
+               memory.activations >> 20, optimiser >> 20, (total - available) >> 20);
+    fflush(stdout);
+}
+
+static bool next_block(void) {
+    char line[64];
+    return fgets(line, sizeof line, stdin) != NULL;
+}
+
+static Err run_all(Run *run, const Case *c, const Options *options) {
+    Result r;
+    TRY(run_open(run, c, options));
+    TRY(warm_up(run, options));
+    if (options->blocks) {
+        printf("{\"ready\": \"%s\"}\n", c->name);
+        fflush(stdout);
+    }
+    while (!options->blocks || next_block()) {
+        TRY(measure(run, options, &r));
+        print(run, c, options, &r);
+        if (!options->blocks) break;
+    }
     return OK;
+}
+
+static _Noreturn void usage(void) {
+    fprintf(
+        stderr,
+        "usage: bench_step [demo|layer|055b|089b] [--device cpu|cuda] [--threads N] [--seconds S] "
+        "[--steps N] [--micro-batch B] [--tokens T] [--lora-r R] [--dropout P] [--layers N] "
+        "[--peak TFLOPS] [--blocks] [--json]\n");
+    exit(2);
+}
+
+static ExecDevice device_named(const char *name) {
+    if (!strcmp(name, "cuda")) return EXEC_CUDA;
+    if (strcmp(name, "cpu") != 0) usage();
+    return EXEC_CPU;
+}
+
+/* Flags with a number behind them, all optional; < 0: not given. */
+typedef struct Numbers {
+    double threads, seconds, steps, micro_batch, tokens, lora_r, dropout, layers, peak;
+} Numbers;
+
+static double *number_of(Numbers *n, const char *flag) {
+    const struct {
+        const char *flag;
+        double *number;
+    } flags[] = {
+        {"--threads", &n->threads},         {"--seconds", &n->seconds}, {"--steps", &n->steps},
+        {"--micro-batch", &n->micro_batch}, {"--tokens", &n->tokens},   {"--lora-r", &n->lora_r},
+        {"--dropout", &n->dropout},         {"--layers", &n->layers},   {"--peak", &n->peak}};
+    for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++)
+        if (!strcmp(flags[i].flag, flag)) return flags[i].number;
+    return NULL;
+}
+
+static void apply(Case *c, Options *options, const Numbers *n) {
+    bool cuda = options->device == EXEC_CUDA;
+    options->threads = n->threads >= 1 ? (int)n->threads : 1;
+    options->seconds = n->seconds >= 0 ? n->seconds : 5;
+    options->steps = n->steps >= 0 ? (int)n->steps : cuda ? 20 : 0;
+    options->peak = n->peak > 0 ? n->peak * 1e12 : cuda ? 989e12 : 0;
+    if (options->steps > STEPS_MAX) usage();
+    if (n->micro_batch >= 1) c->samples = (int)n->micro_batch;
+    if (n->lora_r >= 1) {
+        c->spec.lora.alpha *= n->lora_r / (double)c->spec.lora.r;
+        c->spec.lora.r = (int64_t)n->lora_r;
+    }
+    if (n->dropout >= 0) c->spec.lora.dropout = n->dropout;
+    if (n->layers >= 1 && n->layers < (double)c->spec.llm.layers)
+        c->spec.llm.layers = (int64_t)n->layers;
+    if (n->tokens >= 1) {
+        c->text_low = c->text_high = (int)n->tokens - model_image_rows(&c->spec);
+        c->spec.max_positions = (int)n->tokens;
+        if (c->text_low < 1) usage();
+    }
 }
 
 int main(int argc, char **argv) {
     exec_settle_process(argv);
-    int threads = 1, json = 0;
-    double seconds = 5;
-    const Case *c = &demo_case;
+    Case c = demo_case;
+    Options options = {0};
+    Numbers n = {-1, -1, -1, -1, -1, -1, -1, -1, -1};
     for (int i = 1; i < argc; i++) {
-        if (!strcmp(argv[i], "demo"))
-            c = &demo_case;
-        else if (!strcmp(argv[i], "layer"))
-            c = &layer_case;
+        int k = 0;
+        while (k < CASES && strcmp(argv[i], all_cases[k]->name) != 0) k++;
+        double *number = number_of(&n, argv[i]);
+        if (k < CASES)
+            c = *all_cases[k];
+        else if (number && i + 1 < argc)
+            *number = atof(argv[++i]);
+        else if (!strcmp(argv[i], "--device") && i + 1 < argc)
+            options.device = device_named(argv[++i]);
+        else if (!strcmp(argv[i], "--blocks"))
+            options.blocks = true;
         else if (!strcmp(argv[i], "--json"))
-            json = 1;
-        else if (!strcmp(argv[i], "--threads") && i + 1 < argc)
-            threads = atoi(argv[++i]);
-        else if (!strcmp(argv[i], "--seconds") && i + 1 < argc)
-            seconds = atof(argv[++i]);
-        else {
-            fprintf(stderr,
-                    "usage: bench_step [demo|layer] [--threads N] [--seconds S] [--json]\n");
-            return 2;
-        }
+            options.json = true;
+        else
+            usage();
     }
-    Result r;
-    Err err = run(c, threads, seconds, &r);
-    if (err != OK) {
-        log_outcome(err);
-        return 1;
-    }
-    if (json)
-        printf("{\"case\": \"%s\", \"threads\": %d, \"step_ms\": %.3f, \"samples_per_s\": %.1f, "
-               "\"tokens_per_s\": %.0f, "
-               "\"gflops\": %.1f, \"gemm_gflops\": %.1f, \"mfu\": %.4f}\n",
-               c->name, threads, r.step_seconds * 1e3, r.samples_per_s, r.tokens_per_s,
-               r.flops * 1e-9, r.peak * 1e-9, r.flops / r.peak);
-    else
-        printf("%s, %d thread%s: step %.2f ms (forward %.2f), %.1f samples/s, %.0f tokens/s, %.1f "
-               "of %.1f GFLOP/s, mfu %.1f %%\n",
-               c->name, threads, threads == 1 ? "" : "s", r.step_seconds * 1e3,
-               r.forward_seconds * 1e3, r.samples_per_s, r.tokens_per_s, r.flops * 1e-9,
-               r.peak * 1e-9, 100 * r.flops / r.peak);
-    return 0;
+    apply(&c, &options, &n);
+    static Run run;
+    Err err = run_all(&run, &c, &options);
+    run_close(&run);
+    if (err == OK) return 0;
+    log_outcome(err);
+    return 1;
 }

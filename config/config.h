@@ -124,6 +124,7 @@ typedef struct Config {
 
     Device device;
     Precision precision;
+    bool deterministic; /* gradients are summed to the same bits on any number of ranks, on GPUs too */
     bool gradient_checkpointing;
     int64_t threads; /* of the CPU backend in each rank; 0: the processors of this machine / its
                         ranks */

@@ -106,6 +106,7 @@ const Key config_keys[] = {
     CHOICE("image_aspect_ratio", image_aspect, ASPECTS, "how a picture that is not square fits", true),
     CHOICE("device", device, DEVICES, "", false),
     CHOICE("precision", precision, PRECISIONS, "of weights and activations; auto: bf16 where it is fast", true),
+    BOOL("deterministic", deterministic, "on GPUs: the same bits on any number of ranks, as on the CPU always", false),
     BOOL("gradient_checkpointing", gradient_checkpointing, "recompute instead of keeping activations", false),
     INT("threads", threads, 0, 1024, "of the CPU backend in each rank; 0: processors / ranks", false),
     INT("dataloader_num_workers", dataloader_num_workers, 0, 1024, "batches fetched ahead", false),

@@ -16,16 +16,28 @@ static inline void philox_round(uint32_t c[4], uint32_t k0, uint32_t k1) {
     c[2] = n2;
 }
 
-void rng_block(uint32_t out[4], uint64_t key, uint64_t counter_hi, uint64_t counter_lo) {
-    uint32_t c[4] = {(uint32_t)counter_lo, (uint32_t)(counter_lo >> 32), (uint32_t)counter_hi,
-                     (uint32_t)(counter_hi >> 32)};
+static inline void philox(uint32_t c[4], int rounds, uint64_t key, uint64_t counter_hi,
+                          uint64_t counter_lo) {
+    c[0] = (uint32_t)counter_lo;
+    c[1] = (uint32_t)(counter_lo >> 32);
+    c[2] = (uint32_t)counter_hi;
+    c[3] = (uint32_t)(counter_hi >> 32);
     uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
-    for (int round = 0; round < 10; round++) {
+    for (int round = 0; round < rounds; round++) {
         philox_round(c, k0, k1);
         k0 += 0x9E3779B9u;
         k1 += 0xBB67AE85u;
     }
-    for (int i = 0; i < 4; i++) out[i] = c[i];
+}
+
+void rng_block(uint32_t out[4], uint64_t key, uint64_t counter_hi, uint64_t counter_lo) {
+    philox(out, 10, key, counter_hi, counter_lo);
+}
+
+void rng_mask(uint16_t out[8], uint64_t key, uint64_t counter_hi, uint64_t counter_lo) {
+    uint32_t words[4];
+    philox(words, 7, key, counter_hi, counter_lo);
+    for (int i = 0; i < 8; i++) out[i] = (uint16_t)(words[i / 2] >> (16 * (i % 2)));
 }
 
 /* The finaliser of SplitMix64: spreads a small seed over all bits. */

@@ -25,6 +25,18 @@ typedef enum RngPurpose {
 /* The four 32-bit numbers of (key, counter). */
 void rng_block(uint32_t out[4], uint64_t key, uint64_t counter_hi, uint64_t counter_lo);
 
+/* Eight 16-bit numbers of (key, counter) from one block of Philox4x32-7, for masks that are drawn
+ * again wherever they are used: seven rounds are the fewest that pass BigCrush (Salmon et al.), and
+ * 16 bits are fine enough for a probability. Number i is half i % 2 (the low one first) of word
+ * i / 2. */
+void rng_mask(uint16_t out[8], uint64_t key, uint64_t counter_hi, uint64_t counter_lo);
+
+/* Numbers of rng_mask below this come with probability p, to 2⁻¹⁷. */
+static inline uint16_t rng_mask_threshold(float p) {
+    float threshold = p * 65536.0f + 0.5f;
+    return (uint16_t)(threshold < 65535.0f ? threshold : 65535.0f);
+}
+
 /* The key of a seed and a purpose. */
 uint64_t rng_key(uint64_t seed, RngPurpose purpose);
 

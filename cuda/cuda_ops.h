@@ -13,11 +13,11 @@
 
 #include <cuda_runtime_api.h>
 
-#include "ops/ops.h"
-
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+#include "ops/ops.h"
 
 /* ---- norm.cu ---- */
 

@@ -128,6 +128,16 @@ __device__ __forceinline__ void store_once(void *p, uint4 x) {
     __stcs(static_cast<uint4 *>(p), x);
 }
 
+/* Makes the compiler forget where x came from: what it has derived from x, it derives anew rather
+ * than keep in registers. */
+__device__ __forceinline__ void forget(uint4 &x) {
+    asm volatile("" : "+r"(x.x), "+r"(x.y), "+r"(x.z), "+r"(x.w));
+}
+
+__device__ __forceinline__ void forget(int &x) {
+    asm volatile("" : "+r"(x));
+}
+
 } // namespace ptx
 #endif
 

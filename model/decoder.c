@@ -2,7 +2,8 @@
  * SwiGLU, tied embeddings) and the classifier, forward and backward.
  *
  * A layer is h += out(attn(norm h)); h += proj_2(swiglu(proj_1(norm h))). As in the tower, each
- * norm first adds what the branch before it gave. */
+ * norm first adds what the branch before it gave. The last layer has queries, and all that follows
+ * them, for the active rows alone (ActiveRows): exact, since nothing reads the others. */
 #include <math.h>
 #include <stdio.h>
 
@@ -87,16 +88,27 @@ static RopeSpec rope_of(const Model *model, const DecoderLayer *layer, const int
                       .eps = (float)c->norm_eps};
 }
 
-static AttentionSpec attention_of(const Model *model, const DecoderLayer *layer,
-                                  const Batch *batch) {
+static bool is_last(const Model *model, const DecoderLayer *layer) {
+    return layer == &model->layers[model->spec.llm.layers - 1];
+}
+
+/* Rows behind the attention of a layer. */
+static int64_t rows_behind(const Model *model, const DecoderLayer *layer) {
+    return is_last(model, layer) ? model->dims.active : model->dims.tokens;
+}
+
+static AttentionSpec attention_of(const Model *model, const DecoderLayer *layer) {
+    const Batch *batch = &model->batch;
     int head_dim = (int)model->spec.llm.head_dim;
+    bool last = is_last(model, layer);
     return (AttentionSpec){.sequences = batch->samples,
                            .heads_q = layer->heads_q,
                            .heads_k = layer->heads_k,
                            .head_dim = head_dim,
-                           .starts_q = batch->starts,
+                           .starts_q = last ? model->active.starts : batch->starts,
                            .starts_k = batch->starts,
-                           .longest_q = batch->longest,
+                           .lengths_k = last ? model->active.lengths_k : NULL,
+                           .longest_q = last ? model->active.longest : batch->longest,
                            .longest_k = batch->longest,
                            .causal = true,
                            .scale = 1.0f / sqrtf((float)head_dim)};
@@ -115,6 +127,11 @@ static Tensor keys(const Model *model, const DecoderLayer *layer, Tensor qk) {
 static Tensor values(const Model *model, const DecoderLayer *layer, Tensor qkv) {
     int64_t d = model->spec.llm.head_dim;
     return tensor_cols(qkv, (layer->heads_q + layer->heads_k) * d, layer->heads_k * d);
+}
+
+/* Scratch of as many rows as the largest need, cut to `rows`. */
+static Tensor first_rows(Tensor t, int64_t rows) {
+    return tensor_rows(t, 0, rows);
 }
 
 /* Norm, qkv product, QK norm and rotation: everything before attention. */
@@ -137,17 +154,19 @@ static void attention_inputs(Model *model, const DecoderLayer *layer, DecoderAct
                    value_of(model, layer->k_norm), &rope);
 }
 
-/* Output product, second norm and the gated MLP: everything behind attention. Leaves the stream in
- * a->h2 and the branch's end in model->branch. */
-static void attention_outputs(Model *model, const DecoderLayer *layer, DecoderActs *a, bool keep) {
+/* Output product, second norm and the gated MLP over the rows of `h`: everything behind attention.
+ * Leaves the stream in a->h2 and the branch's end in model->branch. */
+static void attention_outputs(Model *model, const DecoderLayer *layer, DecoderActs *a, bool keep,
+                              Tensor h) {
     const LlmConfig *c = &model->spec.llm;
-    int64_t rows = a->h.rows;
+    int64_t rows = h.rows;
+    model->branch = first_rows(model->branch, rows);
     lora_acts(model, &layer->out, rows, &a->l_out);
     linear_forward(model, &layer->out, model->branch, a->att, &a->l_out);
-    a->h2 = keep ? take_act(model, rows, c->width) : a->h;
+    a->h2 = keep ? take_act(model, rows, c->width) : h;
     a->n2 = take_act(model, rows, c->width);
     a->rstd2 = take(model, DT_F32, rows, 1);
-    op_rmsnorm_fwd(model->ex, a->n2, a->h2, a->rstd2, a->h, model->branch,
+    op_rmsnorm_fwd(model->ex, a->n2, a->h2, a->rstd2, h, model->branch,
                    value_of(model, layer->ffn_norm), (float)c->norm_eps);
     a->gu = take_act(model, rows, 2 * layer->ffn);
     lora_acts(model, &layer->proj_1, rows, &a->l_proj_1);
@@ -175,8 +194,8 @@ static void classifier_forward(Model *model, const Batch *batch, Tensor h, Tenso
     size_t mark = arena_mark(&model->arena);
     Tensor picked = take_act(model, labels, c->width), n = take_act(model, labels, c->width);
     Tensor logits = take_act(model, labels < chunk ? labels : chunk, c->vocab);
-    op_gather_rows(ex, model->last_h, h, batch->label_rows);
-    op_gather_rows(ex, picked, delta, batch->label_rows);
+    op_gather_rows(ex, model->last_h, h, model->active.labels);
+    op_gather_rows(ex, picked, delta, model->active.labels);
     op_rmsnorm_fwd(ex, n, model->last_h, model->last_rstd, model->last_h, picked,
                    value_of(model, model->final_norm), (float)c->norm_eps);
     for (int64_t at = 0; at < labels; at += chunk) {
@@ -207,12 +226,21 @@ void decoder_forward(Model *model) {
         DecoderActs *a = &model->acts[i];
         size_t mark = arena_mark(&model->arena);
         attention_inputs(model, layer, a, keep, h, delta, batch->positions);
-        a->att = take_act(model, rows, layer->heads_q * c->head_dim);
-        a->lse = keep ? take(model, DT_F32, rows, layer->heads_q) : tensor_none();
-        AttentionSpec spec = attention_of(model, layer, batch);
-        op_attention_fwd(ex, a->att, a->lse, queries(model, layer, a->qk),
-                         keys(model, layer, a->qk), values(model, layer, a->qkv), &spec);
-        attention_outputs(model, layer, a, keep);
+        a->q = queries(model, layer, a->qk);
+        Tensor stream = a->h;
+        int64_t behind = rows_behind(model, layer);
+        if (is_last(model, layer)) {
+            a->q = take_act(model, behind, a->q.cols);
+            stream = take_act(model, behind, c->width);
+            op_gather_rows(ex, a->q, queries(model, layer, a->qk), model->active.rows);
+            op_gather_rows(ex, stream, a->h, model->active.rows);
+        }
+        a->att = take_act(model, behind, layer->heads_q * c->head_dim);
+        a->lse = keep ? take(model, DT_F32, behind, layer->heads_q) : tensor_none();
+        AttentionSpec spec = attention_of(model, layer);
+        op_attention_fwd(ex, a->att, a->lse, a->q, keys(model, layer, a->qk),
+                         values(model, layer, a->qkv), &spec);
+        attention_outputs(model, layer, a, keep, stream);
         h = a->h2;
         delta = model->branch;
         if (!keep) arena_release(&model->arena, mark);
@@ -225,6 +253,7 @@ void decoder_forward(Model *model) {
 /* Scratch of the backward pass, as wide as the widest layer. */
 typedef struct Grads {
     Tensor dh, dn, dgu, ds, dqkv, dqk, datt;
+    Tensor d_active, dq_active; /* of the last layer */
 } Grads;
 
 static Tensor first_cols(Tensor t, int64_t cols) {
@@ -249,30 +278,48 @@ static Grads grads_take(Model *model, int64_t rows) {
                    .ds = take_act(model, rows, ffn),
                    .dqkv = take_act(model, rows, qkv),
                    .dqk = take_act(model, rows, qk),
-                   .datt = take_act(model, rows, att)};
+                   .datt = take_act(model, rows, att),
+                   .d_active = take_act(model, model->dims.active, c->width),
+                   .dq_active = take_act(model, model->dims.active, att)};
+}
+
+/* From the gradient of the stream behind a layer (dh, over the rows behind attention) to that of the
+ * stream between attention and MLP, and on to attention's output. */
+static Tensor outputs_backward(Model *model, const DecoderLayer *layer, const DecoderActs *a,
+                               const Grads *g, Tensor dh) {
+    Exec *ex = model->ex;
+    int64_t rows = dh.rows;
+    Tensor ds = first_rows(first_cols(g->ds, layer->ffn), rows),
+           dgu = first_rows(first_cols(g->dgu, 2 * layer->ffn), rows), dn = first_rows(g->dn, rows);
+    linear_backward(model, &layer->proj_2, ds, false, dh, a->s, &a->l_proj_2);
+    op_glu_bwd(ex, dgu, ds, a->gu, ACT_SILU);
+    linear_backward(model, &layer->proj_1, dn, false, dgu, a->n2, &a->l_proj_1);
+    op_rmsnorm_bwd(ex, dh, true, grad_of(model, layer->ffn_norm), dn, a->h2, a->rstd2,
+                   value_of(model, layer->ffn_norm));
+    Tensor datt = first_rows(first_cols(g->datt, a->att.cols), rows);
+    linear_backward(model, &layer->out, datt, false, dh, a->att, &a->l_out);
+    return datt;
 }
 
 /* `below`: something below this layer needs the gradient of its input. */
 static void layer_backward(Model *model, const DecoderLayer *layer, const DecoderActs *a,
-                           const Grads *g, const Batch *batch, bool below) {
+                           const Grads *g, bool below) {
     Exec *ex = model->ex;
     const LlmConfig *c = &model->spec.llm;
-    Tensor ds = first_cols(g->ds, layer->ffn), dgu = first_cols(g->dgu, 2 * layer->ffn);
-    linear_backward(model, &layer->proj_2, ds, false, g->dh, a->s, &a->l_proj_2);
-    op_glu_bwd(ex, dgu, ds, a->gu, ACT_SILU);
-    linear_backward(model, &layer->proj_1, g->dn, false, dgu, a->n2, &a->l_proj_1);
-    op_rmsnorm_bwd(ex, g->dh, true, grad_of(model, layer->ffn_norm), g->dn, a->h2, a->rstd2,
-                   value_of(model, layer->ffn_norm));
-
-    Tensor datt = first_cols(g->datt, layer->heads_q * c->head_dim),
-           dqkv = first_cols(g->dqkv, layer->qkv.out);
-    Tensor dqk = first_cols(g->dqk, (layer->heads_q + layer->heads_k) * c->head_dim);
-    linear_backward(model, &layer->out, datt, false, g->dh, a->att, &a->l_out);
-    AttentionSpec spec = attention_of(model, layer, batch);
-    op_attention_bwd(ex, queries(model, layer, dqk), keys(model, layer, dqk),
-                     values(model, layer, dqkv), datt, a->att, a->lse, queries(model, layer, a->qk),
-                     keys(model, layer, a->qk), values(model, layer, a->qkv), &spec);
-    RopeSpec rope = rope_of(model, layer, batch->positions);
+    bool last = is_last(model, layer);
+    Tensor dh = last ? g->d_active : g->dh, datt = outputs_backward(model, layer, a, g, dh);
+    Tensor dqkv = first_cols(g->dqkv, layer->qkv.out),
+           dqk = first_cols(g->dqk, (layer->heads_q + layer->heads_k) * c->head_dim);
+    Tensor dq = last ? first_rows(first_cols(g->dq_active, a->q.cols), a->q.rows)
+                     : queries(model, layer, dqk);
+    AttentionSpec spec = attention_of(model, layer);
+    op_attention_bwd(ex, dq, keys(model, layer, dqk), values(model, layer, dqkv), datt, a->att,
+                     a->lse, a->q, keys(model, layer, a->qk), values(model, layer, a->qkv), &spec);
+    if (last) {
+        op_scatter_rows(ex, queries(model, layer, dqk), dq, model->active.rows);
+        op_scatter_rows(ex, g->dh, dh, model->active.rows);
+    }
+    RopeSpec rope = rope_of(model, layer, model->batch.positions);
     op_qk_rope_bwd(ex, dqkv, grad_of(model, layer->q_norm), grad_of(model, layer->k_norm), dqk,
                    a->qkv, a->rstd_qk, value_of(model, layer->q_norm),
                    value_of(model, layer->k_norm), &rope);
@@ -297,9 +344,9 @@ void decoder_backward(Model *model) {
     Tensor d_picked = take_act(model, model->dims.labels, c->width);
     op_rmsnorm_bwd(ex, d_picked, false, grad_of(model, model->final_norm), model->d_last,
                    model->last_h, model->last_rstd, value_of(model, model->final_norm));
-    op_scatter_rows(ex, g.dh, d_picked, batch->label_rows);
+    op_scatter_rows(ex, g.d_active, d_picked, model->active.labels);
     for (int64_t i = c->layers - 1; i >= 0; i--) {
-        layer_backward(model, &model->layers[i], &model->acts[i], &g, batch,
+        layer_backward(model, &model->layers[i], &model->acts[i], &g,
                        below || embedding_trained || (llm_trained && i > 0));
         announce_gradients(model, model->layers[i].first);
     }
@@ -341,7 +388,7 @@ Tensor decoder_cached(Model *model, const CachePass *pass) {
                               .scale = 1.0f / sqrtf((float)c->head_dim)};
         op_attention_fwd(ex, a.att, tensor_none(), queries(model, layer, a.qk), cache->k, cache->v,
                          &spec);
-        attention_outputs(model, layer, &a, false);
+        attention_outputs(model, layer, &a, false, a.h);
         h = a.h2;
         delta = model->branch;
         arena_release(&model->arena, mark);

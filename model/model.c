@@ -128,7 +128,8 @@ static void run_forward(Model *model, bool train) {
     model->dims = (Dims){.images = batch->images,
                          .samples = batch->samples,
                          .tokens = batch->tokens,
-                         .labels = batch->labels};
+                         .labels = batch->labels,
+                         .active = model->active.count};
     arena_release(&model->arena, 0);
     vision_forward(model);
     decoder_forward(model);
@@ -145,6 +146,8 @@ Err model_prepare(Model *model, const ModelLimits *limits, bool train) {
                            .labels = limits->labels,
                            .images = limits->images,
                            .longest = model->spec.max_positions};
+    /* Labels stand in the text alone, and so do all rows between them. */
+    model->active = (ActiveRows){.count = limits->labels, .longest = model->spec.max_positions};
     arena_open(&model->arena, "activations", NULL, 0);
     exec_set_dry(model->ex, true);
     run_forward(model, train);
@@ -185,6 +188,9 @@ Err model_forward(Model *model, const Batch *batch, bool train) {
     /* The mask of a sample depends on where it stands in the run, not on the rank that has it. */
     model->dropout_key = (uint64_t)batch->step << 32 ^ (uint64_t)batch->slot << 16;
     TRY(stage_batch(model, batch));
+    CHECK(model->active.count <= model->limits.labels,
+          "%d rows from first to last label; prepared for %d labels", model->active.count,
+          model->limits.labels);
     run_forward(model, train);
     return exec_status(model->ex);
 }
@@ -260,19 +266,29 @@ double model_flops(const Model *model, const Batch *batch, bool train) {
     double image_rows = (double)batch->images * batch->image_rows;
     total += linear_flops(model, &model->connector_1, image_rows, features, tower) +
              linear_flops(model, &model->connector_2, image_rows, features, true);
-    double pairs = 0;
-    for (int s = 0; s < batch->samples; s++) {
-        double n = batch->starts[s + 1] - batch->starts[s];
+    double pairs = 0, last_pairs = 0, active = 0; /* what queries see: of a layer, of the last one */
+    for (int s = 0, label = 0; s < batch->samples; s++) {
+        double n = batch->starts[s + 1] - batch->starts[s], seen, rows_last;
         pairs += n * (n + 1) / 2;
+        int first_label = label;
+        while (label < batch->labels && batch->label_rows[label] < batch->starts[s + 1]) label++;
+        if (label == first_label) continue;
+        seen = batch->label_rows[label - 1] + 1 - batch->starts[s];
+        rows_last = batch->label_rows[label - 1] + 1 - batch->label_rows[first_label];
+        last_pairs += rows_last * (seen - rows_last) + rows_last * (rows_last + 1) / 2;
+        active += rows_last;
     }
     for (int i = 0; i < c->layers; i++) {
         const DecoderLayer *l = &model->layers[i];
         bool below = features || i > 0 || (train && model->spec.tune[PART_LLM] == TUNE_FULL);
+        bool last = i == c->layers - 1;
+        double behind = last ? active : tokens; /* rows behind attention */
         total += linear_flops(model, &l->qkv, tokens, train, below) +
-                 linear_flops(model, &l->out, tokens, train, true) +
-                 linear_flops(model, &l->proj_1, tokens, train, true) +
-                 linear_flops(model, &l->proj_2, tokens, train, true);
-        total += (train ? 3.5 : 1.0) * 4.0 * pairs * (double)(l->heads_q * c->head_dim);
+                 linear_flops(model, &l->out, behind, train, true) +
+                 linear_flops(model, &l->proj_1, behind, train, true) +
+                 linear_flops(model, &l->proj_2, behind, train, true);
+        total += (train ? 3.5 : 1.0) * 4.0 * (last ? last_pairs : pairs) *
+                 (double)(l->heads_q * c->head_dim);
     }
     double head = 2.0 * labels * (double)c->width * (double)c->vocab;
     total += head * (train ? (model->params.items[model->embedding].trained ? 3 : 2) : 1);

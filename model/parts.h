@@ -45,14 +45,27 @@ typedef struct VisionActs {
 } VisionActs;
 
 typedef struct DecoderActs {
-    Tensor h, n1, rstd1, qkv, qk, rstd_qk, att, lse, h2, n2, rstd2, gu, s;
+    Tensor h, n1, rstd1, qkv, qk, rstd_qk;
+    Tensor q; /* queries of the rows behind attention */
+    Tensor att, lse, h2, n2, rstd2, gu, s;
     LoraActs l_qkv, l_out, l_proj_1, l_proj_2;
 } DecoderActs;
 
 /* Sizes of one batch. */
 typedef struct Dims {
     int images, samples, tokens, labels;
+    int active; /* rows of the last layer, see ActiveRows */
 } Dims;
+
+/* The rows that the last layer is computed for: of each sample those from its first label to its
+ * last. No other row of that layer reaches the loss but through its keys and values. */
+typedef struct ActiveRows {
+    int count, longest;
+    const int32_t *rows;      /* [count] */
+    const int32_t *starts;    /* [samples + 1] first active row of each sample, among the active */
+    const int32_t *lengths_k; /* [samples] keys that its last active row sees */
+    const int32_t *labels;    /* [labels] label rows, among the active */
+} ActiveRows;
 
 /* Key-value cache of one decoder layer: [samples · capacity, Hk · D] each. */
 typedef struct CacheLayer {
@@ -91,8 +104,10 @@ struct Model {
     /* The batch under way with its arrays on the device; where that is the host, the caller's own.
      */
     Batch batch;
+    ActiveRows active; /* likewise */
     char *batch_memory;
     size_t batch_bytes;
+    int32_t *active_memory; /* host */
 
     float *one;              /* device: 1 */
     const float *loss_scale; /* device: what the loss is multiplied by before backward */

@@ -21,9 +21,9 @@ typedef struct Operand {
     Role role;
     bool f32; /* f32 whatever the compute type is */
     int64_t rows, cols;
-    double low, high; /* inputs are drawn from here */
-    double *value;    /* [rows·cols] for the loops: exactly what the backend sees */
-    Tensor t, grad;   /* in host memory, inside guard bands */
+    double low, high;             /* inputs are drawn from here */
+    double *value;                /* [rows·cols] for the loops: exactly what the backend sees */
+    Tensor t, grad;               /* in host memory, inside guard bands */
     Tensor device_t, device_grad; /* what the operation is given; on the CPU the same */
 } Operand;
 
@@ -39,9 +39,10 @@ typedef struct OpTest {
     uint8_t *bytes, *device_bytes;
     float *table, *device_table;
     int64_t int_counts[4], byte_count, table_count;
-    /* Device memory has guard bands too; without them it ends where the tensor ends, and the checkers
-     * of the emulation see what goes beyond. */
+    /* Device memory has guard bands too; without them it ends where the tensor ends, and the
+     * checkers of the emulation see what goes beyond. */
     bool device_guards;
+    bool large;      /* op_test_open_large */
     bool accumulate; /* activation gradients of this operation accumulate */
 } OpTest;
 
@@ -74,11 +75,17 @@ int32_t *op_test_add_ints(OpTest *t, int slot, int64_t count);
 uint8_t *op_test_add_bytes(OpTest *t, int64_t count);
 float *op_test_add_table(OpTest *t, int64_t count);
 
-/* Builds the operands of a case with random contents of `seed`, on the device of `ex` (borrowed); free
- * with op_test_close. */
+/* Builds the operands of a case with random contents of `seed`, on the device of `ex` (borrowed);
+ * free with op_test_close. */
 void op_test_open(OpTest *test, Exec *ex, const OpKind *kind, const int64_t *dim, DType dtype,
                   uint64_t seed);
 void op_test_close(OpTest *test);
+
+/* For timing at large sizes: operands and gradients lie on the device alone, filled with a block of
+ * random numbers over and over. There is nothing for the loops, nothing in host memory, and no
+ * guard bands: what such a test can do is kind->forward and kind->backward. */
+void op_test_open_large(OpTest *test, Exec *ex, const OpKind *kind, const int64_t *dim, DType dtype,
+                        uint64_t seed);
 
 /* One pass, with what the kind puts before and behind it: from the host's tensors to the host's. */
 void op_test_forward(OpTest *test);

@@ -60,15 +60,15 @@ static void lora_setup(OpTest *t) {
 
 static void lora_reference(OpTest *t) {
     Dropout dropout = lora_dropout(t);
-    uint32_t threshold = (uint32_t)((double)dropout.p * 4294967296.0);
+    uint16_t threshold = rng_mask_threshold(dropout.p);
     double *dropped = calloc((size_t)D(2), sizeof *dropped), *xa = calloc((size_t)D(3), sizeof *xa);
     CHECK(dropped && xa, "out of memory");
     for (int64_t r = 0; r < D(0); r++) {
         for (int64_t k = 0; k < D(2); k++) {
-            uint32_t words[4];
-            rng_block(words, dropout.key, (uint64_t)r, (uint64_t)(k / 4));
+            uint16_t numbers[8];
+            rng_mask(numbers, dropout.key, (uint64_t)r, (uint64_t)(k / 8));
             dropped[k] =
-                words[k % 4] < threshold ? 0 : V(0)[r * D(2) + k] / (1.0 - (double)dropout.p);
+                numbers[k % 8] < threshold ? 0 : V(0)[r * D(2) + k] / (1.0 - (double)dropout.p);
         }
         for (int64_t i = 0; i < D(3); i++) {
             xa[i] = 0;

@@ -160,6 +160,18 @@ static void transfer(const OpTest *test, bool down) {
 
 /* ---- opening and running ---- */
 
+static DType own_dtype(const OpTest *test, const Operand *o) {
+    return o->f32 || o->role == ROLE_SAVED ? DT_F32 : test->dtype;
+}
+
+static void arrays_to_device(OpTest *test) {
+    for (int i = 0; i < 4; i++)
+        test->device_ints[i] =
+            device_array(test, test->ints[i], test->int_counts[i], sizeof(int32_t));
+    test->device_bytes = device_array(test, test->bytes, test->byte_count, 1);
+    test->device_table = device_array(test, test->table, test->table_count, sizeof(float));
+}
+
 void op_test_open(OpTest *test, Exec *ex, const OpKind *kind, const int64_t *dim, DType dtype,
                   uint64_t seed) {
     *test = (OpTest){.kind = kind, .dtype = dtype, .ex = ex};
@@ -170,7 +182,7 @@ void op_test_open(OpTest *test, Exec *ex, const OpKind *kind, const int64_t *dim
     rng_open(&rng, seed, RNG_TEST, 0);
     for (int i = 0; i < test->operand_count; i++) {
         Operand *o = &test->operands[i];
-        DType own = o->f32 || o->role == ROLE_SAVED ? DT_F32 : dtype;
+        DType own = own_dtype(test, o);
         o->t = guarded(o->rows, o->cols, own);
         o->grad = guarded(o->rows, o->cols, o->role == ROLE_PARAM ? DT_F32 : own);
         o->device_t = device_tensor(test, o->t);
@@ -183,11 +195,49 @@ void op_test_open(OpTest *test, Exec *ex, const OpKind *kind, const int64_t *dim
                 o->value[r * o->cols + c] = tensor_get(o->t, r, c);
             }
     }
-    for (int i = 0; i < 4; i++)
-        test->device_ints[i] =
-            device_array(test, test->ints[i], test->int_counts[i], sizeof(int32_t));
-    test->device_bytes = device_array(test, test->bytes, test->byte_count, 1);
-    test->device_table = device_array(test, test->table, test->table_count, sizeof(float));
+    arrays_to_device(test);
+}
+
+enum { BLOCK = 1 << 16 }; /* elements of the random block that large operands repeat */
+
+/* A tensor of the device whose elements are `block`, over and over. */
+static Tensor repeated(Exec *ex, const void *block, DType dtype, int64_t rows, int64_t cols) {
+    size_t element = dtype_size(dtype), bytes = (size_t)(rows * cols) * element,
+           done = bytes < BLOCK * element ? bytes : BLOCK * element;
+    char *memory = exec_alloc(ex, bytes);
+    CHECK(memory, "out of memory: a tensor of %zu MiB", bytes >> 20);
+    exec_upload(ex, memory, block, done);
+    for (size_t part; done < bytes; done += part) { /* twice as much with each copy */
+        part = bytes - done < done ? bytes - done : done;
+        exec_copy(ex, memory + done, memory, part);
+    }
+    return tensor(memory, dtype, rows, cols);
+}
+
+static Tensor random_repeated(Exec *ex, Rng *rng, DType dtype, const Operand *o, double scale) {
+    static float block[BLOCK]; /* room for the widest type */
+    Tensor row = tensor(block, dtype, 1, BLOCK);
+    for (int64_t i = 0; i < BLOCK; i++)
+        tensor_set(row, 0, i, scale * (o->low + (o->high - o->low) * rng_uniform(rng)));
+    Tensor t = repeated(ex, block, dtype, o->rows, o->cols);
+    exec_wait(ex); /* the block is filled again */
+    return t;
+}
+
+void op_test_open_large(OpTest *test, Exec *ex, const OpKind *kind, const int64_t *dim, DType dtype,
+                        uint64_t seed) {
+    *test = (OpTest){.kind = kind, .dtype = dtype, .ex = ex, .large = true};
+    memcpy(test->dim, dim, sizeof test->dim);
+    kind->setup(test);
+    Rng rng;
+    rng_open(&rng, seed, RNG_TEST, 0);
+    for (int i = 0; i < test->operand_count; i++) {
+        Operand *o = &test->operands[i];
+        DType own = own_dtype(test, o), grad = o->role == ROLE_PARAM ? DT_F32 : own;
+        o->device_t = random_repeated(ex, &rng, own, o, 1);
+        o->device_grad = random_repeated(ex, &rng, grad, o, 1e-3);
+    }
+    arrays_to_device(test);
 }
 
 void op_test_forward(OpTest *test) {
@@ -208,6 +258,11 @@ void op_test_backward(OpTest *test) {
 void op_test_close(OpTest *test) {
     for (int i = 0; i < test->operand_count; i++) {
         Operand *o = &test->operands[i];
+        if (test->large) {
+            exec_free(test->ex, o->device_t.data, tensor_bytes(o->device_t));
+            exec_free(test->ex, o->device_grad.data, tensor_bytes(o->device_grad));
+            continue;
+        }
         free_device(test, o->device_t);
         free_device(test, o->device_grad);
         free(with_guards(o->t).data);

@@ -95,8 +95,13 @@ void tiny_batch_free(Batch *batch) {
 }
 
 void tiny_open(Tiny *tiny, const ModelSpec *spec, DType dtype, int threads) {
-    *tiny = (Tiny){.spec = *spec};
-    ASSERT_OK(exec_open(&tiny->ex, EXEC_CPU, threads));
+    Exec *ex;
+    ASSERT_OK(exec_open(&ex, EXEC_CPU, threads));
+    tiny_open_on(tiny, ex, spec, dtype);
+}
+
+void tiny_open_on(Tiny *tiny, Exec *ex, const ModelSpec *spec, DType dtype) {
+    *tiny = (Tiny){.spec = *spec, .ex = ex};
     ASSERT_OK(model_open(&tiny->model, tiny->ex, spec, dtype));
     model_init(tiny->model, 3, 7);
     ASSERT_OK(model_prepare(tiny->model,
@@ -111,6 +116,14 @@ void tiny_close(Tiny *tiny) {
     exec_free(tiny->ex, tiny->grads, 0);
     model_close(&tiny->model);
     exec_close(&tiny->ex);
+}
+
+float *tiny_grads(const Tiny *tiny) {
+    size_t bytes = (size_t)model_params(tiny->model)->trained * sizeof(float);
+    float *host = malloc(bytes + 1);
+    ASSERT_TRUE(host);
+    exec_download(tiny->ex, host, tiny->grads, bytes);
+    return host;
 }
 
 double tiny_loss(Tiny *tiny, const Batch *batch) {

@@ -19,11 +19,16 @@ typedef struct Tiny {
     Exec *ex;
     Model *model;
     ModelSpec spec;
-    float *grads;
+    float *grads; /* device */
 } Tiny;
 
 void tiny_open(Tiny *tiny, const ModelSpec *spec, DType dtype, int threads);
+/* The same over an Exec, which it takes. */
+void tiny_open_on(Tiny *tiny, Exec *ex, const ModelSpec *spec, DType dtype);
 void tiny_close(Tiny *tiny);
+
+/* A copy of the gradients in host memory; free with free. */
+float *tiny_grads(const Tiny *tiny);
 
 /* Zeroes the gradients, runs forward and backward, returns the summed loss. */
 double tiny_step(Tiny *tiny, const Batch *batch);

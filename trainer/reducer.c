@@ -1,12 +1,17 @@
-/* The tree that sums slots; see the header. */
+/* The two ways to sum slots; see the header. */
 #include "trainer/reducer.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+#include "comm/device.h"
 #include "core/clock.h"
 
 enum { NODES_MAX = 64, RANGE_ALIGN = 16 };
+
+/* Floats of one all-reduce: a sixteenth of all, so that little is left when the backward pass ends,
+ * but so many that an all-reduce costs more than its start (4 MiB) and not more than is of use. */
+enum { BUCKETS = 16, BUCKET_LEAST = 1 << 20, BUCKET_MOST = 1 << 24 };
 
 /* A partial sum: the slots index · 2^level … (index+1) · 2^level - 1. */
 typedef struct Node {
@@ -24,6 +29,18 @@ struct Reducer {
     Exec *ex;
     int64_t count;
     int slots, rank, size;
+    double seconds;
+
+    /* One buffer. */
+    float *total;       /* NULL: the tree is used */
+    bool begun;         /* it holds something of this step */
+    CommDevice *device; /* NULL: one rank */
+    int64_t bucket;
+    int64_t summed_from; /* NCCL has been asked for the sums from here on */
+    GradSink sink;
+    ErrState failure; /* of a call from inside the backward pass */
+
+    /* The tree. */
     Stack stack;
     float *free_buffers[NODES_MAX + 1], *buffers[NODES_MAX + 1];
     int free_count, buffer_count;
@@ -31,7 +48,6 @@ struct Reducer {
     float *sent, *received; /* of the exchange */
     size_t sent_floats, received_floats;
     int64_t *counts; /* [4 · size]: send, receive, range lengths, range starts */
-    double seconds;
 };
 
 void reducer_slots(int slots, int rank, int size, int *first, int *end) {
@@ -39,41 +55,73 @@ void reducer_slots(int slots, int rank, int size, int *first, int *end) {
     *end = (int)((int64_t)(rank + 1) * slots / size);
 }
 
-Err reducer_open(Reducer **out, Comm *comm, Exec *ex, int64_t count, int slots) {
-    Reducer *r = calloc(1, sizeof *r);
-    CHECK(r, "out of memory: a reducer");
-    *out = r;
-    *r = (Reducer){.comm = comm,
-                   .ex = ex,
-                   .count = count,
-                   .slots = slots,
-                   .rank = comm_rank(comm),
-                   .size = comm_size(comm)};
-    r->counts = calloc(4 * (size_t)r->size, sizeof *r->counts);
-    CHECK(r->counts, "out of memory: %d ranks", r->size);
-    for (int i = 0; i < r->size; i++) {
-        int64_t units = (count + RANGE_ALIGN - 1) / RANGE_ALIGN;
-        int64_t start = units * i / r->size * RANGE_ALIGN,
-                end = units * (i + 1) / r->size * RANGE_ALIGN;
-        r->counts[2 * r->size + i] = (end < count ? end : count) - start;
-        r->counts[3 * r->size + i] = start;
+/* ---- one buffer ---- */
+
+/* Asks for the sums of all whole buckets that lie behind `first`. Buckets are cut by the parameters
+ * alone: every rank asks for the same ones in the same order, whenever it comes to them. */
+static Err sum_from(Reducer *r, int64_t first) {
+    while (r->summed_from > 0) {
+        int64_t start = (r->summed_from - 1) / r->bucket * r->bucket;
+        if (start < first) return OK;
+        TRY(comm_device_sum(r->device, r->total + start, r->summed_from - start));
+        r->summed_from = start;
     }
     return OK;
 }
 
-void reducer_close(Reducer **out) {
-    Reducer *r = *out;
-    if (!r) return;
-    for (int i = 0; i < r->buffer_count; i++)
-        exec_free(r->ex, r->buffers[i], (size_t)r->count * sizeof(float));
-    free(r->sent);
-    free(r->received);
-    free(r->counts);
-    free(r);
-    *out = NULL;
+static void gradients_are_final(void *context, int64_t first, int64_t count) {
+    Reducer *r = context;
+    (void)count; /* announced from the end, without gaps */
+    if (r->failure.code == OK && sum_from(r, first) != OK) err_save(&r->failure);
 }
 
-/* ---- folding ---- */
+static Err finish_total(Reducer *r) {
+    if (r->failure.code != OK) return err_restore(&r->failure);
+    if (!r->begun) exec_zero(r->ex, r->total, (size_t)r->count * sizeof(float));
+    r->begun = false;
+    if (!r->device) return OK;
+    TRY(sum_from(r, 0));
+    r->summed_from = r->count;
+    return comm_device_join(r->device);
+}
+
+/* Collective. Decides whether one buffer will do. The sums of a step are rehearsed: NCCL sets up
+ * its ways at the first use of each, which takes the time and memory of all ranks, and that must
+ * not happen while one of them is in another collective. */
+static Err open_total(Reducer *r) {
+    if (r->size > 1) {
+        TRY(comm_device_open(&r->device, r->comm, exec_stream(r->ex)));
+        if (!r->device) return OK;
+    }
+    r->total = exec_alloc(r->ex, (size_t)r->count * sizeof(float));
+    Err err = OK;
+    if (!r->total)
+        err = err_raise(ERR_MEMORY, __FILE__, __LINE__,
+                        "out of memory: gradients of %lld parameters", (long long)r->count);
+    TRY(comm_agree(r->comm, err));
+    int64_t part = (r->count / BUCKETS / BUCKET_LEAST + 1) * BUCKET_LEAST;
+    r->bucket = part < BUCKET_MOST ? part : BUCKET_MOST;
+    r->summed_from = r->count;
+    r->sink = (GradSink){gradients_are_final, r};
+    if (!r->device) return OK;
+    err = finish_total(r);
+    if (err == OK) err = reducer_wait(r);
+    return comm_agree(r->comm, err);
+}
+
+/* ---- the tree ---- */
+
+static void deal_ranges(Reducer *r) {
+    r->counts = calloc(4 * (size_t)r->size, sizeof *r->counts);
+    CHECK(r->counts, "out of memory: %d ranks", r->size);
+    for (int i = 0; i < r->size; i++) {
+        int64_t units = (r->count + RANGE_ALIGN - 1) / RANGE_ALIGN;
+        int64_t start = units * i / r->size * RANGE_ALIGN,
+                end = units * (i + 1) / r->size * RANGE_ALIGN;
+        r->counts[2 * r->size + i] = (end < r->count ? end : r->count) - start;
+        r->counts[3 * r->size + i] = start;
+    }
+}
 
 static Err take_buffer(Reducer *r, float **out) {
     if (r->free_count) {
@@ -88,33 +136,31 @@ static Err take_buffer(Reducer *r, float **out) {
     return OK;
 }
 
-Err reducer_begin(Reducer *r, float **buffer) {
-    if (!r->current) TRY(take_buffer(r, &r->current));
-    exec_zero(r->ex, r->current, (size_t)r->count * sizeof(float));
-    *buffer = r->current;
-    return OK;
+/* left += right, in memory of the host. One addition an element: the bits are the device's. */
+static void add_on_host(Reducer *r, float *left, const float *right, int64_t count) {
+    if (exec_is_host(r->ex))
+        op_accumulate(r->ex, left, right, count);
+    else
+        for (int64_t i = 0; i < count; i++) left[i] += right[i];
 }
 
 /* Adds the top two nodes while they are siblings. The right one's values go to the free list, if
- * there is one. */
+ * they are of the pool; else they lie in memory of the host. */
 static void merge_siblings(Reducer *r, Stack *stack, int64_t count, bool pooled) {
     while (stack->count >= 2) {
         Node *left = &stack->nodes[stack->count - 2], *right = &stack->nodes[stack->count - 1];
         if (left->level != right->level || left->index % 2 || right->index != left->index + 1)
             return;
-        op_accumulate(r->ex, left->values, right->values, count);
-        if (pooled) r->free_buffers[r->free_count++] = right->values;
+        if (pooled) {
+            op_accumulate(r->ex, left->values, right->values, count);
+            r->free_buffers[r->free_count++] = right->values;
+        } else {
+            add_on_host(r, left->values, right->values, count);
+        }
         left->level++;
         left->index /= 2;
         stack->count--;
     }
-}
-
-void reducer_fold(Reducer *r, int slot) {
-    CHECK(r->current && r->stack.count < NODES_MAX, "fold without begin");
-    r->stack.nodes[r->stack.count++] = (Node){0, slot, r->current};
-    r->current = NULL;
-    merge_siblings(r, &r->stack, r->count, true);
 }
 
 /* ---- across ranks ---- */
@@ -182,7 +228,7 @@ static float *finish_range(Reducer *r) {
         }
     }
     for (int n = 1; n < stack.count; n++)
-        op_accumulate(r->ex, stack.nodes[0].values, stack.nodes[n].values, length);
+        add_on_host(r, stack.nodes[0].values, stack.nodes[n].values, length);
     return stack.nodes[0].values;
 }
 
@@ -195,8 +241,17 @@ static float *finish_alone(Reducer *r) {
     return r->stack.nodes[0].values;
 }
 
-Err reducer_finish(Reducer *r, float **sum) {
-    double began = clock_seconds();
+/* Collective. Every range's total from its owner to all, into memory of the device. */
+static Err gather(Reducer *r, float *total, const float *own) {
+    const int64_t *lengths = r->counts + 2 * r->size, *starts = r->counts + 3 * r->size;
+    if (exec_is_host(r->ex)) return comm_gather_floats(r->comm, total, own, lengths, starts);
+    float *all = grow(&r->sent, &r->sent_floats, (size_t)r->count);
+    TRY(comm_gather_floats(r->comm, all, own, lengths, starts));
+    exec_upload(r->ex, total, all, (size_t)r->count * sizeof *all);
+    return OK;
+}
+
+static Err finish_tree(Reducer *r, float **sum) {
     if (r->size == 1) {
         *sum = finish_alone(r);
     } else {
@@ -211,16 +266,94 @@ Err reducer_finish(Reducer *r, float **sum) {
             TRY(take_buffer(r, &total));
         for (int n = 1; n < r->stack.count; n++)
             r->free_buffers[r->free_count++] = r->stack.nodes[n].values;
-        const int64_t *lengths = r->counts + 2 * r->size, *starts = r->counts + 3 * r->size;
-        TRY(comm_gather_floats(r->comm, total, own, lengths, starts));
+        TRY(gather(r, total, own));
         *sum = total;
     }
     /* The sum's buffer is the next one to be given out; its contents live until then. */
     if (r->current) r->free_buffers[r->free_count++] = r->current;
     r->current = *sum;
     r->stack.count = 0;
+    return OK;
+}
+
+/* ---- both ---- */
+
+Err reducer_open(Reducer **out, Comm *comm, Exec *ex, int64_t count, int slots,
+                 bool deterministic) {
+    Reducer *r = calloc(1, sizeof *r);
+    CHECK(r, "out of memory: a reducer");
+    *out = r;
+    *r = (Reducer){.comm = comm,
+                   .ex = ex,
+                   .count = count,
+                   .slots = slots,
+                   .rank = comm_rank(comm),
+                   .size = comm_size(comm)};
+    if (!deterministic && !exec_is_host(ex)) TRY(open_total(r));
+    if (!r->total) deal_ranges(r);
+    return OK;
+}
+
+void reducer_close(Reducer **out) {
+    Reducer *r = *out;
+    if (!r) return;
+    comm_device_close(&r->device); /* first: what it does not finish would be waited for */
+    for (int i = 0; i < r->buffer_count; i++)
+        exec_free(r->ex, r->buffers[i], (size_t)r->count * sizeof(float));
+    exec_free(r->ex, r->total, (size_t)r->count * sizeof(float));
+    free(r->sent);
+    free(r->received);
+    free(r->counts);
+    free(r);
+    *out = NULL;
+}
+
+Err reducer_begin(Reducer *r, float **buffer) {
+    bool zero = true;
+    if (r->total) {
+        zero = !r->begun;
+        r->begun = true;
+        *buffer = r->total;
+    } else {
+        if (!r->current) TRY(take_buffer(r, &r->current));
+        *buffer = r->current;
+    }
+    if (zero) exec_zero(r->ex, *buffer, (size_t)r->count * sizeof(float));
+    return OK;
+}
+
+const GradSink *reducer_sink(Reducer *r, int slot) {
+    int first, end;
+    reducer_slots(r->slots, r->rank, r->size, &first, &end);
+    return r->device && slot == end - 1 ? &r->sink : NULL;
+}
+
+void reducer_fold(Reducer *r, int slot) {
+    if (r->total) return;
+    CHECK(r->current && r->stack.count < NODES_MAX, "fold without begin");
+    r->stack.nodes[r->stack.count++] = (Node){0, slot, r->current};
+    r->current = NULL;
+    merge_siblings(r, &r->stack, r->count, true);
+}
+
+Err reducer_finish(Reducer *r, float **sum) {
+    if (r->total) {
+        *sum = r->total;
+        return finish_total(r);
+    }
+    exec_wait(r->ex); /* what is measured is communication */
+    double began = clock_seconds();
+    TRY(finish_tree(r, sum));
     r->seconds = clock_seconds() - began;
     return OK;
+}
+
+Err reducer_wait(Reducer *r) {
+    return r->device ? comm_device_wait(r->device) : OK;
+}
+
+bool reducer_overlaps(const Reducer *r) {
+    return r->device != NULL;
 }
 
 double reducer_seconds(const Reducer *r) {

@@ -1,14 +1,21 @@
-/* Sums the gradients of all slots of a step, to the same bits for any number of ranks.
+/* Sums the gradients of all slots of a step, in one of two ways.
  *
- * Slot s of S gives a leaf of one fixed tree: neighbours 2k and 2k+1 are added, then their sums,
- * and so on; what is left of an odd count is added from the left at the end. Rank r of R has the
- * slots ⌊rS/R⌋ … ⌊(r+1)S/R⌋-1. It folds its leaves like a binary counter (at most 2·log₂S partial
- * sums), the partial sums are exchanged by range of parameters, and the owner of a range finishes
- * the tree. Floating-point addition never happens in another order. */
+ * The tree gives the same bits for any number of ranks. Slot s of S is a leaf of one fixed tree:
+ * neighbours 2k and 2k+1 are added, then their sums, and so on; what is left of an odd count is
+ * added from the left at the end. Rank r of R has the slots ⌊rS/R⌋ … ⌊(r+1)S/R⌋-1. It folds its
+ * leaves like a binary counter (at most 2·log₂S partial sums), the partial sums are exchanged by
+ * range of parameters through the host, and the owner of a range finishes the tree. Floating-point
+ * addition never happens in another order. The CPU always sums so, GPUs with `deterministic: true`
+ * and where ranks share one.
+ *
+ * Otherwise, on GPUs, the slots of a rank accumulate in one buffer, and NCCL adds those of the
+ * ranks: from the last parameters to the first, while the backward pass of a rank's last slot still
+ * runs. */
 #ifndef CADVLM_TRAINER_REDUCER_H
 #define CADVLM_TRAINER_REDUCER_H
 
 #include "comm/comm.h"
+#include "model/model.h"
 #include "ops/ops.h"
 
 typedef struct Reducer Reducer;
@@ -16,20 +23,32 @@ typedef struct Reducer Reducer;
 /* The slots of a rank: first … end - 1. */
 void reducer_slots(int slots, int rank, int size, int *first, int *end);
 
-/* `count` floats a slot. */
-Err reducer_open(Reducer **reducer, Comm *comm, Exec *ex, int64_t count, int slots);
+/* Collective. `count` floats a slot. */
+Err reducer_open(Reducer **reducer, Comm *comm, Exec *ex, int64_t count, int slots,
+                 bool deterministic);
 void reducer_close(Reducer **reducer);
 
-/* A zeroed buffer for the gradients of the coming slot. */
+/* The buffer that the gradients of the coming slot are added to. */
 Err reducer_begin(Reducer *reducer, float **buffer);
 
-/* The buffer holds the gradients of `slot`; slots come in order. */
+/* Who must be told of final gradients in the backward pass of `slot`; NULL: nobody. */
+const GradSink *reducer_sink(Reducer *reducer, int slot);
+
+/* The gradients of `slot` are in the buffer; slots come in order. */
 void reducer_fold(Reducer *reducer, int slot);
 
-/* Collective. The sum over all slots; valid until the next reducer_begin. */
+/* Collective. The sum over all slots, for the work that the Exec is given from now on; valid until
+ * the next reducer_begin. */
 Err reducer_finish(Reducer *reducer, float **sum);
 
-/* Seconds the last reducer_finish spent in communication. */
+/* Waits until the sum is there, and says if it never will be. */
+Err reducer_wait(Reducer *reducer);
+
+/* Whether communication runs beside the backward pass. */
+bool reducer_overlaps(const Reducer *reducer);
+
+/* Seconds the last reducer_finish spent in communication; 0 where it overlaps: what is exposed then
+ * lies between two moments of the Exec, before and after reducer_finish. */
 double reducer_seconds(const Reducer *reducer);
 
 #endif

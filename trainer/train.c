@@ -279,7 +279,6 @@ static Err set_up(Trainer *t, bool fresh, const Json *versions) {
     TRY(optim_open(&t->optim, t->ex, t->model, c));
     TRY(resume(t));
     TRY(settle_slots(t));
-    TRY(reducer_open(&t->reducer, t->comm, t->ex, t->optim.count, t->state.slots));
     TRY(open_batches(t));
     if (comm_rank(t->comm) == 0) {
         char path[PATH_SIZE];
@@ -326,7 +325,7 @@ static Err run_slot(Trainer *t, int slot, SlotReport *report, RankReport *rank) 
     exec_range_end(t->ex);
     exec_mark(t->ex, slot_mark(t, slot, MARK_BACKWARD));
     exec_range_begin(t->ex, "backward");
-    TRY(model_backward(t->model));
+    TRY(model_backward_into(t->model, reducer_sink(t->reducer, slot)));
     reducer_fold(t->reducer, batch->slot);
     exec_range_end(t->ex);
     exec_mark(t->ex, slot_mark(t, slot, MARK_SLOT_END));
@@ -387,8 +386,12 @@ static void name_bad_samples(const Trainer *t, const LossSum *own) {
 static Err collect_step(Trainer *t, RankReport *rank, UpdateState *update, LossSum *total) {
     LossSum *own = calloc((size_t)t->slots_most, sizeof *own);
     CHECK(own, "out of memory: %d slots", t->slots_most);
-    exec_download(t->ex, own, t->device_losses, (size_t)t->slots_most * sizeof *own);
-    Err err = optim_state(&t->optim, update);
+    Err err = reducer_wait(t->reducer);
+    if (err != OK)
+        err = err_prefix(err, "step %lld: ", (long long)t->state.step + 1);
+    else
+        exec_download(t->ex, own, t->device_losses, (size_t)t->slots_most * sizeof *own);
+    if (err == OK) err = optim_state(&t->optim, update);
     for (int slot = t->slot_first; slot < t->slot_end && err == OK; slot++) {
         int at = slot_mark(t, slot, MARK_FORWARD);
         rank->forward += exec_mark_seconds(t->ex, at, at + MARK_BACKWARD);
@@ -396,6 +399,9 @@ static Err collect_step(Trainer *t, RankReport *rank, UpdateState *update, LossS
     }
     name_bad_samples(t, own);
     rank->communication = reducer_seconds(t->reducer);
+    if (err == OK && reducer_overlaps(t->reducer) && t->slot_first < t->slot_end)
+        rank->communication = exec_mark_seconds(
+            t->ex, slot_mark(t, t->slot_end - 1, MARK_SLOT_END), step_mark(t, MARK_REDUCED));
     rank->stop = signals_pending();
     err = comm_agree(t->comm, err);
     if (err == OK)
@@ -637,6 +643,9 @@ Err train_run(Comm *comm, const Config *config, bool fresh, const Json *versions
                  .saved_step = -1};
     signals_catch();
     Err err = comm_agree(comm, set_up(&t, fresh, versions));
+    if (err == OK)
+        err = reducer_open(&t.reducer, comm, t.ex, t.optim.count, t.state.slots,
+                           config->deterministic);
     if (err == OK) err = measure_peak(&t);
     if (err == OK) {
         describe(&t);

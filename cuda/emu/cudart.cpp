@@ -44,7 +44,7 @@ double seconds_now() {
 
 struct CUstream_st {
     std::deque<Work> queue;
-    bool running;
+    bool running = false;
 };
 
 namespace {
@@ -53,6 +53,7 @@ namespace {
 struct Runtime {
     std::set<CUstream_st *> streams;
     CUstream_st legacy;
+    std::vector<CUevent_st *> destroyed;
     std::map<uintptr_t, size_t> device, pinned; /* start, length */
     std::map<const void *, int> shared_limits;  /* cudaFuncSetAttribute */
     size_t memory_limit = static_cast<size_t>(8) << 30, memory_used = 0;
@@ -62,6 +63,8 @@ struct Runtime {
     Runtime() {
         const char *count = getenv("CADVLM_EMU_DEVICES");
         if (count) devices = atoi(count);
+        const char *memory = getenv("CADVLM_EMU_MEMORY");
+        if (memory) memory_limit = strtoull(memory, NULL, 10);
         streams.insert(&legacy);
     }
 };
@@ -236,6 +239,12 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, in
     }
 }
 
+cudaError_t cudaDeviceGetPCIBusId(char *out, int size, int device) {
+    if (device < 0 || device >= rt().devices) return fail(cudaErrorInvalidDevice);
+    snprintf(out, static_cast<size_t>(size), "0000:%02X:00.0", static_cast<unsigned>(device) & 255);
+    return cudaSuccess;
+}
+
 cudaError_t cudaDriverGetVersion(int *version) {
     *version = CUDART_VERSION;
     return cudaSuccess;
@@ -377,6 +386,11 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) {
     return cudaSuccess;
 }
 
+cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greatest) {
+    *least = *greatest = 0;
+    return cudaSuccess;
+}
+
 cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream, unsigned flags, int) {
     return cudaStreamCreateWithFlags(stream, flags);
 }
@@ -403,6 +417,11 @@ cudaError_t cudaStreamQuery(cudaStream_t stream) {
     return s->queue.empty() ? cudaSuccess : cudaErrorNotReady;
 }
 
+cudaError_t cudaStreamIsCapturing(cudaStream_t, enum cudaStreamCaptureStatus *status) {
+    *status = cudaStreamCaptureStatusNone;
+    return cudaSuccess;
+}
+
 cudaError_t cudaDeviceSynchronize(void) {
     wait_for_all();
     return cudaSuccess;
@@ -425,9 +444,7 @@ cudaError_t cudaEventCreate(cudaEvent_t *event) {
 }
 
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
-    if (event->reached < event->recorded)
-        work_until([event] { return event->reached >= event->recorded; });
-    delete event;
+    rt().destroyed.push_back(event); /* work in streams may still wait for it */
     return cudaSuccess;
 }
 

@@ -92,6 +92,12 @@ static inline void store_once(void *p, uint4 x) {
     *static_cast<uint4 *>(p) = x;
 }
 
+static inline void forget(uint4 &) {
+}
+
+static inline void forget(int &) {
+}
+
 } // namespace ptx
 
 #endif

@@ -159,20 +159,21 @@ static void convert(float *line, int64_t first, int64_t count, Tensor dst, Tenso
     }
 }
 
-/* Element (row, col) takes word col % 4 of the Philox block (row, col / 4). */
+/* Element (row, col) is dropped where number col % 8 of rng_mask(key, row, col / 8) is below the
+ * threshold. */
 static void dropout_rows(float *line, int64_t first, int64_t count, Tensor out, Tensor x,
                          Dropout dropout, bool accumulating) {
     int64_t n = x.cols;
     float keep = 1.0f / (1.0f - dropout.p);
-    uint32_t threshold = (uint32_t)((double)dropout.p * 4294967296.0); /* p · 2³² */
+    uint16_t threshold = rng_mask_threshold(dropout.p);
     for (int64_t r = first; r < first + count; r++) {
         const float *in = row_read(line, x, r);
         float *factor = line + n;
-        for (int64_t i = 0; i < n; i += 4) {
-            uint32_t words[4];
-            rng_block(words, dropout.key, (uint64_t)r, (uint64_t)(i / 4));
-            for (int64_t k = 0; k < 4 && i + k < n; k++)
-                factor[i + k] = words[k] < threshold ? 0 : keep;
+        for (int64_t i = 0; i < n; i += 8) {
+            uint16_t numbers[8];
+            rng_mask(numbers, dropout.key, (uint64_t)r, (uint64_t)(i / 8));
+            for (int64_t k = 0; k < 8 && i + k < n; k++)
+                factor[i + k] = numbers[k] < threshold ? 0 : keep;
         }
         const float *old = accumulating ? row_read(line + 2 * n, out, r) : NULL;
         float *y = row_begin(line + 3 * n, out, r);

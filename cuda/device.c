@@ -1,0 +1,272 @@
+/* One GPU as an Exec sees it; see the header. */
+#include "cuda/device.h"
+
+#include <nvtx3/nvToolsExt.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* ---- errors ---- */
+
+/* Keeps an error of the runtime for exec_status. */
+static void keep(Exec *ex, cudaError_t error, const char *doing) {
+    if (error == cudaSuccess) return;
+    IGNORE(err_raise(ERR_DEVICE, __FILE__, __LINE__, "%s: %s on GPU %d", doing,
+                     cudaGetErrorString(error), device_of(ex)->index));
+    exec_fail(ex);
+}
+
+void device_launched(Exec *ex, const char *op) {
+    keep(ex, cudaGetLastError(), op);
+    if (device_of(ex)->sync) keep(ex, cudaStreamSynchronize(device_of(ex)->stream), op);
+}
+
+#define CUDA_TRY(call)                                                                             \
+    do {                                                                                           \
+        cudaError_t error_ = (call);                                                               \
+        REQUIRE(error_ == cudaSuccess, ERR_DEVICE, "%s: %s", #call, cudaGetErrorString(error_));   \
+    } while (0)
+
+/* ---- opening ---- */
+
+static Err open_inside(Exec *ex, CudaDevice *d) {
+    struct cudaDeviceProp properties;
+    CUDA_TRY(cudaSetDevice(d->index));
+    CUDA_TRY(cudaGetDeviceProperties(&properties, d->index));
+    REQUIRE(properties.major >= 8, ERR_UNSUPPORTED,
+            "GPU %d (%s) has compute capability %d.%d; 8.0 (A100) and later are supported: set "
+            "device: cpu",
+            d->index, properties.name, properties.major, properties.minor);
+    CUDA_TRY(cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking));
+    for (int i = 0; i < 2; i++)
+        CUDA_TRY(cudaEventCreateWithFlags(&d->stages[i].sent, cudaEventDisableTiming));
+    TRY(cuda_matmuls_open(&d->matmuls));
+    int runtime = 0;
+    CUDA_TRY(cudaRuntimeGetVersion(&runtime));
+    snprintf(ex->description, sizeof ex->description, "cuda (GPU %d: %.60s, %zu GiB, CUDA %d.%d)",
+             d->index, properties.name, properties.totalGlobalMem >> 30, runtime / 1000,
+             runtime % 1000 / 10);
+    return OK;
+}
+
+Err device_open(Exec *ex, int index) {
+    CudaDevice *d = calloc(1, sizeof *d);
+    REQUIRE(d, ERR_MEMORY, "out of memory: the CUDA backend");
+    ex->state = d;
+    d->index = index;
+    d->stage = 1;
+    const char *sync = getenv("CADVLM_CUDA_SYNC");
+    d->sync = sync && sync[0] == '1';
+    Err err = open_inside(ex, d);
+    if (err != OK) device_close(ex);
+    return err;
+}
+
+void device_close(Exec *ex) {
+    CudaDevice *d = device_of(ex);
+    if (d->stream) cudaStreamSynchronize(d->stream);
+    cuda_matmuls_close(&d->matmuls);
+    cudaFree(d->scratch);
+    for (int i = 0; i < 2; i++) {
+        cudaFreeHost(d->stages[i].host);
+        if (d->stages[i].sent) cudaEventDestroy(d->stages[i].sent);
+    }
+    for (int i = 0; i < d->mark_count; i++) cudaEventDestroy(d->marks[i]);
+    free(d->marks);
+    if (d->stream) cudaStreamDestroy(d->stream);
+    free(d);
+    ex->state = NULL;
+}
+
+/* ---- memory ---- */
+
+void *device_alloc(Exec *ex, size_t bytes) {
+    void *memory = NULL;
+    if (cudaMalloc(&memory, bytes ? bytes : 64) != cudaSuccess) {
+        (void)cudaGetLastError(); /* the caller says what was too large */
+        return NULL;
+    }
+    device_zero(ex, memory, bytes);
+    return memory;
+}
+
+void device_free(Exec *ex, void *memory, size_t bytes) {
+    (void)bytes;
+    keep(ex, cudaFree(memory), "giving memory back");
+}
+
+void device_upload(Exec *ex, void *device, const void *host, size_t bytes) {
+    keep(ex,
+         cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, device_of(ex)->stream),
+         "copying to the device");
+}
+
+void device_download(Exec *ex, void *host, const void *device, size_t bytes) {
+    keep(ex,
+         cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, device_of(ex)->stream),
+         "copying from the device");
+    device_wait(ex);
+}
+
+void device_zero(Exec *ex, void *device, size_t bytes) {
+    if (bytes)
+        keep(ex, cudaMemsetAsync(device, 0, bytes, device_of(ex)->stream), "clearing memory");
+}
+
+void device_copy(Exec *ex, void *to, const void *from, size_t bytes) {
+    keep(ex, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, device_of(ex)->stream),
+         "copying on the device");
+}
+
+void device_wait(Exec *ex) {
+    keep(ex, cudaStreamSynchronize(device_of(ex)->stream), "waiting for the device");
+}
+
+void device_memory(Exec *ex, size_t *total, size_t *available) {
+    keep(ex, cudaMemGetInfo(available, total), "asking for memory");
+}
+
+void *device_stream(const Exec *ex) {
+    return device_of(ex)->stream;
+}
+
+/* ---- scratch ---- */
+
+Err device_settle_scratch(Exec *ex) {
+    CudaDevice *d = device_of(ex);
+    if (d->scratch_needed <= d->scratch_bytes) return OK;
+    CUDA_TRY(cudaFree(d->scratch)); /* waits for who still uses it */
+    d->scratch = NULL;
+    d->scratch_bytes = 0;
+    cudaError_t error = cudaMalloc(&d->scratch, d->scratch_needed);
+    (void)cudaGetLastError();
+    REQUIRE(error == cudaSuccess, ERR_MEMORY,
+            "out of memory: operations need %zu MiB of scratch memory on GPU %d; lower "
+            "training.per_device_batch_size or training.max_length",
+            d->scratch_needed >> 20, d->index);
+    d->scratch_bytes = d->scratch_needed;
+    return OK;
+}
+
+bool device_scratch(Exec *ex, size_t bytes, void **scratch) {
+    CudaDevice *d = device_of(ex);
+    if (bytes > d->scratch_needed) d->scratch_needed = bytes;
+    if (ex->dry) return false;
+    /* Only where no dry pass has said so before. */
+    if (bytes > d->scratch_bytes && device_settle_scratch(ex) != OK) {
+        exec_fail(ex);
+        return false;
+    }
+    *scratch = d->scratch;
+    return true;
+}
+
+/* ---- staging ---- */
+
+static bool stage_need(Exec *ex, Stage *s, size_t bytes) {
+    if (bytes <= s->bytes) return true;
+    keep(ex, cudaEventSynchronize(s->sent), "waiting for a batch on its way");
+    cudaFreeHost(s->host);
+    *s = (Stage){.sent = s->sent};
+    if (cudaMallocHost(&s->host, bytes) != cudaSuccess) {
+        (void)cudaGetLastError();
+        return false;
+    }
+    s->bytes = bytes;
+    return true;
+}
+
+void *device_stage(Exec *ex, size_t bytes) {
+    CudaDevice *d = device_of(ex);
+    /* Both, so that what was large enough once needs no memory later. */
+    if (!stage_need(ex, &d->stages[0], bytes) || !stage_need(ex, &d->stages[1], bytes)) return NULL;
+    d->stage = 1 - d->stage;
+    Stage *s = &d->stages[d->stage];
+    keep(ex, cudaEventSynchronize(s->sent), "waiting for a batch on its way");
+    return s->host;
+}
+
+void device_send(Exec *ex, void *device, size_t bytes) {
+    CudaDevice *d = device_of(ex);
+    Stage *s = &d->stages[d->stage];
+    CHECK(bytes <= s->bytes, "%zu bytes sent, %zu staged", bytes, s->bytes);
+    keep(ex, cudaMemcpyAsync(device, s->host, bytes, cudaMemcpyHostToDevice, d->stream),
+         "sending a batch");
+    keep(ex, cudaEventRecord(s->sent, d->stream), "sending a batch");
+}
+
+/* ---- time ---- */
+
+Err device_marks(Exec *ex, int count) {
+    CudaDevice *d = device_of(ex);
+    for (int i = 0; i < d->mark_count; i++) cudaEventDestroy(d->marks[i]);
+    free(d->marks);
+    d->mark_count = 0;
+    d->marks = calloc((size_t)count + 1, sizeof *d->marks);
+    REQUIRE(d->marks, ERR_MEMORY, "out of memory: %d marks", count);
+    for (; d->mark_count < count; d->mark_count++)
+        CUDA_TRY(cudaEventCreateWithFlags(&d->marks[d->mark_count], cudaEventDefault));
+    return OK;
+}
+
+void device_mark(Exec *ex, int mark) {
+    keep(ex, cudaEventRecord(device_of(ex)->marks[mark], device_of(ex)->stream), "marking time");
+}
+
+double device_mark_seconds(Exec *ex, int from, int to) {
+    float ms = 0;
+    const CudaDevice *d = device_of(ex);
+    keep(ex, cudaEventElapsedTime(&ms, d->marks[from], d->marks[to]), "reading the time");
+    return 1e-3 * (double)ms;
+}
+
+void device_range_begin(Exec *ex, const char *name) {
+    (void)ex;
+    nvtxRangePushA(name);
+}
+
+void device_range_end(Exec *ex) {
+    (void)ex;
+    nvtxRangePop();
+}
+
+/* Seconds of one n³ product; negative where it could not be measured. */
+static double product_seconds(CudaDevice *d, Tensor c, Tensor a, Tensor b, cudaEvent_t events[2]) {
+    float ms = -1;
+    for (int i = 0; i < 2; i++) { /* the first time finds its plan */
+        cudaEventRecord(events[0], d->stream);
+        if (cuda_matmul(d->matmuls, d->stream, &(CudaProduct){.c = c, .a = a, .b = b, .alpha = 1}) !=
+            OK)
+            return -1;
+        cudaEventRecord(events[1], d->stream);
+        cudaEventSynchronize(events[1]);
+        if (cudaEventElapsedTime(&ms, events[0], events[1]) != cudaSuccess) return -1;
+    }
+    return 1e-3 * (double)ms;
+}
+
+/* bf16 products of growing size, until one takes a millisecond: small ones do not fill a GPU. */
+double device_peak_flops(Exec *ex) {
+    CudaDevice *d = device_of(ex);
+    cudaEvent_t events[2] = {NULL, NULL};
+    double best = 1;
+    if (cudaEventCreateWithFlags(&events[0], cudaEventDefault) == cudaSuccess &&
+        cudaEventCreateWithFlags(&events[1], cudaEventDefault) == cudaSuccess) {
+        for (int64_t n = 256; n <= 8192; n *= 2) {
+            size_t bytes = (size_t)(n * n) * 2;
+            char *memory = device_alloc(ex, 3 * bytes);
+            if (!memory) break;
+            double seconds =
+                product_seconds(d, tensor(memory, DT_BF16, n, n),
+                                tensor(memory + bytes, DT_BF16, n, n),
+                                tensor(memory + 2 * bytes, DT_BF16, n, n), events);
+            device_free(ex, memory, 3 * bytes);
+            if (seconds <= 0) break;
+            double rate = 2.0 * (double)n * (double)n * (double)n / seconds;
+            if (rate > best) best = rate;
+            if (seconds > 1e-3) break;
+        }
+    }
+    for (int i = 0; i < 2; i++)
+        if (events[i]) cudaEventDestroy(events[i]);
+    return best;
+}

@@ -1,0 +1,106 @@
+/* Matrix products on a GPU by cuBLASLt, and the LoRA products made of them.
+ *
+ * A product asks cuBLASLt once how to run its shape; the answer (a plan) is kept, so that a shape's
+ * second product costs a look-up and a launch. What cuBLASLt has no algorithm for (16-bit matrices
+ * whose rows start at odd places) goes to a plain kernel: slow, but right.
+ *
+ * One CudaMatmuls belongs to one stream at a time: its workspace is in use until the stream is done
+ * with the last product. */
+#ifndef CADVLM_CUDA_MATMUL_H
+#define CADVLM_CUDA_MATMUL_H
+
+#include <cuda_runtime_api.h>
+
+#include "ops/ops.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- products ---- */
+
+typedef struct CudaMatmuls CudaMatmuls;
+
+/* For the current device. CADVLM_CUDA_TUNE=1 in the environment turns tuning on. */
+Err cuda_matmuls_open(CudaMatmuls **m);
+void cuda_matmuls_close(CudaMatmuls **m);
+
+/* With tuning a new plan times cuBLASLt's candidates and keeps the fastest, rather than the one that
+ * cuBLASLt believes in. It waits for the device, and another run may choose another algorithm, whose
+ * sums round differently: for long runs, not for comparing bits. */
+void cuda_matmuls_tune(CudaMatmuls *m, bool on);
+
+typedef struct CudaMatmulCounts {
+    int64_t products;
+    int64_t plans; /* made; products - plans found theirs */
+    int64_t apart; /* products whose epilogue cuBLASLt refused, done by a kernel of its own */
+    int64_t plain; /* products that cuBLASLt refused altogether */
+} CudaMatmulCounts;
+CudaMatmulCounts cuda_matmuls_counts(const CudaMatmuls *m);
+
+/* What happens to the sums before they are rounded to c's type. GELU is the tanh form (Hendrycks &
+ * Gimpel 2016); AUX also keeps its input, for backward, in `aux`. */
+typedef enum CudaEpilogue {
+    EPILOGUE_NONE,
+    EPILOGUE_BIAS,
+    EPILOGUE_GELU_BIAS,
+    EPILOGUE_GELU_AUX_BIAS
+} CudaEpilogue;
+
+/* c[m,n] = epilogue(alpha · op(a)[m,k] · op(b)[k,n] + beta · c + bias[1,n]);  a and b are of one
+ * compute type, c of that or f32, bias of a's type, aux[m,n] of c's. Sums are f32 (of f32 factors:
+ * true f32, no TF32). With beta 0, c is not read. */
+typedef struct CudaProduct {
+    Tensor c, a, b;
+    bool transpose_a, transpose_b; /* a lies as [k,m], b as [n,k] */
+    float alpha, beta;
+    CudaEpilogue epilogue;
+    Tensor bias, aux; /* where the epilogue names them */
+} CudaProduct;
+
+Err cuda_matmul(CudaMatmuls *m, cudaStream_t stream, const CudaProduct *p);
+
+/* ---- the plain way (matmul_plain.cu) ---- */
+
+/* The same product by plain loops, over any types and strides. */
+void cuda_matmul_plain(cudaStream_t stream, const CudaProduct *p);
+
+/* c = epilogue(c + bias) for a product whose epilogue was left out. */
+void cuda_matmul_epilogue(cudaStream_t stream, const CudaProduct *p);
+
+/* ---- LoRA (lora.c): op_lora_fwd, op_lora_bwd ---- */
+
+/* Scratch memory for T rows, K inputs, N outputs, rank r. */
+size_t cuda_lora_fwd_scratch(int64_t T, int64_t N, int64_t K, int64_t r, DType dtype,
+                             Dropout dropout);
+Err cuda_lora_fwd(CudaMatmuls *m, cudaStream_t stream, void *scratch, Tensor y, Tensor xa, Tensor x,
+                  Tensor a, Tensor b, float scale, Dropout dropout);
+size_t cuda_lora_bwd_scratch(int64_t T, int64_t N, int64_t K, int64_t r, DType dtype,
+                             Dropout dropout);
+Err cuda_lora_bwd(CudaMatmuls *m, cudaStream_t stream, void *scratch, Tensor dx, Tensor da,
+                  Tensor db, Tensor dy, Tensor xa, Tensor x, Tensor a, Tensor b, float scale,
+                  Dropout dropout);
+
+/* w[N,K] += scale · b[N,r] · a[r,K], all f32. */
+Err cuda_lora_merge(CudaMatmuls *m, cudaStream_t stream, Tensor w, Tensor a, Tensor b, float scale);
+
+/* ---- products with a mask, on the tensor cores (lora.cu); 16-bit types ----
+ *
+ * The mask of dropout is drawn in registers where an element is used, and never stored. */
+
+/* xa[T,r] = dropout(x)[T,K] · a[r,K]ᵀ. */
+void cuda_lora_down(cudaStream_t stream, Tensor xa, Tensor x, Tensor a, Dropout dropout);
+
+/* da[r,K] += g[T,r]ᵀ · dropout(x)[T,K], through partial sums of chunks of rows. */
+size_t cuda_lora_grad_a_scratch(int64_t T, int64_t K, int64_t r);
+void cuda_lora_grad_a(cudaStream_t stream, void *scratch, Tensor da, Tensor g, Tensor x,
+                      Dropout dropout);
+
+/* dx[T,K] += dropout'(g[T,r] · a[r,K]). */
+void cuda_lora_grad_x(cudaStream_t stream, Tensor dx, Tensor g, Tensor a, Dropout dropout);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,19 @@
+/* A backend's operation against the plain loops, and its backward pass against differences of the
+ * plain loops. */
+#ifndef CADVLM_TESTS_OP_CHECK_H
+#define CADVLM_TESTS_OP_CHECK_H
+
+#include "tests/op_kinds.h"
+
+/* Small and odd sizes of every operation. */
+extern const OpCase op_cases[];
+extern const int op_case_count;
+
+/* Both end the test where they find a difference. */
+void op_check_match(Exec *ex, const OpCase *c, DType dtype);
+void op_check_grad(Exec *ex, const OpCase *c, DType dtype);
+
+/* Random gradients of the outputs, in host memory. */
+void op_check_draw_gradients(OpTest *test);
+
+#endif

@@ -1,0 +1,189 @@
+/* The whole model on the CUDA backend beside the CPU backend: losses, gradients, generated tokens; and
+ * what a step must not do: allocate, wait. */
+#include "core/rng.h"
+#include "cuda/emu/control.h"
+#include "model/model.h"
+#include "tests/test.h"
+#include "tests/tiny.h"
+
+/* Only the emulation counts. */
+EmuCounts emu_counts(void) __attribute__((weak));
+
+static Exec *open_cuda(void) {
+    const char *why = "";
+    if (exec_device_count(&why) == 0) test_skip(why);
+    Exec *ex;
+    ASSERT_OK(exec_open(&ex, EXEC_CUDA, 0));
+    return ex;
+}
+
+/* The same model on both backends, every parameter moved a little, so that adapters are not zero. */
+static void open_both(Tiny *cpu, Tiny *cuda, const ModelSpec *spec, DType dtype) {
+    Exec *ex = open_cuda();
+    tiny_open(cpu, spec, DT_F32, 1);
+    tiny_open_on(cuda, ex, spec, dtype);
+    Params *from = model_params(cpu->model), *to = model_params(cuda->model);
+    Rng rng;
+    rng_open(&rng, 11, RNG_TEST, 0);
+    ASSERT_INT(from->count, ==, to->count);
+    for (int i = 0; i < from->count; i++) {
+        Tensor v = param_value(from, i), w = param_value(to, i);
+        float *values = v.data;
+        for (int64_t r = 0; r < v.rows; r++)
+            for (int64_t c = 0; c < v.cols; c++)
+                values[r * v.stride + c] += 0.15f * (float)rng_normal(&rng);
+        float *staged = exec_alloc(ex, tensor_bytes(v));
+        for (int64_t r = 0; r < v.rows; r++)
+            exec_upload(ex, staged + r * v.cols, values + r * v.stride,
+                        (size_t)v.cols * sizeof(float));
+        op_convert(ex, w, tensor(staged, DT_F32, v.rows, v.cols));
+        exec_free(ex, staged, 0);
+    }
+    ASSERT_OK(exec_status(ex));
+}
+
+/* ‖a - b‖ / ‖a‖ */
+static double distance(const float *a, const float *b, int64_t n) {
+    double difference = 0, size = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double d = (double)a[i] - (double)b[i];
+        difference += d * d;
+        size += (double)a[i] * (double)a[i];
+    }
+    return sqrt(difference / size);
+}
+
+/* f32 differs by the order of sums. 16-bit formats round every activation of a dozen layers: half a
+ * unit of 2^-8 (bf16) or 2^-11 (f16) each. */
+static void compare(Tune vision, Tune connector, Tune llm, double dropout, DType dtype,
+                    double allowed) {
+    ModelSpec spec;
+    tiny_spec(&spec, vision, connector, llm);
+    spec.lora.dropout = dropout;
+    spec.vision.drop_first_patch = true;
+    Tiny cpu, cuda;
+    open_both(&cpu, &cuda, &spec, dtype);
+    Batch batch = tiny_batch(&spec, 3, 1);
+    double expected = tiny_step(&cpu, &batch), found = tiny_step(&cuda, &batch);
+    ASSERT_NEAR(found / expected, 1, allowed / 4);
+    float *a = tiny_grads(&cpu), *b = tiny_grads(&cuda);
+    double far = distance(a, b, model_params(cpu.model)->trained);
+    printf("loss %.6g beside %.6g, gradients %.2e apart\n", found, expected, far);
+    ASSERT_REAL(far, <=, allowed);
+    free(a);
+    free(b);
+    ASSERT_NEAR(tiny_loss(&cuda, &batch) / tiny_loss(&cpu, &batch), 1, allowed / 4);
+    tiny_batch_free(&batch);
+    tiny_close(&cpu);
+    tiny_close(&cuda);
+}
+
+TEST(everything_trained_matches_the_cpu_in_f32) {
+    compare(TUNE_FULL, TUNE_FULL, TUNE_FULL, 0, DT_F32, 1e-4);
+}
+
+TEST(adapters_with_dropout_match_the_cpu_in_f32) {
+    compare(TUNE_LORA, TUNE_FULL, TUNE_LORA, 0.3, DT_F32, 1e-4);
+}
+
+TEST(the_recipe_with_a_frozen_tower_matches_the_cpu_in_f32) {
+    compare(TUNE_FROZEN, TUNE_FULL, TUNE_LORA, 0.05, DT_F32, 1e-4);
+}
+
+TEST(everything_trained_stays_near_the_cpu_in_bf16) {
+    compare(TUNE_FULL, TUNE_FULL, TUNE_FULL, 0, DT_BF16, 0.1);
+}
+
+TEST(adapters_with_dropout_stay_near_the_cpu_in_bf16) {
+    compare(TUNE_LORA, TUNE_FULL, TUNE_LORA, 0.3, DT_BF16, 0.1);
+}
+
+TEST(everything_trained_stays_near_the_cpu_in_f16) {
+    compare(TUNE_FULL, TUNE_FULL, TUNE_FULL, 0, DT_F16, 0.02);
+}
+
+TEST(generation_writes_the_same_tokens_as_the_cpu) {
+    ModelSpec spec;
+    tiny_spec(&spec, TUNE_LORA, TUNE_FULL, TUNE_LORA);
+    Tiny cpu, cuda;
+    open_both(&cpu, &cuda, &spec, DT_F32);
+    Batch batch = tiny_batch(&spec, 4, 3);
+    Generation expected[4], found[4];
+    ASSERT_OK(model_generate(cpu.model, &batch, TINY_EOS, 12, expected));
+    ASSERT_OK(model_generate(cuda.model, &batch, TINY_EOS, 12, found));
+    for (int s = 0; s < 4; s++) {
+        ASSERT_INT(found[s].count, ==, expected[s].count);
+        for (int i = 0; i < found[s].count; i++)
+            ASSERT_INT(found[s].ids[i], ==, expected[s].ids[i]);
+        ASSERT_NEAR(found[s].confidence, expected[s].confidence, 1e-4);
+        free(expected[s].ids);
+        free(found[s].ids);
+    }
+    tiny_batch_free(&batch);
+    tiny_close(&cpu);
+    tiny_close(&cuda);
+}
+
+TEST(a_step_neither_allocates_nor_waits) {
+    if (!emu_counts) test_skip("only the emulation counts");
+    ModelSpec spec;
+    tiny_spec(&spec, TUNE_LORA, TUNE_FULL, TUNE_LORA);
+    spec.lora.dropout = 0.05;
+    Tiny tiny;
+    tiny_open_on(&tiny, open_cuda(), &spec, DT_BF16);
+    LossSum *sum = exec_alloc(tiny.ex, sizeof *sum);
+    Batch batches[3];
+    for (int i = 0; i < 3; i++) batches[i] = tiny_batch(&spec, 2 + i, (uint64_t)i);
+    exec_wait(tiny.ex);
+    EmuCounts before = emu_counts();
+    /* Two batches fit into the stages; the third waits for the first, which is no work of its own. */
+    for (int i = 0; i < 2; i++) {
+        ASSERT_OK(model_forward(tiny.model, &batches[i], true));
+        model_loss_to(tiny.model, sum);
+        ASSERT_OK(model_backward(tiny.model));
+    }
+    EmuCounts after = emu_counts();
+    ASSERT_INT(after.allocations, ==, before.allocations);
+    ASSERT_INT(after.waits, ==, before.waits);
+    ASSERT_INT(after.launches, >, before.launches);
+    exec_free(tiny.ex, sum, 0);
+    for (int i = 0; i < 3; i++) tiny_batch_free(&batches[i]);
+    tiny_close(&tiny);
+}
+
+/* ---- what backward announces ---- */
+
+typedef struct Announced {
+    int64_t next; /* all gradients from here on have been announced */
+    int calls;
+} Announced;
+
+static void note(void *context, int64_t first, int64_t count) {
+    Announced *a = context;
+    ASSERT_INT(first + count, ==, a->next);
+    a->next = first;
+    a->calls++;
+}
+
+static void check_announcements(Tune vision, Tune connector, Tune llm) {
+    ModelSpec spec;
+    tiny_spec(&spec, vision, connector, llm);
+    Tiny tiny;
+    tiny_open(&tiny, &spec, DT_F32, 1);
+    Batch batch = tiny_batch(&spec, 2, 1);
+    Announced a = {.next = model_params(tiny.model)->trained};
+    ASSERT_OK(model_forward(tiny.model, &batch, true));
+    ASSERT_OK(model_backward_into(tiny.model, &(GradSink){note, &a}));
+    ASSERT_INT(a.next, ==, 0);
+    ASSERT_INT(a.calls, >, 0);
+    tiny_batch_free(&batch);
+    tiny_close(&tiny);
+}
+
+TEST(backward_announces_every_gradient_once_from_the_end) {
+    check_announcements(TUNE_FULL, TUNE_FULL, TUNE_FULL);
+    check_announcements(TUNE_LORA, TUNE_FULL, TUNE_LORA);
+    check_announcements(TUNE_FROZEN, TUNE_FULL, TUNE_LORA);
+    check_announcements(TUNE_FROZEN, TUNE_FULL, TUNE_FROZEN);
+    check_announcements(TUNE_FROZEN, TUNE_FROZEN, TUNE_LORA);
+}

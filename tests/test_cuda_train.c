@@ -1,0 +1,134 @@
+/* cadvlm train with device: cuda, as its users run it, on one and several ranks, beside device: cpu.
+ * On a GPU where there is one; in the emu presets over the emulation. */
+#include "core/file.h"
+#include "core/json.h"
+#include "ops/ops.h"
+#include "tests/test.h"
+#include "tests/train_fixture.h"
+
+enum { STEPS_MAX = 16 };
+
+typedef struct Losses {
+    double loss[STEPS_MAX], norm[STEPS_MAX], val_loss;
+    int count;
+} Losses;
+
+static void need_gpu(void) {
+    const char *why = "";
+    if (exec_device_count(&why) == 0) test_skip(why);
+}
+
+static void prepare(const char *training, const char *extra) {
+    need_gpu();
+    fixture_dataset(test_path("data"), 20, 1);
+    fixture_tokenizer(test_path("tokenizer.json"));
+    fixture_config(test_path("c.yaml"), test_path("data"), test_path("tokenizer.json"),
+                   test_path("run"), training, extra);
+}
+
+static Losses read_losses(const char *run) {
+    char path[PATH_SIZE];
+    Buf text = {0};
+    Losses l = {.val_loss = NAN};
+    snprintf(path, sizeof path, "%s/metrics.jsonl", run);
+    ASSERT_OK(file_read(&text, path, 1 << 30));
+    for (char *line = strtok(text.data, "\n"); line; line = strtok(NULL, "\n")) {
+        Json *root;
+        ASSERT_OK(js_parse(&root, line, strlen(line), path));
+        ASSERT_TRUE(l.count < STEPS_MAX);
+        if (js_number(js_get(root, "loss"), &l.loss[l.count]) &&
+            js_number(js_get(root, "grad_norm"), &l.norm[l.count]))
+            l.count++;
+        else
+            js_number(js_get(root, "val_loss"), &l.val_loss);
+        js_free(&root);
+    }
+    buf_free(&text);
+    return l;
+}
+
+/* Runs; returns what it said. */
+static const char *train(int ranks, const char *output, const char *more) {
+    const char *said;
+    int code = test_run(&said, "%s env CADVLM_EMU_DEVICES=%d ./cadvlm train --config %s output_dir=%s %s",
+                        ranks > 1 ? fixture_mpirun(ranks) : "", ranks, test_path("c.yaml"), output,
+                        more);
+    ASSERT(code == 0, "exit code %d:\n%s", code, said);
+    return said;
+}
+
+static void assert_near(const Losses *found, const Losses *expected, double allowed) {
+    ASSERT_INT(found->count, ==, expected->count);
+    for (int i = 0; i < found->count; i++) {
+        ASSERT_NEAR(found->loss[i] / expected->loss[i], 1, allowed);
+        ASSERT_NEAR(found->norm[i] / expected->norm[i], 1, 10 * allowed);
+    }
+    ASSERT_NEAR(found->val_loss / expected->val_loss, 1, allowed);
+}
+
+/* Steps apart, the order of sums differs and AdamW amplifies what is near zero. */
+TEST(training_on_one_gpu_follows_the_cpu) {
+    prepare("slots: 4, max_steps: 4, eval_steps: 4", "");
+    train(1, test_path("cpu"), "device=cpu precision=f32");
+    const char *said = train(1, test_path("cuda"), "device=cuda precision=f32");
+    ASSERT_CONTAINS(said, "cuda (GPU 0");
+    Losses cpu = read_losses(test_path("cpu")), cuda = read_losses(test_path("cuda"));
+    ASSERT_INT(cuda.count, ==, 4);
+    assert_near(&cuda, &cpu, 2e-4);
+}
+
+TEST(several_gpus_follow_one) {
+    prepare("slots: 4, max_steps: 3, eval_steps: 3", "");
+    train(1, test_path("one"), "device=cuda precision=f32");
+    Losses one = read_losses(test_path("one"));
+    for (int ranks = 2; ranks <= 3; ranks++) {
+        char name[16];
+        snprintf(name, sizeof name, "on-%d", ranks);
+        train(ranks, test_path(name), "device=cuda precision=f32");
+        Losses several = read_losses(test_path(name));
+        assert_near(&several, &one, 2e-4);
+    }
+}
+
+TEST(recipe_with_lora_trains_in_bf16_and_fp16) {
+    prepare("slots: 2, max_steps: 4, eval_steps: 4",
+            "use_lora: true\nlora: { r: 8, alpha: 16, dropout: 0.05 }\n");
+    const char *tune = "device=%s precision=%s tune.llm=lora tune.vision=frozen";
+    char more[256];
+    snprintf(more, sizeof more, tune, "cpu", "f32");
+    train(1, test_path("cpu"), more);
+    Losses cpu = read_losses(test_path("cpu"));
+    static const char *const precisions[] = {"bf16", "fp16"};
+    for (int i = 0; i < 2; i++) {
+        snprintf(more, sizeof more, tune, "cuda", precisions[i]);
+        train(1, test_path(precisions[i]), more);
+        Losses found = read_losses(test_path(precisions[i]));
+        ASSERT_INT(found.count, ==, 4);
+        for (int k = 0; k < found.count; k++)
+            ASSERT_NEAR(found.loss[k] / cpu.loss[k], 1, 0.02);
+    }
+}
+
+TEST(training_resumes_on_a_gpu_where_it_stopped) {
+    prepare("slots: 2, save_steps: 2, eval_steps: 4", "");
+    train(1, test_path("whole"), "device=cuda precision=f32 training.max_steps=4");
+    train(1, test_path("parts"), "device=cuda precision=f32 training.max_steps=2");
+    train(1, test_path("parts"), "device=cuda precision=f32 training.max_steps=4");
+    Losses whole = read_losses(test_path("whole")), parts = read_losses(test_path("parts"));
+    ASSERT_INT(parts.count, ==, 4);
+    ASSERT_REAL(parts.loss[0], ==, whole.loss[0]);
+    /* The schedule of the first two steps is that of a run of two: only what resuming does is
+     * compared, that the third step starts from saved weights. */
+    ASSERT_NEAR(parts.loss[2] / whole.loss[2], 1, 0.2);
+}
+
+TEST(a_gpu_without_room_is_a_sentence) {
+    prepare("max_steps: 2", "");
+    const char *said;
+    if (!strstr(test_build_folder(), "emu")) test_skip("only the emulation has a GPU that small");
+    int code = test_run(&said, "env CADVLM_EMU_MEMORY=2000000 ./cadvlm train --config %s device=cuda",
+                        test_path("c.yaml"));
+    ASSERT_INT(code, ==, 1);
+    ASSERT_CONTAINS(said, "out of memory");
+    ASSERT_CONTAINS(said, "training.per_device_batch_size");
+}
