@@ -292,7 +292,7 @@ static Err fill_parameters(Exec *ex, const Params *params) {
     exec_upload(ex, device, block, sizeof block);
     for (int i = 0; i < params->count; i++) {
         Tensor value = param_value(params, i);
-        if (params->items[i].kind == PARAM_NORM && !strstr(params->items[i].name, "bias"))
+        if (params->items[i].kind == PARAM_NORM)
             op_convert(ex, value, tensor(device, DT_F32, 1, value.cols));
     }
     exec_wait(ex);

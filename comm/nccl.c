@@ -54,8 +54,8 @@ static Err give_up(CommDevice *d, ncclResult_t result, const char *doing) {
                *more = ncclGetLastError(d->nccl);
     char last[64] = "";
     if (d->round)
-        snprintf(last, sizeof last, ", asked last for all-reduce %lld of round %lld", (long long)d->sum,
-                 (long long)d->round);
+        snprintf(last, sizeof last, ", asked last for all-reduce %lld of round %lld",
+                 (long long)d->sum, (long long)d->round);
     Err err = err_raise(ERR_COMM, __FILE__, __LINE__,
                         "NCCL fails on rank %d of %d (GPU %s of %s) while %s%s: %s%s%s",
                         comm_rank(d->comm), comm_size(d->comm), d->place.bus, d->place.host, doing,
@@ -108,6 +108,12 @@ static Err open_here(CommDevice *d) {
     return cuda_check(d, cudaEventCreateWithFlags(&d->summed, cudaEventDisableTiming), "an event");
 }
 
+static bool is_same_gpu(const Place *a, const Place *b) {
+    bool same_machine =
+        a->boot[0] && b->boot[0] ? !strcmp(a->boot, b->boot) : !strcmp(a->host, b->host);
+    return same_machine && !strcmp(a->bus, b->bus);
+}
+
 /* Collective. Whether two ranks use one GPU; rank 0 says which. */
 static Err find_shared(const CommDevice *d, bool *shared) {
     int size = comm_size(d->comm);
@@ -117,7 +123,7 @@ static Err find_shared(const CommDevice *d, bool *shared) {
     *shared = false;
     for (int i = 0; i < size && err == OK && !*shared; i++)
         for (int j = 0; j < i && !*shared; j++) {
-            *shared = !memcmp(&all[i], &all[j], sizeof *all);
+            *shared = is_same_gpu(&all[i], &all[j]);
             if (*shared && comm_rank(d->comm) == 0)
                 log_warn("two ranks share GPU %s of %s (%d and %d), which NCCL cannot: gradients "
                          "go through the host",
@@ -155,7 +161,7 @@ Err comm_device_open(CommDevice **out, Comm *comm, void *compute_stream) {
     *out = NULL;
     CommDevice *d = calloc(1, sizeof *d);
     CHECK(d, "out of memory: a communicator of GPUs");
-    *d = (CommDevice){.comm = comm, .compute = compute_stream, .joined = true};
+    *d = (CommDevice){.comm = comm, .compute = compute_stream, .place.bus = "?", .joined = true};
     bool shared = false;
     Err err = comm_agree(comm, open_here(d));
     if (err == OK) err = find_shared(d, &shared);

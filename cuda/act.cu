@@ -1,10 +1,12 @@
 /* Activations and gated activations, forward and backward.
  *
- * All are the walk of rows.cuh over packs of 16 bytes. Their floors are bytes; the arithmetic has to
- * stay under them: on an H200 an SM gets 21 bytes a clock and has 128 lanes, so an element of a
+ * All are the walk of rows.cuh over packs of 16 bytes. Their floors are bytes; the arithmetic has
+ * to stay under them: on an H200 an SM gets 21 bytes a clock and has 128 lanes, so an element of a
  * 16-bit type that is read and written once leaves 25 instructions. The sigmoid is one exponential
  * and one reciprocal, about 12; GELU's tanh is a sigmoid too. */
 #include "cuda/rows.cuh"
+
+namespace {
 
 /* ---- the functions ---- */
 
@@ -21,8 +23,7 @@ struct Point {
     float value, slope;
 };
 
-template <Activation KIND>
-__device__ __forceinline__ Point act_at(float x) {
+template <Activation KIND> __device__ __forceinline__ Point act_at(float x) {
     if constexpr (KIND == ACT_GELU_ERF) {
         float below = 0.5f * (1.0f + erff(x * 0.70710678f)); /* Φ(x) */
         return {x * below, below + x * 0.39894228f * expf(-0.5f * x * x)};
@@ -39,13 +40,9 @@ __device__ __forceinline__ Point act_at(float x) {
 }
 
 /* Calls f with the kind as a type's constant. */
-template <Activation KIND>
-struct Kind {
-    static constexpr Activation value = KIND;
-};
+template <Activation KIND> struct Kind { static constexpr Activation value = KIND; };
 
-template <typename F>
-static void with_kind(Activation kind, F f) {
+template <typename F> void with_kind(Activation kind, F f) {
     switch (kind) {
     case ACT_GELU_TANH: return f(Kind<ACT_GELU_TANH>());
     case ACT_GELU_ERF: return f(Kind<ACT_GELU_ERF>());
@@ -57,8 +54,7 @@ static void with_kind(Activation kind, F f) {
 /* ---- plain ---- */
 
 /* out = act(x). Floor: 2·T·C elements of memory. At the floor by count; not yet run on a GPU. */
-template <typename T, int N, Activation KIND>
-struct ActFwd {
+template <typename T, int N, Activation KIND> struct ActFwd {
     Rows<T> out;
     Rows<const T> x;
     typedef Bits<T, N> Loaded;
@@ -79,8 +75,7 @@ struct ActFwd {
 
 /* dx = dout · act'(x); dx may be dout. Floor: 3·T·C elements of memory. At the floor by count; not
  * yet run on a GPU. */
-template <typename T, int N, Activation KIND>
-struct ActBwd {
+template <typename T, int N, Activation KIND> struct ActBwd {
     Rows<T> dx;
     Rows<const T> dout, x;
     struct Loaded {
@@ -106,8 +101,7 @@ struct ActBwd {
 
 /* out = act(gate) · up, x = gate, up. Floor: 3·T·F elements of memory. At the floor by count; not
  * yet run on a GPU. */
-template <typename T, int N, Activation KIND>
-struct GluFwd {
+template <typename T, int N, Activation KIND> struct GluFwd {
     Rows<T> out;
     Rows<const T> gate, up;
     struct Loaded {
@@ -131,8 +125,7 @@ struct GluFwd {
 
 /* dgate = dout · up · act'(gate), dup = dout · act(gate). Floor: 5·T·F elements of memory. At the
  * floor by count; not yet run on a GPU. */
-template <typename T, int N, Activation KIND>
-struct GluBwd {
+template <typename T, int N, Activation KIND> struct GluBwd {
     Rows<T> dgate, dup;
     Rows<const T> dout, gate, up;
     struct Loaded {
@@ -163,15 +156,13 @@ struct GluBwd {
 /* ---- launching ---- */
 
 /* Calls launch(Form<T, N, KIND>()) for the type, the kind and what alignment allows. */
-template <typename T_, int N_, Activation KIND_>
-struct Form {
+template <typename T_, int N_, Activation KIND_> struct Form {
     typedef T_ T;
     static constexpr int N = N_;
     static constexpr Activation KIND = KIND_;
 };
 
-template <typename F>
-static void with_form(DType dtype, bool aligned, Activation kind, F launch) {
+template <typename F> void with_form(DType dtype, bool aligned, Activation kind, F launch) {
     with_type(dtype, [&](auto element) {
         using T = decltype(element);
         with_kind(kind, [&](auto k) {
@@ -183,10 +174,12 @@ static void with_form(DType dtype, bool aligned, Activation kind, F launch) {
     });
 }
 
+} // namespace
+
 void cuda_act_fwd(cudaStream_t stream, Tensor out, Tensor x, Activation kind) {
     with_form(x.dtype, rows_aligned(out) && rows_aligned(x), kind, [&](auto form) {
-        using Op = ActFwd<typename decltype(form)::T, form.N, form.KIND>;
         using T = typename decltype(form)::T;
+        using Op = ActFwd<T, form.N, form.KIND>;
         launch_map(stream, Op{rows_of<T>(out), rows_of<const T>(x)}, x.rows, x.cols / form.N);
     });
 }

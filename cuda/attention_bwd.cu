@@ -193,6 +193,15 @@ __global__ void __launch_bounds__(THREADS, 2) attention_bwd_kernel(Backward<T> p
             }
     }
 
+    /* Column j of own row i is seen by it: on the side of keys if j >= i - ahead, on the side of queries
+     * if j < visible(i). Hence which columns any of the warp's rows sees, low … high - 1 (none, where
+     * it has no rows), and for which parts no mask is needed. */
+    constexpr int NEVER = INT32_MAX / 2;
+    int low = 0, high = end;
+    if (SIDE == KEYS) low = own < rows ? first + own - seq.ahead : NEVER;
+    if (SIDE == QUERIES) high = own < rows ? seq.visible(first + own + 16 * MF - 1) : 0;
+    int clear = SIDE == KEYS ? low + 16 * MF - 1 : seq.visible(first + own) - Size::STEP;
+
     for (int slot = 0, tile_at = start; tiles > 0; tiles--, slot ^= C) {
         ptx::cp_async_wait<0>();
         __syncthreads(); /* the tile is there, and no warp is at the one before it any more */
@@ -203,16 +212,7 @@ __global__ void __launch_bounds__(THREADS, 2) attention_bwd_kernel(Backward<T> p
 #pragma unroll 1
         for (int part = 0; part < C; part += Size::STEP) {
             int at = tile_at + part;
-            /* Whether no pair of the part is visible, or not all of them. Column j of own row i is
-             * seen by it: queries: j < visible(i); keys: j >= i - ahead. */
-            int row0 = first + own, row1 = row0 + 16 * MF - 1;
-            bool none, some;
-            if (SIDE == QUERIES) {
-                none = at >= seq.visible(row1), some = at + Size::STEP > seq.visible(row0);
-            } else {
-                none = at + Size::STEP - 1 < row0 - seq.ahead, some = at < row1 - seq.ahead;
-            }
-            if (none) continue;
+            if (at + Size::STEP <= low || at >= high) continue;
 
             /* What follows from the lane (addresses, rows, columns) is cheaper made anew in each
              * part than kept in registers. */
@@ -224,37 +224,48 @@ __global__ void __launch_bounds__(THREADS, 2) attention_bwd_kernel(Backward<T> p
             float s[MF][NT][4] = {}, dp[MF][NT][4] = {};
             Reader<T, D> s_cols = read_cols<D>(scores + (slot + part) * D, lane),
                          dp_cols = read_cols<D>(values + (slot + part) * D, lane);
+            const float4 *col_stats = reinterpret_cast<const float4 *>(stats + slot + part + 2 * t);
 #pragma unroll
             for (int step = 0; step < D / 16; step++) scores_step(s, score, s_cols, step);
 #pragma unroll
-            for (int step = 0; WANT_SCORE && step < D / 16; step++)
-                scores_step(dp, value, dp_cols, step);
-
-#pragma unroll
             for (int j = 0; j < NT; j++) {
-                float4 both = {};
-                if (SIDE == KEYS)
-                    both = *reinterpret_cast<const float4 *>(stats + slot + part + 8 * j + 2 * t);
+                float4 both = SIDE == KEYS ? col_stats[4 * j] : float4{};
 #pragma unroll
                 for (int m = 0; m < MF; m++)
 #pragma unroll
                     for (int i = 0; i < 4; i++) {
-                        RowStats x = own_stats[m][i / 2];
-                        if (SIDE == KEYS) x = i % 2 ? RowStats{both.z, both.w} : RowStats{both.x, both.y};
-                        s[m][j][i] = ptx::exp2_fast(s[m][j][i] * c - x.lse2);
-                        dp[m][j][i] = s[m][j][i] * (dp[m][j][i] - x.delta);
+                        float lse2 = SIDE == QUERIES ? own_stats[m][i / 2].lse2
+                                     : i % 2         ? both.z
+                                                     : both.x;
+                        s[m][j][i] = ptx::exp2_fast(s[m][j][i] * c - lse2);
                     }
             }
-            if (some) {
+#pragma unroll
+            for (int step = 0; WANT_SCORE && step < D / 16; step++)
+                scores_step(dp, value, dp_cols, step);
+#pragma unroll
+            for (int j = 0; WANT_SCORE && j < NT; j++) {
+                float4 both = SIDE == KEYS ? col_stats[4 * j] : float4{};
 #pragma unroll
                 for (int m = 0; m < MF; m++)
 #pragma unroll
                     for (int i = 0; i < 4; i++) {
-                        int row = row0 + 16 * m + i / 2 * 8 + g, col = at + 2 * t + i % 2;
-                        int edge = SIDE == QUERIES ? seq.visible(row) : row - seq.ahead;
+                        float delta = SIDE == QUERIES ? own_stats[m][i / 2].delta
+                                      : i % 2         ? both.w
+                                                      : both.y;
+                        dp[m][j][i] = s[m][j][i] * (dp[m][j][i] - delta);
+                    }
+            }
+            if (SIDE == KEYS ? at < clear : at > clear) {
+#pragma unroll
+                for (int m = 0; m < MF; m++)
+#pragma unroll
+                    for (int i = 0; i < 4; i++) {
+                        int row = 16 * m + i / 2 * 8 + g, col = at + 2 * t + i % 2;
+                        int edge = SIDE == KEYS ? low + row : seq.visible(first + own + row);
 #pragma unroll
                         for (int j = 0; j < NT; j++)
-                            if (SIDE == QUERIES ? col + 8 * j >= edge : col + 8 * j < edge)
+                            if (SIDE == KEYS ? col + 8 * j < edge : col + 8 * j >= edge)
                                 s[m][j][i] = dp[m][j][i] = 0;
                     }
             }

@@ -39,7 +39,7 @@ constexpr float LAZY = 8;
 template <int D>
 struct ForwardSize {
     static constexpr int MF = D <= 128 ? 2 : 1, M = 16 * MF * WARPS, N = D <= 80 ? 64 : 32;
-    static constexpr int HELD = D == 128 ? 2 : D == 256 ? 8 : D / 16;
+    static constexpr int HELD = D == 128 ? 2 : D == 256 ? 6 : D / 16;
     static constexpr size_t shared = 2 * static_cast<size_t>(D) * (M + 4 * N);
 };
 
@@ -81,8 +81,10 @@ __global__ void __launch_bounds__(THREADS, 2) attention_fwd_kernel(Forward<T> p)
 #pragma unroll
     for (int m = 0; m < MF; m++) reference[m][0] = reference[m][1] = -FLT_MAX;
     float c = spec.scale * LOG2E;
-    /* What the warp's first row sees needs no mask; what its last one does not see, no work. */
-    int all_see = seq.visible(first + own), some_see = seq.visible(first + own + 16 * MF - 1);
+    /* What the warp's first row sees needs no mask; what its last one does not see, no work; nor do
+     * rows behind the sequence's end. */
+    int all_see = seq.visible(first + own),
+        some_see = own < rows ? seq.visible(first + own + 16 * MF - 1) : 0;
 
     int end = seq.visible(first + rows - 1);
     for (int at = 0, slot = 0; at < end; at += N, slot ^= N * D) {

@@ -25,8 +25,7 @@ struct Mask {
 
 static inline Mask mask_of(Dropout dropout) {
     Mask mask = {};
-    uint32_t k0 = static_cast<uint32_t>(dropout.key),
-             k1 = static_cast<uint32_t>(dropout.key >> 32);
+    uint32_t k0 = static_cast<uint32_t>(dropout.key), k1 = static_cast<uint32_t>(dropout.key >> 32);
     for (uint32_t i = 0; i < MASK_ROUNDS; i++) {
         mask.keys[i][0] = k0 + i * 0x9E3779B9u;
         mask.keys[i][1] = k1 + i * 0xBB67AE85u;

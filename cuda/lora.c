@@ -1,7 +1,7 @@
 /* LoRA (Hu et al. 2021) on a GPU: which products, and by whom.
  *
  * Without dropout all are plain. With it, the products that take dropout(x) or give dropout' have
- * kernels that draw the mask as they go (lora.cu); f32, which the tensor cores do not multiply,
+ * kernels that draw the mask as they go (lora_*.cu); f32, which the tensor cores do not multiply,
  * makes a dropped copy of x in scratch memory.
  *
  * Scratch of the backward pass: g[T,r], and behind it the partial sums of da, or that copy. */

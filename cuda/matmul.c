@@ -2,9 +2,9 @@
  *
  * cuBLASLt's matrices are column-major, ours row-major. A row-major matrix is, byte for byte, the
  * column-major matrix of its transpose with the stride as leading dimension; so we ask for
- * cᵀ = op(b)ᵀ · op(a)ᵀ: b goes where cuBLASLt has its first factor, a where it has its second, m and n
- * change places, the transpositions stay with their matrices, and a bias along the columns of c is
- * the bias along the rows that cuBLASLt offers.
+ * cᵀ = op(b)ᵀ · op(a)ᵀ: b goes where cuBLASLt has its first factor, a where it has its second, m
+ * and n change places, the transpositions stay with their matrices, and a bias along the columns of
+ * c is the bias along the rows that cuBLASLt offers.
  *
  * A plan is everything about a product but its pointers and factors: descriptors, layouts and
  * algorithm. Plans live in a ring, found through a hash table; where the ring is full the oldest
@@ -25,8 +25,8 @@ enum {
     TIMINGS = 3 /* of each candidate; the best counts */
 };
 
-/* Everything that a plan hangs on. All of it is set, and there is no padding, so that equal products
- * have equal bytes. */
+/* Everything that a plan hangs on. All of it is set, and there is no padding, so that equal
+ * products have equal bytes. */
 typedef struct PlanKey {
     int64_t m, n, k, stride_a, stride_b, stride_c, stride_aux;
     uint8_t type, type_c, transpose_a, transpose_b, epilogue, accumulates;
@@ -64,7 +64,7 @@ struct CudaMatmuls {
     Plan plans[MAX_PLANS];
 };
 
-/* "cuBLASLt: CUBLAS_STATUS_…" in front of nothing else: what was asked is in the caller's words. */
+/* The sentence says only the status; cuda_matmul puts the product in front of it. */
 #define LT_TRY(call)                                                                               \
     do {                                                                                           \
         cublasStatus_t status_ = (call);                                                           \
@@ -180,8 +180,8 @@ static void check_product(const CudaProduct *p, const PlanKey *key) {
     CHECK(!has_bias(p) || (p->bias.cols == key->n && p->bias.dtype == p->a.dtype),
           "a bias of %ld %s for %ld columns", (long)p->bias.cols, dtype_name(p->bias.dtype),
           (long)key->n);
-    CHECK(!has_aux(p) || (p->aux.rows == key->m && p->aux.cols == key->n &&
-                          p->aux.dtype == p->c.dtype),
+    CHECK(!has_aux(p) ||
+              (p->aux.rows == key->m && p->aux.cols == key->n && p->aux.dtype == p->c.dtype),
           "[%ld,%ld] %s to keep the input of GELU", (long)p->aux.rows, (long)p->aux.cols,
           dtype_name(p->aux.dtype));
 }
@@ -253,12 +253,11 @@ static Err set_preference(cublasLtMatmulPreference_t preference, const CudaMatmu
                       {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, key->align_c},
                       {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, key->align_c}};
     for (size_t i = 0; i < sizeof alignments / sizeof alignments[0]; i++)
-        LT_TRY(cublasLtMatmulPreferenceSetAttribute(preference, alignments[i].attribute,
-                                                    &alignments[i].bytes,
-                                                    sizeof alignments[i].bytes));
+        LT_TRY(cublasLtMatmulPreferenceSetAttribute(
+            preference, alignments[i].attribute, &alignments[i].bytes, sizeof alignments[i].bytes));
     uint64_t workspace = m->workspace_bytes;
-    LT_TRY(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                                                &workspace, sizeof workspace));
+    LT_TRY(cublasLtMatmulPreferenceSetAttribute(
+        preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace));
     return OK;
 }
 
@@ -338,9 +337,9 @@ static Err choose_algorithm(CudaMatmuls *m, cudaStream_t stream, Plan *plan, con
     REQUIRE(cublasLtMatmulPreferenceCreate(&preference) == CUBLAS_STATUS_SUCCESS, ERR_DEVICE,
             "cuBLASLt: no memory for a preference");
     TRY_GOTO(err, set_preference(preference, m, &plan->key));
-    cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(m->handle, plan->product, plan->b,
-                                                           plan->a, plan->c, plan->c, preference,
-                                                           CANDIDATES, candidates, &count);
+    cublasStatus_t status =
+        cublasLtMatmulAlgoGetHeuristic(m->handle, plan->product, plan->b, plan->a, plan->c, plan->c,
+                                       preference, CANDIDATES, candidates, &count);
     /* Both of these mean that there is no way to do it, rather than that something broke. */
     if (status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE) goto done;
     REQUIRE_GOTO(err, status == CUBLAS_STATUS_SUCCESS, ERR_DEVICE, "cuBLASLt: %s",

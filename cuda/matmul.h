@@ -25,9 +25,9 @@ typedef struct CudaMatmuls CudaMatmuls;
 Err cuda_matmuls_open(CudaMatmuls **m);
 void cuda_matmuls_close(CudaMatmuls **m);
 
-/* With tuning a new plan times cuBLASLt's candidates and keeps the fastest, rather than the one that
- * cuBLASLt believes in. It waits for the device, and another run may choose another algorithm, whose
- * sums round differently: for long runs, not for comparing bits. */
+/* With tuning a new plan times cuBLASLt's candidates and keeps the fastest, rather than the one
+ * that cuBLASLt believes in. It waits for the device, and another run may choose another algorithm,
+ * whose sums round differently: for long runs, not for comparing bits. */
 void cuda_matmuls_tune(CudaMatmuls *m, bool on);
 
 typedef struct CudaMatmulCounts {
@@ -84,7 +84,7 @@ Err cuda_lora_bwd(CudaMatmuls *m, cudaStream_t stream, void *scratch, Tensor dx,
 /* w[N,K] += scale · b[N,r] · a[r,K], all f32. */
 Err cuda_lora_merge(CudaMatmuls *m, cudaStream_t stream, Tensor w, Tensor a, Tensor b, float scale);
 
-/* ---- products with a mask, on the tensor cores (lora.cu); 16-bit types ----
+/* ---- products with a mask, on the tensor cores (lora_*.cu); 16-bit types ----
  *
  * The mask of dropout is drawn in registers where an element is used, and never stored. */
 

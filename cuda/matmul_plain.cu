@@ -6,13 +6,12 @@
 
 namespace {
 
-constexpr int SIDE = 16;          /* a block is SIDE × SIDE threads */
-constexpr int64_t MAX_Y = 65535;  /* blocks of a grid along y */
+constexpr int SIDE = 16;                                     /* a block is SIDE × SIDE threads */
+constexpr int64_t MAX_Y = 65535;                             /* blocks of a grid along y */
 constexpr float GELU_A = 0.79788456080f, GELU_B = 0.044715f; /* √(2/π); Hendrycks & Gimpel 2016 */
 
 /* A matrix op(x), by its own row and column. */
-template <typename T>
-struct Matrix {
+template <typename T> struct Matrix {
     const T *data;
     int64_t row, col; /* distances of neighbours, in elements */
 
@@ -21,14 +20,12 @@ struct Matrix {
     }
 };
 
-template <typename T>
-Matrix<T> matrix(Tensor t, bool transposed) {
+template <typename T> Matrix<T> matrix(Tensor t, bool transposed) {
     return {static_cast<const T *>(t.data), transposed ? 1 : t.stride, transposed ? t.stride : 1};
 }
 
 /* What is done to a sum, and where it goes. */
-template <typename T, typename C>
-struct Finish {
+template <typename T, typename C> struct Finish {
     C *c, *aux;
     const T *bias;
     int64_t stride_c, stride_aux;
@@ -37,13 +34,13 @@ struct Finish {
     __device__ __forceinline__ void store(int64_t i, int64_t j, float x) const {
         if (bias) x += to_float(bias[j]);
         if (aux) aux[i * stride_aux + j] = from_float<C>(x);
-        if (gelu) x /= 1.0f + expf(-2.0f * GELU_A * (x + GELU_B * x * x * x)); /* ½(1 + tanh u) = σ(2u) */
+        if (gelu)
+            x /= 1.0f + expf(-2.0f * GELU_A * (x + GELU_B * x * x * x)); /* ½(1 + tanh u) = σ(2u) */
         c[i * stride_c + j] = from_float<C>(x);
     }
 };
 
-template <typename T, typename C>
-Finish<T, C> finish(const CudaProduct *p) {
+template <typename T, typename C> Finish<T, C> finish(const CudaProduct *p) {
     bool bias = p->epilogue != EPILOGUE_NONE, gelu = bias && p->epilogue != EPILOGUE_BIAS;
     return {static_cast<C *>(p->c.data),
             p->epilogue == EPILOGUE_GELU_AUX_BIAS ? static_cast<C *>(p->aux.data) : NULL,
@@ -75,7 +72,8 @@ __global__ void __launch_bounds__(SIDE *SIDE)
 /* A thread finishes one element of c. Floor: 2·m·n elements of memory, 3 where aux is kept. In
  * accesses of one element it reaches perhaps half of that. Not yet run on a GPU. */
 template <typename T, typename C>
-__global__ void __launch_bounds__(SIDE *SIDE) epilogue_kernel(Finish<T, C> out, int64_t m, int64_t n) {
+__global__ void __launch_bounds__(SIDE *SIDE)
+    epilogue_kernel(Finish<T, C> out, int64_t m, int64_t n) {
     int64_t j = static_cast<int64_t>(blockIdx.x) * SIDE + threadIdx.x;
     if (j >= n) return;
     for (int64_t i = static_cast<int64_t>(blockIdx.y) * SIDE + threadIdx.y; i < m;
@@ -89,8 +87,7 @@ dim3 grid_of(Tensor c) {
 }
 
 /* Calls f(T, C) with values of the types of a product's factors and of its result. */
-template <typename F>
-void with_types(const CudaProduct *p, F f) {
+template <typename F> void with_types(const CudaProduct *p, F f) {
     bool wide = p->c.dtype == DT_F32;
     if (p->a.dtype == DT_F32)
         f(float(), float());

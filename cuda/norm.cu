@@ -7,21 +7,20 @@
 #include "cuda/partials.cuh"
 #include "cuda/rows.cuh"
 
+namespace {
+
 /* ---- how a row is shared ---- */
 
 /* TEAM threads share a row of packs of N elements; thread `rank` has packs rank + k·TEAM. HELD: the
- * row is one strip of P packs a thread, in registers from the first pass to the last. Otherwise it is
- * several strips, read in each pass. */
-template <int N_, int TEAM_, int P_, bool HELD_>
-struct Team {
+ * row is one strip of P packs a thread, in registers from the first pass to the last. Otherwise it
+ * is several strips, read in each pass. */
+template <int N_, int TEAM_, int P_, bool HELD_> struct Team {
     static constexpr int N = N_, TEAM = TEAM_, P = P_;
     static constexpr bool HELD = HELD_;
     static constexpr int BLOCK = TEAM == 32 ? 128 : TEAM; /* short rows: four to a block */
     static constexpr int TEAMS = BLOCK / TEAM;
 
-    __device__ static int rank() {
-        return static_cast<int>(threadIdx.x) % TEAM;
-    }
+    __device__ static int rank() { return static_cast<int>(threadIdx.x) % TEAM; }
 
     /* The first row of this team; the next in this block's turn is gridDim.x · TEAMS on. */
     __device__ static int64_t row() {
@@ -29,15 +28,12 @@ struct Team {
     }
 
     /* Where loops over strips end, so that the compiler sees that one strip is enough. */
-    __device__ static int end(int packs) {
-        return HELD ? 1 : packs;
-    }
+    __device__ static int end(int packs) { return HELD ? 1 : packs; }
     static constexpr int STRIP = TEAM * P;
 };
 
 /* One strip of a row: what this thread has of the packs from `first` on. */
-template <typename T, typename S>
-struct Strip {
+template <typename T, typename S> struct Strip {
     Bits<T, S::N> bits[S::P];
 
     __device__ __forceinline__ void load(const T *row, int first, int packs) {
@@ -47,19 +43,24 @@ struct Strip {
             if (at < packs) bits[k].load(row + static_cast<int64_t>(at) * S::N);
         }
     }
+
+    /* Before the pass that uses it: nothing is widened to f32 earlier, in twice the registers. */
+    __device__ __forceinline__ void forget() {
+#pragma unroll
+        for (int k = 0; k < S::P; k++) bits[k].forget();
+    }
 };
 
 /* The body of a loop over this thread's packs of a strip: k is the number, `at` the place. */
 #define FOR_PACKS(S, k, at, first, packs)                                                          \
-    _Pragma("unroll") for (int k = 0, at = (first) + S::rank(); k < S::P; k++, at += S::TEAM)      \
-        if (at < (packs))
+    _Pragma("unroll") for (int k = 0, at = (first) + S::rank(); k < S::P;                          \
+                           k++, at += S::TEAM) if (at < (packs))
 
 /* ---- forward ---- */
 
-template <typename T>
-struct NormFwd {
+template <typename T> struct NormFwd {
     Rows<T> out, sum;
-    Rows<float> stats; /* rstd, or mean and rstd; data NULL: not kept */
+    Rows<float> stats;      /* rstd, or mean and rstd; data NULL: not kept */
     Rows<const T> h, delta; /* delta.data NULL: h is normalised */
     const T *w, *bias;
     int64_t rows;
@@ -124,6 +125,10 @@ __global__ void __launch_bounds__(S::BLOCK) norm_fwd(NormFwd<T> a) {
         }
     }
     team_sum<S::TEAM>(squares, 0);
+    if constexpr (S::HELD) {
+        w.forget();
+        if constexpr (CENTRED) bias.forget();
+    }
     float scale = 1.0f / sqrtf(squares[0] / a.cols + a.eps);
     if (a.stats.data && S::rank() == 0) {
         float *stats = a.stats[row];
@@ -149,14 +154,12 @@ __global__ void __launch_bounds__(S::BLOCK) norm_fwd(NormFwd<T> a) {
 
 /* ---- backward ---- */
 
-template <int N>
-__device__ __forceinline__ void add_to(Values<N> &to, const Values<N> &v) {
+template <int N> __device__ __forceinline__ void add_to(Values<N> &to, const Values<N> &v) {
 #pragma unroll
     for (int i = 0; i < N; i++) to.x[i] += v.x[i];
 }
 
-template <typename T>
-struct NormBwd {
+template <typename T> struct NormBwd {
     Rows<T> dh;
     Rows<const T> dout, h;
     Rows<const float> stats;
@@ -174,8 +177,9 @@ struct NormBwd {
  * dw (and dbias) in registers over all its rows; the teams of a block add theirs up in order, then
  * the block writes its part. Rows that are not HELD keep their part in scratch memory instead.
  * Floor: T·C elements · (2 reads + 1 write, 3 + 1 with accumulate), and with SUMS 8·parts·C bytes
- * (16· with dbias): 3 % of that for T = 16384, C = 1536. At the floor by count; not yet run on a
- * GPU. */
+ * (16· with dbias): 3 % of that for T = 16384, C = 1536. At the floor by count: registers leave 8
+ * to 12 warps an SM, which have 9 to 12 KB each under way at C = 1536 in bf16, at least 72 KB where
+ * an H200 wants 29. Not yet run on a GPU. */
 template <typename T, typename S, bool CENTRED, bool SUMS>
 __global__ void __launch_bounds__(S::BLOCK) norm_bwd(NormBwd<T> a) {
     constexpr int N = S::N, GRADIENTS = CENTRED ? 2 : 1;
@@ -255,16 +259,14 @@ __global__ void __launch_bounds__(S::BLOCK) norm_bwd(NormBwd<T> a) {
 
     if constexpr (KEPT && S::TEAMS == 1) {
 #pragma unroll
-        for (int n = 0; n < GRADIENTS; n++)
-            FOR_PACKS(S, k, at, 0, a.packs)
-                store_values(part[n] + static_cast<int64_t>(at) * N, kept[n][k]);
+        for (int n = 0; n < GRADIENTS; n++) FOR_PACKS(S, k, at, 0, a.packs)
+        store_values(part[n] + static_cast<int64_t>(at) * N, kept[n][k]);
     } else if constexpr (KEPT) {
         SHARED(float, sums, [GRADIENTS][S::STRIP * N]);
         for (int team = 0; team < S::TEAMS; team++) {
             if (static_cast<int>(threadIdx.x) / S::TEAM == team) {
 #pragma unroll
-                for (int n = 0; n < GRADIENTS; n++)
-                    FOR_PACKS(S, k, at, 0, a.packs) {
+                for (int n = 0; n < GRADIENTS; n++) FOR_PACKS(S, k, at, 0, a.packs) {
                         if (team) add_to(kept[n][k], load_values<float, N>(sums[n] + at * N));
                         store_values(sums[n] + at * N, kept[n][k]);
                     }
@@ -282,8 +284,7 @@ __global__ void __launch_bounds__(S::BLOCK) norm_bwd(NormBwd<T> a) {
 
 /* Calls launch(Team<…>()) with what suits rows of `cols` elements. `heavy`: a warp has not the
  * registers for 256 packs. */
-template <typename T, bool heavy, typename F>
-static void with_team(bool aligned, int64_t cols, F launch) {
+template <typename T, bool heavy, typename F> void with_team(bool aligned, int64_t cols, F launch) {
     constexpr int N = 16 / sizeof(T), LONG = 256;
     if (!aligned) {
         if (cols <= 128) return launch(Team<1, 32, 4, true>());
@@ -305,8 +306,8 @@ static void with_team(bool aligned, int64_t cols, F launch) {
 }
 
 template <bool CENTRED>
-static void launch_fwd(cudaStream_t stream, Tensor out, Tensor sum, Tensor stats, Tensor h,
-                       Tensor delta, Tensor w, Tensor bias, float eps) {
+void launch_fwd(cudaStream_t stream, Tensor out, Tensor sum, Tensor stats, Tensor h, Tensor delta,
+                Tensor w, Tensor bias, float eps) {
     bool aligned = rows_aligned(out) && rows_aligned(sum) && rows_aligned(h) &&
                    rows_aligned(delta) && rows_aligned(w) && rows_aligned(bias);
     with_type(h.dtype, [&](auto element) {
@@ -331,14 +332,14 @@ static void launch_fwd(cudaStream_t stream, Tensor out, Tensor sum, Tensor stats
 }
 
 /* At least four rows to a part, as many as there are short rows in a block. */
-static int64_t norm_parts(int64_t rows) {
+int64_t norm_parts(int64_t rows) {
     int64_t parts = ceil_div<int64_t>(rows, 4);
     return parts < MAX_PARTIALS ? parts : MAX_PARTIALS;
 }
 
 template <bool CENTRED, bool SUMS>
-static void launch_bwd(cudaStream_t stream, void *scratch, Tensor dh, bool accumulate, Tensor dw,
-                       Tensor dbias, Tensor dout, Tensor h, Tensor stats, Tensor w) {
+void launch_bwd(cudaStream_t stream, void *scratch, Tensor dh, bool accumulate, Tensor dw,
+                Tensor dbias, Tensor dout, Tensor h, Tensor stats, Tensor w) {
     bool aligned = rows_aligned(dh) && rows_aligned(dout) && rows_aligned(h) && rows_aligned(w);
     float *partials = static_cast<float *>(scratch);
     int64_t parts = norm_parts(h.rows);
@@ -367,6 +368,8 @@ static void launch_bwd(cudaStream_t stream, void *scratch, Tensor dh, bool accum
     PartialSum of_bias = {static_cast<float *>(dbias.data), partials + parts * h.cols, count};
     launch_partials(stream, of_w, of_bias, h.cols);
 }
+
+} // namespace
 
 void cuda_rmsnorm_fwd(cudaStream_t stream, Tensor out, Tensor sum, Tensor rstd, Tensor h,
                       Tensor delta, Tensor w, float eps) {

@@ -91,7 +91,7 @@ __device__ void decide(UpdateState *state, double sum, const UpdateSpec &spec) {
     } else {
         s.good_steps = 0;
         if (spec.window > 0 && --s.patience <= 0) {
-            s.loss_scale = fmaxf(1.0f, s.loss_scale / 2.0f);
+            s.loss_scale = fmaxf(static_cast<float>(spec.least_scale), s.loss_scale / 2.0f);
             s.patience = 1; /* DeepSpeed: patience comes back only when the scale grows */
         }
     }

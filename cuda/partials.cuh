@@ -1,4 +1,5 @@
-/* Sums over rows that blocks have made in parts, for the gradients of parameters that all rows share.
+/* Sums over rows that blocks have made in parts, for the gradients of parameters that all rows
+ * share.
  *
  * Each block leaves one row of partial sums in scratch memory, and a second kernel adds them in a
  * fixed order: no atomics, the same bits every time. How many parts there are is a function of the
@@ -20,10 +21,9 @@ struct PartialSum {
 
 constexpr int PARTIAL_COLS = 32, PARTIAL_ROWS = 16;
 
-/* A block sums 32 columns of the first or (blockIdx.y) second gradient: warp i adds parts i, i + 16,
- * … in order, then the first warp adds the 16 results in order.
- * Floor: 4·count·width bytes, which the kernel before has just left in the L2 cache. Not yet run on
- * a GPU. */
+/* A block sums 32 columns of the first or (blockIdx.y) second gradient: warp i adds parts i, i +
+ * 16, … in order, then the first warp adds the 16 results in order. Floor: 4·count·width bytes,
+ * which the kernel before has just left in the L2 cache. Not yet run on a GPU. */
 template <int COLS>
 __global__ void __launch_bounds__(COLS *PARTIAL_ROWS)
     add_partials(PartialSum first, PartialSum second, int64_t width) {

@@ -2,30 +2,29 @@
  *
  * A head of D elements is shared by a group of neighbouring lanes. Rotation pairs element i with
  * element i + rotary_dim/2, so a lane holds two packs of N elements that are partners: both halves
- * of a pair are in the same thread, and the norm is one sum over the few lanes of a group (4 for the
- * bf16 heads of OpenELM, D = 64). */
+ * of a pair are in the same thread, and the norm is one sum over the few lanes of a group (4 for
+ * the bf16 heads of OpenELM, D = 64). */
 #include "cuda/partials.cuh"
 #include "cuda/rows.cuh"
+
+namespace {
 
 constexpr int ROPE_BLOCK = 256, ROPE_WARPS = ROPE_BLOCK / 32;
 
 /* A lane has SLOTS pairs of packs of N elements; 32 lanes reach MAX_DIM. */
-template <int N_, int SLOTS_>
-struct Share {
+template <int N_, int SLOTS_> struct Share {
     static constexpr int N = N_, SLOTS = SLOTS_, MAX_DIM = 32 * SLOTS * 2 * N;
 };
 
 /* The heads of the queries, or those of the keys. */
-template <typename T>
-struct Heads {
-    const T *w;           /* [D] of the norm; NULL: none */
-    float *partials;      /* [blocks, D] of dw */
+template <typename T> struct Heads {
+    const T *w;            /* [D] of the norm; NULL: none */
+    float *partials;       /* [blocks, D] of dw */
     unsigned first, count; /* in a row */
-    unsigned blocks;      /* that work on them */
+    unsigned blocks;       /* that work on them */
 };
 
-template <typename T>
-struct Rope {
+template <typename T> struct Rope {
     Rows<T> out;         /* forward: qk;  backward: dqkv */
     Rows<const T> in, x; /* forward: qkv, unused;  backward: dqk, qkv */
     Rows<float> rstd;    /* [T, heads]; data NULL: not kept */
@@ -41,8 +40,7 @@ struct Rope {
 /* Where the two packs of slot s start in a head. The first rotary/2N slots hold packs that turn
  * together, and the same places of a table row are their cosines and sines; the slots after those
  * hold neighbours that do not turn. Packs at `dim` and on do not exist. */
-template <int N>
-struct Place {
+template <int N> struct Place {
     int first, second;
     bool turns;
 
@@ -54,13 +52,9 @@ struct Place {
     }
 };
 
-template <int N>
-struct Pair {
-    Values<N> a, b;
-};
+template <int N> struct Pair { Values<N> a, b; };
 
-template <typename T, int N>
-struct PairBits {
+template <typename T, int N> struct PairBits {
     Bits<T, N> a = {}, b = {};
 
     __device__ __forceinline__ void load(const T *head, const Place<N> &p, int dim) {
@@ -68,9 +62,7 @@ struct PairBits {
         if (p.second < dim) b.load(head + p.second);
     }
 
-    __device__ __forceinline__ Pair<N> values() const {
-        return {a.values(), b.values()};
-    }
+    __device__ __forceinline__ Pair<N> values() const { return {a.values(), b.values()}; }
 };
 
 template <typename T, int N>
@@ -80,8 +72,7 @@ __device__ __forceinline__ void store_pair(T *head, const Place<N> &p, int dim, 
 }
 
 /* (a, b) turn by the angle of `t`: (a cos - b sin, b cos + a sin); BACK: by minus the angle. */
-template <bool BACK, int N>
-__device__ __forceinline__ void turn(Pair<N> &v, const Pair<N> &t) {
+template <bool BACK, int N> __device__ __forceinline__ void turn(Pair<N> &v, const Pair<N> &t) {
 #pragma unroll
     for (int i = 0; i < N; i++) {
         float c = t.a.x[i], s = BACK ? -t.b.x[i] : t.b.x[i], a = v.a.x[i], b = v.b.x[i];
@@ -171,8 +162,8 @@ __global__ void __launch_bounds__(ROPE_BLOCK) qk_rope_fwd(Rope<T> a) {
     }
 }
 
-/* A group of lanes does heads of rows in turn, queries or keys: dy = dqk turned back; where there is
- * a norm, with x̂ = x·rstd and g = w·dy: dx = rstd·(g - x̂·mean(g·x̂)) and dw += dy·x̂. With SUMS a
+/* A group of lanes does heads of rows in turn, queries or keys: dy = dqk turned back; where there
+ * is a norm, with x̂ = x·rstd and g = w·dy: dx = rstd·(g - x̂·mean(g·x̂)) and dw += dy·x̂. With SUMS a
  * lane keeps what it adds to dw in registers over all its heads; groups, then warps of a block, are
  * added up in order, and the block writes its part.
  * Floor: 3·T·(Hq+Hk)·D elements (2· without norm) + 4·T·(Hq+Hk) bytes of rstd; with SUMS
@@ -280,8 +271,8 @@ __global__ void __launch_bounds__(ROPE_BLOCK) qk_rope_bwd(Rope<T> a) {
 
 /* Calls launch(T(), Share<…>(), rope) with everything that forward and backward have in common. */
 template <typename F>
-static void with_rope(Tensor out, Tensor in, Tensor x, Tensor rstd, Tensor wq, Tensor wk,
-                      const RopeSpec *spec, F launch) {
+void with_rope(Tensor out, Tensor in, Tensor x, Tensor rstd, Tensor wq, Tensor wk,
+               const RopeSpec *spec, F launch) {
     CHECK(in.rows * (spec->heads_q + spec->heads_k) < INT32_MAX, "%ld rows of %d heads",
           static_cast<long>(in.rows), spec->heads_q + spec->heads_k);
     bool aligned = rows_aligned(out) && rows_aligned(in) && rows_aligned(x) && rows_aligned(wq) &&
@@ -323,20 +314,21 @@ static void with_rope(Tensor out, Tensor in, Tensor x, Tensor rstd, Tensor wq, T
 }
 
 /* Blocks for one head a group. */
-template <typename T>
-static void blocks_for_all(Rope<T> &rope) {
+template <typename T> void blocks_for_all(Rope<T> &rope) {
     unsigned groups = ROPE_BLOCK / static_cast<unsigned>(rope.lanes);
     rope.q.blocks = ceil_div(rope.rows * rope.q.count, groups);
     rope.k.blocks = ceil_div(rope.rows * rope.k.count, groups);
 }
 
 /* Parts of dw of `count` heads out of `heads`: a function of the shape. */
-static unsigned rope_parts(int64_t rows, int count, int heads) {
+unsigned rope_parts(int64_t rows, int count, int heads) {
     constexpr int64_t HEADS_A_PART = 256;
     int64_t parts = ceil_div(rows * count, HEADS_A_PART), most = MAX_PARTIALS * count / heads;
     if (most < 1) most = 1;
     return static_cast<unsigned>(parts < most ? parts : most);
 }
+
+} // namespace
 
 void cuda_qk_rope_fwd(cudaStream_t stream, Tensor qk, Tensor rstd, Tensor qkv, Tensor wq, Tensor wk,
                       const RopeSpec *spec) {

@@ -8,25 +8,25 @@
 
 /* ---- patches ---- */
 
+namespace {
+
 struct Patchify {
-    const uint8_t *pixels; /* [images, size, size, channels] */
+    const uint8_t *pixels;           /* [images, size, size, channels] */
     int size, channels, patch, side; /* side · side patches a picture */
     float scale[3], shift[3];
 };
 
 /* A block does one channel (blockIdx.y) of one patch, a thread every 256th column: neighbours in a
- * row of the patch are neighbours in memory too, a pixel apart on one side, an element on the other.
- * Floor: images·P·channels·patch² · (1 byte read + 1 element written). Bytes come one by one from
- * the first cache: perhaps half the speed of the floor, for a thousandth of a step. Not yet run on a
- * GPU. */
-template <typename T>
-__global__ void __launch_bounds__(256) patchify(Rows<T> out, Patchify p) {
+ * row of the patch are neighbours in memory too, a pixel apart on one side, an element on the
+ * other. Floor: images·P·channels·patch² · (1 byte read + 1 element written). Bytes come one by one
+ * from the first cache: perhaps half the speed of the floor, for a thousandth of a step. Not yet
+ * run on a GPU. */
+template <typename T> __global__ void __launch_bounds__(256) patchify(Rows<T> out, Patchify p) {
     int c = static_cast<int>(blockIdx.y), patches = p.side * p.side, area = p.patch * p.patch;
     int64_t row = blockIdx.x, image = row / patches;
     int place = static_cast<int>(row % patches);
     int top = place / p.side * p.patch, left = place % p.side * p.patch;
-    const uint8_t *corner =
-        p.pixels + ((image * p.size + top) * p.size + left) * p.channels + c;
+    const uint8_t *corner = p.pixels + ((image * p.size + top) * p.size + left) * p.channels + c;
     float scale = c == 0 ? p.scale[0] : c == 1 ? p.scale[1] : p.scale[2];
     float shift = c == 0 ? p.shift[0] : c == 1 ? p.shift[1] : p.shift[2];
     for (int i = static_cast<int>(threadIdx.x); i < area; i += 256) {
@@ -35,15 +35,13 @@ __global__ void __launch_bounds__(256) patchify(Rows<T> out, Patchify p) {
     }
 }
 
+} // namespace
+
 void cuda_patchify(cudaStream_t stream, Tensor patches, const uint8_t *pixels,
                    const PatchSpec *spec) {
-    Patchify p = {pixels,
-                  spec->image_size,
-                  spec->channels,
-                  spec->patch,
-                  spec->image_size / spec->patch,
-                  {},
-                  {}};
+    Patchify p = {
+        pixels, spec->image_size, spec->channels, spec->patch, spec->image_size / spec->patch, {},
+        {}};
     for (int c = 0; c < spec->channels; c++) {
         p.scale[c] = 1.0f / (255.0f * spec->std[c]);
         p.shift[c] = spec->mean[c] / spec->std[c];
@@ -58,11 +56,12 @@ void cuda_patchify(cudaStream_t stream, Tensor patches, const uint8_t *pixels,
 
 /* ---- sums ---- */
 
-/* out = a + b of row % period: an ordinary sum where the period is all rows, a table's rows for each
- * picture where it is P. out may be a or b. Floor: 3·T·C elements of memory, 2·T·C where b stays in
- * the caches. At the floor by count; not yet run on a GPU. */
-template <typename T, int N>
-struct Add {
+namespace {
+
+/* out = a + b of row % period: an ordinary sum where the period is all rows, a table's rows for
+ * each picture where it is P. out may be a or b. Floor: 3·T·C elements of memory, 2·T·C where b
+ * stays in the caches. At the floor by count; not yet run on a GPU. */
+template <typename T, int N> struct Add {
     Rows<T> out;
     Rows<const T> a, b;
     unsigned period;
@@ -85,7 +84,7 @@ struct Add {
     }
 };
 
-static void add_rows(cudaStream_t stream, Tensor out, Tensor a, Tensor b) {
+void add_rows(cudaStream_t stream, Tensor out, Tensor a, Tensor b) {
     bool aligned = rows_aligned(out) && rows_aligned(a) && rows_aligned(b);
     CHECK(a.rows < INT32_MAX, "%ld rows", static_cast<long>(a.rows));
     unsigned period = static_cast<unsigned>(b.rows);
@@ -101,6 +100,8 @@ static void add_rows(cudaStream_t stream, Tensor out, Tensor a, Tensor b) {
     });
 }
 
+} // namespace
+
 void cuda_add(cudaStream_t stream, Tensor out, Tensor a, Tensor b) {
     add_rows(stream, out, a, b);
 }
@@ -109,10 +110,11 @@ void cuda_add_positions(cudaStream_t stream, Tensor x, Tensor table) {
     add_rows(stream, x, x, table);
 }
 
+namespace {
+
 /* dtable += Σ of the same row of every picture, in their order: a thread does one pack of a row.
  * Floor: images·P·C elements + 8·P·C bytes. At the floor by count; not yet run on a GPU. */
-template <typename T, int N>
-struct SumPictures {
+template <typename T, int N> struct SumPictures {
     Rows<float> dtable;
     Rows<const T> dx;
     int64_t places, images; /* P, and how many times P rows */
@@ -134,6 +136,8 @@ struct SumPictures {
     }
 };
 
+} // namespace
+
 void cuda_add_positions_bwd(cudaStream_t stream, Tensor dtable, Tensor dx) {
     bool aligned = rows_aligned(dtable) && rows_aligned(dx);
     int64_t places = dtable.rows, images = dx.rows / places;
@@ -151,10 +155,11 @@ void cuda_add_positions_bwd(cudaStream_t stream, Tensor dtable, Tensor dx) {
 
 /* ---- rows moved ---- */
 
+namespace {
+
 /* out[to[i]] = from[i], out = from where there are no indices. W is a word. Floor: 2·rows·C
  * elements of memory. At the floor by count; not yet run on a GPU. */
-template <typename W>
-struct Move {
+template <typename W> struct Move {
     Rows<W> out;
     Rows<const W> from;
     const int32_t *out_rows, *from_rows; /* NULL: row i itself */
@@ -170,14 +175,11 @@ struct Move {
 };
 
 /* out = 0. Floor: rows·C elements written. At the floor by count; not yet run on a GPU. */
-template <typename W>
-struct Zero {
+template <typename W> struct Zero {
     Rows<W> out;
     struct Loaded {};
 
-    __device__ __forceinline__ Loaded load(int64_t, int64_t) const {
-        return {};
-    }
+    __device__ __forceinline__ Loaded load(int64_t, int64_t) const { return {}; }
 
     __device__ __forceinline__ void store(int64_t row, int64_t at, const Loaded &) const {
         out[row][at] = W();
@@ -186,8 +188,7 @@ struct Zero {
 
 /* out[t] = table[ids[t]], or features[-1 - ids[t]]. Floor: 2·T·C elements of memory + 4·T bytes.
  * At the floor by count; not yet run on a GPU. */
-template <typename W>
-struct Embed {
+template <typename W> struct Embed {
     Rows<W> out;
     Rows<const W> table, features;
     const int32_t *ids;
@@ -204,15 +205,13 @@ struct Embed {
 };
 
 /* Rows in words of W. */
-template <typename W>
-static Rows<W> words_of(Tensor t) {
+template <typename W> Rows<W> words_of(Tensor t) {
     int64_t size = static_cast<int64_t>(dtype_size(t.dtype));
     return {static_cast<W *>(t.data), t.stride * size / static_cast<int64_t>(sizeof(W))};
 }
 
 /* Calls f(W(), words in a row) with the widest word that suits. */
-template <typename F>
-static void with_word(bool aligned, Tensor t, F f) {
+template <typename F> void with_word(bool aligned, Tensor t, F f) {
     int64_t bytes = t.cols * static_cast<int64_t>(dtype_size(t.dtype));
     if (aligned) return f(uint4(), bytes / 16);
     if (dtype_size(t.dtype) == 4) return f(uint32_t(), bytes / 4);
@@ -220,14 +219,16 @@ static void with_word(bool aligned, Tensor t, F f) {
     f(uint16_t(), bytes / 2);
 }
 
-static void move_rows(cudaStream_t stream, Tensor out, const int32_t *out_rows, Tensor from,
-                      const int32_t *from_rows, int64_t count) {
+void move_rows(cudaStream_t stream, Tensor out, const int32_t *out_rows, Tensor from,
+               const int32_t *from_rows, int64_t count) {
     with_word(rows_aligned(out) && rows_aligned(from), out, [&](auto word, int64_t words) {
         using W = decltype(word);
         Move<W> move = {words_of<W>(out), words_of<const W>(from), out_rows, from_rows};
         launch_map(stream, move, count, words);
     });
 }
+
+} // namespace
 
 void cuda_gather_rows(cudaStream_t stream, Tensor out, Tensor x, const int32_t *rows) {
     move_rows(stream, out, NULL, x, rows, out.rows);
@@ -237,8 +238,8 @@ void cuda_put_rows(cudaStream_t stream, Tensor out, Tensor x, const int32_t *row
     move_rows(stream, out, rows, x, NULL, x.rows);
 }
 
-/* All of out is set to zero, then some rows are written again: with n of T rows this moves n + T + n
- * rows where T + n would do, 1.5 times as much at worst and next to nothing more for the few rows
+/* All of out is set to zero, then some rows are written again: with n of T rows this moves n + T +
+ * n rows where T + n would do, 1.5 times as much at worst and next to nothing more for the few rows
  * with labels. To know which rows are free would need their inverse. */
 void cuda_scatter_rows(cudaStream_t stream, Tensor out, Tensor x, const int32_t *rows) {
     with_word(rows_aligned(out), out, [&](auto word, int64_t words) {
@@ -261,10 +262,11 @@ void cuda_embed_fwd(cudaStream_t stream, Tensor out, const int32_t *ids, Tensor 
 
 /* ---- the embedding's gradient ---- */
 
-template <typename T>
-struct EmbedBwd {
-    Rows<float> dtable;  /* data NULL: not wanted */
-    Rows<T> dfeatures;   /* the same */
+namespace {
+
+template <typename T> struct EmbedBwd {
+    Rows<float> dtable; /* data NULL: not wanted */
+    Rows<T> dfeatures;  /* the same */
     Rows<const T> dout;
     const int32_t *ids;
     int tokens;
@@ -328,9 +330,9 @@ __device__ __forceinline__ int list_places(int (&places)[EMBED_LOOK], const int3
 /* A block does row t, and up to 256 packs of it (blockIdx.y says which). A feature's row is copied.
  * Of the rows that share a token the block of the first adds all, in their order, and the others
  * return: no atomics, the same bits every time.
- * Floor: T·C elements read, features written; 8·C bytes for each different token. Above that the ids
- * are looked through: at most twice for each different token from the second cache, 8·T bytes each
- * (16384 rows of 1000 tokens: 131 MB beside 50 MB of dout in bf16), and the rows of one token
+ * Floor: T·C elements read, features written; 8·C bytes for each different token. Above that the
+ * ids are looked through: at most twice for each different token from the second cache, 8·T bytes
+ * each (16384 rows of 1000 tokens: 131 MB beside 50 MB of dout in bf16), and the rows of one token
  * are added by one block, four loads under way: a token with 10 % of 16384 rows takes about 0.3 ms
  * of one SM, which is what the kernel lasts. Not yet run on a GPU. */
 template <typename T, int N>
@@ -371,6 +373,8 @@ __global__ void __launch_bounds__(EMBED_BLOCK) embed_bwd(EmbedBwd<T> a) {
     if (has) store_values(a.dtable[id] + at * N, sum);
 }
 
+} // namespace
+
 void cuda_embed_bwd(cudaStream_t stream, Tensor dtable, Tensor dfeatures, Tensor dout,
                     const int32_t *ids) {
     if (dout.rows == 0) return;
@@ -380,9 +384,9 @@ void cuda_embed_bwd(cudaStream_t stream, Tensor dtable, Tensor dfeatures, Tensor
         using T = decltype(element);
         constexpr int N = 16 / sizeof(T);
         int64_t packs = aligned ? dout.cols / N : dout.cols;
-        EmbedBwd<T> a = {
-            rows_of<float>(dtable), rows_of<T>(dfeatures), rows_of<const T>(dout), ids,
-            static_cast<int>(dout.rows), packs};
+        EmbedBwd<T> a = {rows_of<float>(dtable),      rows_of<T>(dfeatures),
+                         rows_of<const T>(dout),      ids,
+                         static_cast<int>(dout.rows), packs};
         dim3 grid(static_cast<unsigned>(dout.rows),
                   static_cast<unsigned>(ceil_div<int64_t>(packs, EMBED_BLOCK)));
         if (aligned)
@@ -394,10 +398,11 @@ void cuda_embed_bwd(cudaStream_t stream, Tensor dtable, Tensor dfeatures, Tensor
 
 /* ---- types ---- */
 
+namespace {
+
 /* dst = src in another type, rounded once. Floor: T·C·(bytes of one + bytes of the other). At the
  * floor by count; not yet run on a GPU. */
-template <typename To, typename From, int N>
-struct Convert {
+template <typename To, typename From, int N> struct Convert {
     Rows<To> dst;
     Rows<const From> src;
     typedef Bits<From, N> Loaded;
@@ -412,6 +417,8 @@ struct Convert {
         store_values(dst[row] + at * N, l.values());
     }
 };
+
+} // namespace
 
 void cuda_convert(cudaStream_t stream, Tensor dst, Tensor src) {
     if (dst.dtype == src.dtype) return move_rows(stream, dst, NULL, src, NULL, src.rows);

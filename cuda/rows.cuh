@@ -2,8 +2,8 @@
  * sums over the threads that share a row, and the walk of everything elementwise.
  *
  * All these kernels are bound by memory, so they count bytes: each element is read once and written
- * once, in accesses of 16 bytes, and enough of them are under way at a time. By Little's law an H200
- * (4.8 TB/s, 132 SMs, about 0.8 µs from load to use) wants 29 KB in flight on each SM, an A100
+ * once, in accesses of 16 bytes, and enough of them are under way at a time. By Little's law an
+ * H200 (4.8 TB/s, 132 SMs, about 0.8 µs from load to use) wants 29 KB in flight on each SM, an A100
  * (2.0 TB/s, 108 SMs) 15 KB; a thread that holds four loads of 16 bytes gets there at a quarter of
  * the SM's 2048 threads. Loads therefore come first, all of them, then arithmetic and stores: the
  * compiler may not move a load over a store that could hit the same memory, and in place work means
@@ -18,18 +18,14 @@
 /* ---- rows ---- */
 
 /* A tensor's rows, as elements of one type; T is const where they are only read. */
-template <typename T>
-struct Rows {
+template <typename T> struct Rows {
     T *data;
     int64_t stride;
 
-    __device__ __forceinline__ T *operator[](int64_t row) const {
-        return data + row * stride;
-    }
+    __device__ __forceinline__ T *operator[](int64_t row) const { return data + row * stride; }
 };
 
-template <typename T>
-Rows<T> rows_of(Tensor t) {
+template <typename T> Rows<T> rows_of(Tensor t) {
     return {static_cast<T *>(t.data), t.stride};
 }
 
@@ -41,8 +37,7 @@ static inline bool rows_aligned(Tensor t) {
 }
 
 /* Calls f with a value of the C++ type that a compute type stands for. */
-template <typename F>
-void with_type(DType dtype, F f) {
+template <typename F> void with_type(DType dtype, F f) {
     switch (dtype) {
     case DT_F32: return f(float());
     case DT_BF16: return f(bf16());
@@ -53,15 +48,11 @@ void with_type(DType dtype, F f) {
 
 /* ---- N neighbouring elements ---- */
 
-template <int N>
-struct Values {
-    float x[N];
-};
+template <int N> struct Values { float x[N]; };
 
 /* N neighbours as they lie in memory, N·sizeof(T) a multiple of 16 bytes and aligned so. What a
  * thread keeps of a row it keeps like this: half the registers of f32 for the 16-bit types. */
-template <typename T, int N>
-struct Bits {
+template <typename T, int N> struct Bits {
     static constexpr int words = N * static_cast<int>(sizeof(T)) / 16, each = 16 / sizeof(T);
     static_assert(words * 16 == N * static_cast<int>(sizeof(T)), "whole accesses");
     uint4 word[words];
@@ -74,6 +65,12 @@ struct Bits {
     __device__ __forceinline__ void store(T *to) const {
 #pragma unroll
         for (int i = 0; i < words; i++) reinterpret_cast<uint4 *>(to)[i] = word[i];
+    }
+
+    /* Before a use: the elements have stayed in these words and not been widened to f32 earlier. */
+    __device__ __forceinline__ void forget() {
+#pragma unroll
+        for (int i = 0; i < words; i++) ptx::forget(word[i]);
     }
 
     __device__ __forceinline__ Values<N> values() const {
@@ -101,29 +98,21 @@ struct Bits {
 };
 
 /* One element, for rows that start anywhere. */
-template <typename T>
-struct Bits<T, 1> {
+template <typename T> struct Bits<T, 1> {
     T one;
 
-    __device__ __forceinline__ void load(const T *from) {
-        one = *from;
-    }
+    __device__ __forceinline__ void load(const T *from) { one = *from; }
 
-    __device__ __forceinline__ void store(T *to) const {
-        *to = one;
-    }
+    __device__ __forceinline__ void store(T *to) const { *to = one; }
 
-    __device__ __forceinline__ Values<1> values() const {
-        return {{to_float(one)}};
-    }
+    __device__ __forceinline__ void forget() {}
 
-    __device__ __forceinline__ void set(const Values<1> &v) {
-        one = from_float<T>(v.x[0]);
-    }
+    __device__ __forceinline__ Values<1> values() const { return {{to_float(one)}}; }
+
+    __device__ __forceinline__ void set(const Values<1> &v) { one = from_float<T>(v.x[0]); }
 };
 
-template <typename T, int N>
-__device__ __forceinline__ Values<N> load_values(const T *from) {
+template <typename T, int N> __device__ __forceinline__ Values<N> load_values(const T *from) {
     Bits<T, N> bits;
     bits.load(from);
     return bits.values();
@@ -196,8 +185,7 @@ static inline dim3 map_block(int64_t packs) {
     return dim3(static_cast<unsigned>(wide), static_cast<unsigned>(MAP_THREADS / wide));
 }
 
-template <typename Op>
-void launch_map(cudaStream_t stream, Op op, int64_t rows, int64_t packs) {
+template <typename Op> void launch_map(cudaStream_t stream, Op op, int64_t rows, int64_t packs) {
     if (rows == 0 || packs == 0) return;
     dim3 block = map_block(packs);
     int64_t high = ceil_div<int64_t>(rows, block.y * MAP_ROWS);

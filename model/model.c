@@ -1,6 +1,7 @@
 /* The model as a whole: its parameters, its memory, forward and backward over a batch. */
 #include "model/model.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -135,6 +136,26 @@ static void run_forward(Model *model, bool train) {
     decoder_forward(model);
 }
 
+/* Says what to lower, and by how much: activations grow with the samples of a batch. */
+static Err no_room(const Model *model, size_t bytes) {
+    const ModelLimits *limits = &model->limits;
+    size_t total, available;
+    exec_memory(model->ex, &total, &available);
+    int fit = available ? (int)((double)limits->samples * (double)available / (double)bytes)
+                        : limits->samples / 2;
+    char what[160];
+    if (fit >= 1)
+        snprintf(what, sizeof what, "lower training.per_device_batch_size from %d to %d",
+                 limits->samples, fit);
+    else
+        snprintf(what, sizeof what, "lower training.max_length from %d to about %d",
+                 model->spec.max_positions,
+                 (int)((double)model->spec.max_positions * (double)available / (double)bytes));
+    FAIL(ERR_MEMORY,
+         "out of memory: activations of %d samples (%d rows) need %zu MiB, %zu of %zu MiB are free: %s",
+         limits->samples, limits->tokens, bytes >> 20, available >> 20, total >> 20, what);
+}
+
 Err model_prepare(Model *model, const ModelLimits *limits, bool train) {
     free_activations(model);
     model->limits = *limits;
@@ -156,11 +177,7 @@ Err model_prepare(Model *model, const ModelLimits *limits, bool train) {
     TRY(exec_settle_scratch(model->ex));
     size_t bytes = model->arena.peak;
     model->memory = exec_alloc(model->ex, bytes);
-    REQUIRE(model->memory, ERR_MEMORY,
-            "out of memory: activations of %d samples (%d rows) need %zu MiB; lower "
-            "training.per_device_batch_size or "
-            "training.max_length",
-            limits->samples, limits->tokens, bytes >> 20);
+    if (!model->memory) return no_room(model, bytes);
     arena_open(&model->arena, "activations", model->memory, bytes);
     return OK;
 }

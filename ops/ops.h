@@ -288,8 +288,9 @@ typedef struct UpdateSpec {
     double labels;   /* that the summed gradients are of */
     double max_norm; /* 0: gradients are not clipped */
     /* Dynamic loss scale (DeepSpeed's rules): doubled after `window` good steps, halved when
-     * `hysteresis` steps had to be skipped, never under 1. window 0: it stays as it is. */
+     * `hysteresis` steps had to be skipped, never under `least_scale`. window 0: it stays as it is. */
     int window, hysteresis;
+    double least_scale;
 } UpdateSpec;
 
 /* Norm of the summed gradients (in fixed chunks: the same bits each time), whether to take the

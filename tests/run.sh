@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
-# Builds and runs the tests. The fast tier by default: the cpu preset with every test, and the asan preset for core, config,
-# cad and data. --full runs everything, under the sanitizers too.
+# Builds and runs the tests. The fast tier by default: the cpu preset with every test, the asan preset for core, config, cad and
+# data, the CUDA kernels over the emulation (emu), and nvcc for sm_80. --full runs everything: under the sanitizers, the emulation
+# in all its builds and thread orders, nvcc for every architecture, a short demo.
+#
+# What of CUDA needs NVIDIA's headers or nvcc is left out where they are not, and said.
 #
 #   tests/run.sh [--full] [--no-setup] [-R REGEX]
 #
@@ -14,7 +17,7 @@ while [ $# -gt 0 ]; do
         --full) full=1 ;;
         --no-setup) setup=0 ;;
         -R) filter="$2"; shift ;;
-        -h | --help) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
         *) echo "run.sh: unknown option $1; see --help" >&2; exit 2 ;;
     esac
     shift
@@ -25,15 +28,27 @@ started=$(date +%s)
 failed=0
 summary=""
 
-# build_and_test PRESET [ctest options]
-build_and_test() {
+# configure PRESET; what was found and what is off is printed
+configure() {
+    echo "== $1: building"
+    mkdir -p "build/$1"
+    log=build/$1/configure.log
+    cmake --preset "$1" -DCADVLM_WERROR=ON >"$log" 2>&1 || { cat "$log"; exit 1; }
+    grep '^--   ' "$log" || true
+}
+
+# build PRESET [target…], after configure
+build() {
     preset=$1
     shift
-    echo "== $preset: building"
-    cmake --preset "$preset" -DCADVLM_WERROR=ON >"/tmp/cadvlm-configure-$$.log" 2>&1 || { cat "/tmp/cadvlm-configure-$$.log"; exit 1; }
-    grep '^--   ' "/tmp/cadvlm-configure-$$.log" || true
-    rm -f "/tmp/cadvlm-configure-$$.log"
-    cmake --build --preset "$preset" >"build/$preset/build.log" 2>&1 || { cat "build/$preset/build.log"; exit 1; }
+    log=build/$preset/build.log
+    cmake --build --preset "$preset" ${*:+--target "$@"} >"$log" 2>&1 || { cat "$log"; exit 1; }
+}
+
+# run_tests PRESET [ctest options]
+run_tests() {
+    preset=$1
+    shift
     echo "== $preset: testing"
     log=build/$preset/ctest.log
     if ! ctest --preset "$preset" -j "$(nproc)" --progress ${filter:+-R "$filter"} "$@" >"$log" 2>&1; then
@@ -45,11 +60,45 @@ build_and_test() {
 $preset: $(grep -E 'tests passed|No tests' "$log" | tail -n 1), $(grep -c 'Skipped$\|(Skipped)' "$log" || true) skipped"
 }
 
-build_and_test cpu
+configure cpu
+build cpu
+run_tests cpu
+configure asan
+build asan
 if [ $full = 1 ]; then
-    build_and_test asan
+    run_tests asan
 else
-    build_and_test asan -L 'core|config|cad|data'
+    run_tests asan -L 'core|config|cad|data'
+fi
+
+# The CUDA kernels without a GPU.
+skip() { echo "SKIPPED $1: $2"; summary="$summary
+$1: skipped: $2"; }
+emu_presets=emu
+[ $full = 0 ] || emu_presets="emu emu-asan emu-race"
+for preset in $emu_presets; do
+    configure $preset
+    if grep -q 'not emulated' build/$preset/configure.log; then
+        skip $preset "$(grep -o 'not emulated.*' build/$preset/configure.log | head -n 1)"
+        continue
+    fi
+    build $preset cuda_tests
+    if [ $full = 1 ]; then run_tests $preset -L cuda; else run_tests $preset -L cuda -LE schedules; fi
+done
+
+# The same kernels by nvcc: no warnings, no spills and tensor cores where they belong; and a program that starts without a driver.
+if command -v nvcc >/dev/null 2>&1; then
+    configure cuda
+    build cuda test_cuda
+    python3 tools/count_instructions.py --check build/cuda || failed=1
+    run_tests cuda -R '^cuda\.'
+    if [ $full = 1 ]; then
+        configure release
+        build release
+        ./build/release/cadvlm --version || failed=1
+    fi
+else
+    skip cuda "nvcc was not found"
 fi
 
 # The whole way in little: data, two stages, evaluations, report.

@@ -56,6 +56,21 @@ TEST(philox_gives_its_published_numbers) {
     ASSERT_INT(out[3], ==, 0x6d5451fdu);
 }
 
+/* The same for Philox4x32-7, whose words masks take in halves. */
+TEST(masks_are_the_published_numbers_of_seven_rounds) {
+    uint16_t out[8];
+    rng_mask(out, 0, 0, 0);
+    ASSERT_INT(out[0], ==, 0xb709);
+    ASSERT_INT(out[1], ==, 0x5f6f);
+    ASSERT_INT(out[6], ==, 0x0a48);
+    ASSERT_INT(out[7], ==, 0x4f73);
+    rng_mask(out, ~0ull, ~0ull, ~0ull);
+    ASSERT_INT(out[0], ==, 0xddc2);
+    ASSERT_INT(out[7], ==, 0x8c52);
+    ASSERT_INT(rng_mask_threshold(0.05f), ==, 3277);
+    ASSERT_INT(rng_mask_threshold(0.999999f), ==, 65535);
+}
+
 TEST(permutation_hits_every_index_once) {
     for (uint64_t count = 1; count < 300; count += 7) {
         bool seen[300] = {0};

@@ -133,7 +133,7 @@ static void run_adamw(Exec *ex, float out[3][ADAM_COUNT], uint16_t copy[64 * 72]
     AdamwSegment *device_segments = to_device(ex, segments, sizeof segments);
     UpdateState *device_state =
         to_device(ex, &(UpdateState){.loss_scale = 4, .patience = 1}, sizeof *device_state);
-    UpdateSpec update = {.labels = 8, .max_norm = 1, .window = 3, .hysteresis = 1};
+    UpdateSpec update = {.labels = 8, .max_norm = 1, .window = 3, .hysteresis = 1, .least_scale = 0.5};
     AdamwSpec adamw = {.lr = 1e-2, .beta1 = 0.9, .beta2 = 0.98, .eps = 1e-8};
     for (int step = 1; step <= 6; step++) {
         for (int i = 0; i < ADAM_COUNT; i++) host[1][i] = (float)rng_normal(&rng);

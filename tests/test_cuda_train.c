@@ -126,7 +126,7 @@ TEST(a_gpu_without_room_is_a_sentence) {
     prepare("max_steps: 2", "");
     const char *said;
     if (!strstr(test_build_folder(), "emu")) test_skip("only the emulation has a GPU that small");
-    int code = test_run(&said, "env CADVLM_EMU_MEMORY=2000000 ./cadvlm train --config %s device=cuda",
+    int code = test_run(&said, "env CADVLM_EMU_MEMORY=36000000 ./cadvlm train --config %s device=cuda",
                         test_path("c.yaml"));
     ASSERT_INT(code, ==, 1);
     ASSERT_CONTAINS(said, "out of memory");

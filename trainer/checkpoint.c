@@ -279,7 +279,7 @@ static void read_loss_scale(UpdateState *update, const Json *root) {
     js_number(js_get(root, "loss_scale"), &scale);
     js_integer(js_get(root, "loss_scale_good_steps"), &good_steps);
     js_integer(js_get(root, "loss_scale_patience"), &patience);
-    update->loss_scale = scale >= 1 ? (float)scale : 1;
+    update->loss_scale = scale > 0 ? (float)scale : 1;
     update->good_steps = (int32_t)good_steps;
     update->patience = (int32_t)patience;
 }

@@ -1,9 +1,16 @@
 #include "trainer/optim.h"
 
+#include <math.h>
 #include <stdlib.h>
 
-/* Of the dynamic loss scale: what DeepSpeed starts with in the recipe of OpenECAD. */
+/* Of the dynamic loss scale, as DeepSpeed has it in the recipe of OpenECAD: for the mean loss of a
+ * micro-batch. Ours is the sum over its labels, so that the scale is divided by about their count. */
 enum { LOSS_SCALE_START = 1 << 16, LOSS_SCALE_WINDOW = 1000, LOSS_SCALE_HYSTERESIS = 2 };
+enum { LABELS_A_SAMPLE = 512 };
+
+static double least_loss_scale(const TrainingConfig *training) {
+    return exp2(-ceil(log2((double)training->per_device_batch_size * LABELS_A_SAMPLE)));
+}
 
 static bool is_decayed(ParamKind kind) {
     return kind == PARAM_MATRIX || kind == PARAM_LORA_A || kind == PARAM_LORA_B;
@@ -50,7 +57,8 @@ Err optim_open(Optim *optim, Exec *ex, Model *model, const TrainingConfig *train
     free(segments);
     model_master_from_values(model, optim->master);
     optim->scaled = params->dtype == DT_F16;
-    optim_set_state(optim, &(UpdateState){.loss_scale = optim->scaled ? LOSS_SCALE_START : 1,
+    double scale = optim->scaled ? LOSS_SCALE_START * least_loss_scale(training) : 1;
+    optim_set_state(optim, &(UpdateState){.loss_scale = (float)scale,
                                           .patience = LOSS_SCALE_HYSTERESIS});
     model_set_loss_scale(model, &optim->state->loss_scale);
     return exec_status(ex);
@@ -72,7 +80,8 @@ Err optim_step(Optim *optim, const float *grads, int64_t labels, double lr) {
     UpdateSpec update = {.labels = (double)labels,
                          .max_norm = t->max_grad_norm,
                          .window = optim->scaled ? LOSS_SCALE_WINDOW : 0,
-                         .hysteresis = LOSS_SCALE_HYSTERESIS};
+                         .hysteresis = LOSS_SCALE_HYSTERESIS,
+                         .least_scale = least_loss_scale(t)};
     AdamwSpec adamw = {
         .lr = lr, .beta1 = t->adam_beta1, .beta2 = t->adam_beta2, .eps = t->adam_epsilon};
     op_update_begin(optim->ex, optim->state, grads, optim->count, &update);
@@ -84,6 +93,10 @@ Err optim_step(Optim *optim, const float *grads, int64_t labels, double lr) {
 Err optim_state(Optim *optim, UpdateState *state) {
     exec_download(optim->ex, state, optim->state, sizeof *state);
     return exec_status(optim->ex);
+}
+
+bool optim_scale_is_least(const Optim *optim, const UpdateState *state) {
+    return (double)state->loss_scale <= least_loss_scale(&optim->training);
 }
 
 void optim_set_state(Optim *optim, const UpdateState *state) {

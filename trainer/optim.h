@@ -30,6 +30,9 @@ Err optim_step(Optim *optim, const float *grads, int64_t labels, double lr);
 /* The state on the host: waits. */
 Err optim_state(Optim *optim, UpdateState *state);
 
+/* Whether the loss scale cannot come down any further. */
+bool optim_scale_is_least(const Optim *optim, const UpdateState *state);
+
 /* Puts the parts of a state that outlive a step (updates, loss scale, good steps, patience). */
 void optim_set_state(Optim *optim, const UpdateState *state);
 

@@ -498,7 +498,7 @@ static Err check_update(Trainer *t, const UpdateState *update) {
     t->state.skipped += !update->stepped;
     t->skipped_in_a_row = update->stepped ? 0 : t->skipped_in_a_row + 1;
     if (update->stepped) return OK;
-    bool searching = t->optim.scaled && update->loss_scale > 1;
+    bool searching = t->optim.scaled && !optim_scale_is_least(&t->optim, update);
     if (comm_rank(t->comm) == 0 && searching)
         log_info("step %lld: gradients overflow fp16; the update is skipped, the loss scale is %g now",
                  (long long)t->state.step, (double)update->loss_scale);

@@ -53,8 +53,7 @@ size_t size_of(cudaDataType type) {
 }
 
 /* A value of an attribute, where its size is right. */
-template <typename T>
-cublasStatus_t take(T *to, const void *from, size_t bytes) {
+template <typename T> cublasStatus_t take(T *to, const void *from, size_t bytes) {
     if (!from || bytes != sizeof(T)) return CUBLAS_STATUS_INVALID_VALUE;
     memcpy(to, from, sizeof(T));
     return CUBLAS_STATUS_SUCCESS;
@@ -113,8 +112,8 @@ cublasStatus_t problem_of(Problem *out, const Product *d, const Layout *a, const
             d->transpose_b,
             d->epilogue};
     uint64_t k_of_b = tb ? b->cols : b->rows;
-    if (out->k != k_of_b || result->rows != out->m || result->cols != out->n ||
-        c->rows != out->m || c->cols != out->n)
+    if (out->k != k_of_b || result->rows != out->m || result->cols != out->n || c->rows != out->m ||
+        c->cols != out->n)
         return CUBLAS_STATUS_INVALID_VALUE;
     for (const Layout *l : {a, b, c, result})
         if (!l->rows || !l->cols || l->ld < static_cast<int64_t>(l->rows))
@@ -122,9 +121,8 @@ cublasStatus_t problem_of(Problem *out, const Product *d, const Layout *a, const
     if (a->type != b->type || c->type != result->type || c->ld != result->ld ||
         (c->type != a->type && c->type != CUDA_R_32F))
         return CUBLAS_STATUS_NOT_SUPPORTED;
-    if (wants_aux(d->epilogue) &&
-        (d->aux_ld < static_cast<int64_t>(out->m) || d->aux_ld % 8 != 0 ||
-         (d->aux_type >= 0 && d->aux_type != result->type)))
+    if (wants_aux(d->epilogue) && (d->aux_ld < static_cast<int64_t>(out->m) || d->aux_ld % 8 != 0 ||
+                                   (d->aux_type >= 0 && d->aux_type != result->type)))
         return CUBLAS_STATUS_NOT_SUPPORTED;
     if (wants_bias(d->epilogue) && d->bias_type >= 0 && d->bias_type != result->type)
         return CUBLAS_STATUS_NOT_SUPPORTED;
@@ -134,8 +132,7 @@ cublasStatus_t problem_of(Problem *out, const Product *d, const Layout *a, const
 /* ---- arithmetic ---- */
 
 /* `count` elements, `step` apart, as f32. */
-template <typename T>
-void widen(float *to, const void *from, int64_t count, int64_t step) {
+template <typename T> void widen(float *to, const void *from, int64_t count, int64_t step) {
     const T *x = static_cast<const T *>(from);
     for (int64_t i = 0; i < count; i++) to[i] = static_cast<float>(x[i * step]);
 }
@@ -308,8 +305,8 @@ void run(const Job &j) {
 void check_range(const void *at, uint64_t lines, int64_t ld, uint64_t length, cudaDataType type,
                  const char *who) {
     if (!emu::is_device_memory(at)) emu::report("%s is not in device memory", who);
-    emu::check_device_range(
-        at, ((lines - 1) * static_cast<uint64_t>(ld) + length) * size_of(type), who);
+    emu::check_device_range(at, ((lines - 1) * static_cast<uint64_t>(ld) + length) * size_of(type),
+                            who);
 }
 
 } // namespace
@@ -359,8 +356,8 @@ cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t l) {
 cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *out, cublasComputeType_t compute,
                                         cudaDataType_t scale) {
     if (compute != CUBLAS_COMPUTE_32F || scale != CUDA_R_32F) return CUBLAS_STATUS_NOT_SUPPORTED;
-    *out = reinterpret_cast<cublasLtMatmulDesc_t>(new Product{
-        CUBLAS_OP_N, CUBLAS_OP_N, CUBLASLT_EPILOGUE_DEFAULT, NULL, NULL, 0, -1, -1});
+    *out = reinterpret_cast<cublasLtMatmulDesc_t>(
+        new Product{CUBLAS_OP_N, CUBLAS_OP_N, CUBLASLT_EPILOGUE_DEFAULT, NULL, NULL, 0, -1, -1});
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -423,7 +420,8 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
     Problem p;
     *count = 0;
     if (wanted <= 0) return CUBLAS_STATUS_INVALID_VALUE;
-    cublasStatus_t status = problem_of(&p, product(desc), layout(a), layout(b), layout(c), layout(d));
+    cublasStatus_t status =
+        problem_of(&p, product(desc), layout(a), layout(b), layout(c), layout(d));
     if (status != CUBLAS_STATUS_SUCCESS) return status;
     const Preference *w = reinterpret_cast<const Preference *>(preference);
     bool narrow = is_half(layout(a)->type), half_c = is_half(layout(c)->type);

@@ -397,7 +397,7 @@ static void cpu_update_begin(Exec *ex, UpdateState *state, const float *grads, i
     } else {
         state->good_steps = 0;
         if (spec->window > 0 && --state->patience <= 0) {
-            state->loss_scale = fmaxf(1, state->loss_scale / 2);
+            state->loss_scale = fmaxf((float)spec->least_scale, state->loss_scale / 2);
             state->patience = 1;
         }
     }
