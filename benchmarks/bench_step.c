@@ -403,7 +403,7 @@ static void print(Run *run, const Case *c, const Options *options, const Result 
             "\"longest\": %d, \"decoder_layers\": %d, \"lora_r\": %d, \"dropout\": %g, \"steps\": "
             "%d, "
             "\"step_ms\": %.3f, \"forward_ms\": %.3f, \"samples_per_s\": %.2f, \"tokens_per_s\": "
-            "%.0f, \"sample_tflop\": %.4f, \"gflops\": %.1f, \"gemm_gflops\": %.1f, \"mfu\": %.4f, "
+            "%.0f, \"sample_tflop\": %.6g, \"gflops\": %.1f, \"gemm_gflops\": %.1f, \"mfu\": %.4f, "
             "\"loss\": %.4f, \"parameter_mib\": %zu, \"activation_mib\": %zu, \"optimiser_mib\": "
             "%zu, "
             "\"device_mib\": %zu}\n",

@@ -13,6 +13,10 @@
 
 #include <stddef.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef enum [[nodiscard]] Err{
     OK = 0,          ERR_INPUT, /* what the user gave is wrong: a file, a drawing, a program */
     ERR_CONFIG,                 /* wrong usage or configuration; the process exits with 2 */
@@ -115,5 +119,9 @@ void err_set_rank(int rank);
         Err ignored_ = (call);                                                                     \
         (void)ignored_;                                                                            \
     } while (0)
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -1,20 +1,25 @@
-/* What the attention kernels share: which rows a block works on, tiles of shared memory, and the two
- * matrix products on tensor cores. Included by attention_fwd.cu and attention_bwd.cu (bf16, f16)
- * and attention_plain.cu (f32).
+/* What the attention kernels share: which rows a block works on, tiles of shared memory, and the
+ * two matrix products on tensor cores. Included by attention_fwd.cu and attention_bwd.cu (bf16,
+ * f16) and attention_plain.cu (f32).
  *
  * A tile is some rows of one head, [rows, D] 16-bit elements, D the head size rounded up to a
  * template's size; what the rounding adds is zero. Tiles are cut into chunks of 16 bytes (8
  * elements) and chunk c of row r lies at place c ^ twist(r) of its row. With the twist, the eight
- * rows that ldmatrix reads at a time, and the eight threads that cp.async writes together, lie in
- * eight different groups of four banks: no bank conflicts for all D below, without padding (D = 80
- * and other odd multiples of 16: 2 ways now and then for the writes alone).
+ * rows that ldmatrix reads at a time, the eight threads that write together and the 32 lanes that
+ * stage() results lie in different groups of banks: no bank conflicts, and no padding, for all D
+ * here.
  *
  * Every product is mma.m16n8k16 with f32 sums. A warp owns whole rows of its results, 16·MF of
- * them, so that softmax, masks and row sums stay inside the warp, and the sums of one product become
- * the A operand of the next one in registers: the layout of d (rows g, g+8; columns 2t, 2t+1) is that
- * of a. MF = 2 reads every B fragment once for two products: an ldmatrix.x4 occupies shared memory
- * for 4 cycles and feeds 2·MF mma of (on an H100, all four tensor cores together) 1.6 cycles each,
- * so that MF = 1 is bound by shared memory, and MF = 2 by the tensor cores. */
+ * them, so that softmax, masks and row sums stay inside the warp, and the sums of one product
+ * become the A operand of the next one in registers: the layout of d (rows g, g+8; columns 2t,
+ * 2t+1; g = lane/4, t = lane%4) is that of a. MF = 2 reads every B fragment once for two products:
+ * an ldmatrix.x4 occupies shared memory for 4 cycles and feeds 2·MF mma, of which the SM does one
+ * in 2 cycles (A100) or about 1.6 (H100), so that MF = 1 is bound by shared memory and MF = 2 by
+ * the tensor cores.
+ *
+ * Registers are what limits the sizes: 255 a thread for two blocks of four warps on an SM, and no
+ * kernel spills (nvcc 13.0, sm_80 and sm_90). ptx::forget in the loops is for them: without it the
+ * compiler keeps some forty addresses and columns that follow from the lane in registers. */
 #ifndef CADVLM_CUDA_ATTENTION_CUH
 #define CADVLM_CUDA_ATTENTION_CUH
 
@@ -29,8 +34,7 @@ constexpr float LOG2E = 1.44269504f, LN2 = 0.69314718f;
 
 /* ---- which rows ---- */
 
-template <typename T>
-struct Rows {
+template <typename T> struct Rows {
     T *data;
     int64_t stride;
 
@@ -39,8 +43,7 @@ struct Rows {
     }
 };
 
-template <typename T>
-inline Rows<T> rows_of(Tensor t) {
+template <typename T> inline Rows<T> rows_of(Tensor t) {
     return {static_cast<T *>(t.data), t.stride};
 }
 
@@ -86,7 +89,8 @@ inline int64_t stats_pitch(int64_t rows_q, const AttentionSpec *spec) {
 
 /* The grid is a line of (tile of rows, sequence, head), heads fastest: heads that share keys run
  * side by side, and the kernels put the tiles with most work first, so that the last blocks to run
- * are short ones. Tiles are counted for the longest sequence; blocks behind the end of theirs return. */
+ * are short ones. Tiles are counted for the longest sequence; blocks behind the end of theirs
+ * return. */
 struct Place {
     int tile, sequence, head;
 
@@ -113,14 +117,12 @@ inline bool in_vectors(Tensor t, int head_dim) {
 
 /* The largest power of two that divides the chunks of a row, at most 8: P rows lie alike in the
  * banks, 8/P rows after each other differ already. */
-template <int D>
-__device__ __forceinline__ constexpr int twist(int row) {
+template <int D> __device__ __forceinline__ constexpr int twist(int row) {
     constexpr int chunks = D / 8, low = chunks & -chunks, p = low < 8 ? low : 8;
     return row / (8 / p) & (p - 1);
 }
 
-template <int D>
-__device__ __forceinline__ int element_of(int row, int chunk) {
+template <int D> __device__ __forceinline__ int element_of(int row, int chunk) {
     return row * D + (chunk ^ twist<D>(row)) * 8;
 }
 
@@ -178,8 +180,7 @@ __device__ __forceinline__ void store_rows(T *to, int64_t stride, const T *tile,
 /* A lane's place in a tile for ldmatrix, found once. Rows are counted in eights from there, so the
  * twist stays the lane's; and as step s of D reads chunks 2s and 2s+1, the twist may come on top of
  * 2s by XOR. */
-template <typename T, int D>
-struct Reader {
+template <typename T, int D> struct Reader {
     const T *row;
     int chunk;
 
@@ -204,10 +205,9 @@ __device__ __forceinline__ Reader<T, D> read_cols(const T *tile, int lane) {
     return {tile + row * D, (lane / 8 % 2) ^ twist<D>(row)};
 }
 
-/* A warp's own 16·MF rows as A operand, step by step over D: the first HELD steps kept in registers,
- * the others read each time. */
-template <typename T, int D, int MF, int HELD>
-struct Operand {
+/* A warp's own 16·MF rows as A operand, step by step over D: the first HELD steps kept in
+ * registers, the others read each time. */
+template <typename T, int D, int MF, int HELD> struct Operand {
     Reader<T, D> reader;
     uint32_t held[HELD ? HELD : 1][MF][4];
 
@@ -305,8 +305,7 @@ __device__ __forceinline__ void stage(T *rows, const float (&sums)[MF][D / 8][4]
 /* ---- launching ---- */
 
 /* Shared memory above 48 KB has to be asked for. */
-template <typename Kernel>
-inline void allow_shared(Kernel *kernel, size_t bytes) {
+template <typename Kernel> inline void allow_shared(Kernel *kernel, size_t bytes) {
     cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel),
                          cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
 }

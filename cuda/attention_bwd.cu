@@ -1,35 +1,38 @@
 /* Attention, backward: dq, dk, dv from dout, with the weights computed again (FlashAttention-2: Dao
- * 2023). Not yet run on a GPU.
+ * 2023). Not yet run on a GPU. With c = scale·log2(e), per query row and head:
  *
- *   p = 2^(c·s - lse·log2(e)),  s = q·kᵀ,  c = scale·log2(e)      dv = pᵀ · dout
- *   ds = p ∘ (dout·vᵀ - delta),  delta = Σ dout·out of the row    dq = scale · ds · k,  dk = scale · dsᵀ · q
+ *   s = q·kᵀ,  p = 2^(c·s - lse·log2(e)),  dp = dout·vᵀ,  delta = Σ dout·out,  ds = p ∘ (dp -
+ * delta) dv = pᵀ·dout,  dk = scale·dsᵀ·q,  dq = scale·ds·k
  *
- * One kernel, two sides. A block owns rows of one side and walks over the other side's tiles: on the
- * side of keys it owns k and v of one key head, walks over q and dout of its group of query heads and
- * sums dk and dv; on the side of queries it owns q and dout, walks over k and v and sums dq. On both
- * sides the scores come out as [own rows, passing rows], so that p and ds go from the sums of one
- * product into the next without leaving the warp's registers: no shared memory for them, no barriers
- * but the pipeline's one a tile. Nothing is added by two blocks: deterministic as it stands.
+ * One kernel, two sides. A block owns rows of one side and walks over the other side's tiles: on
+ * the side of keys it owns k and v of one key head, walks over q and dout of its group of query
+ * heads and sums dk and dv; on the side of queries it owns q and dout, walks over k and v and sums
+ * dq. On both sides the scores come out as [own rows, passing rows], so that p and ds go from the
+ * sums of one product into the next without leaving the warp's registers: no shared memory for
+ * them, and one barrier a tile, for the pipeline. No two blocks add to one place: deterministic.
  *
- * dq by a second pass of its own, or in parts? With T = 2,048 causal queries, D = 64, 24 query and 6 key
- * heads, a product (s, dout·vᵀ, dq, dk or dv) is T²/2·24·2·64 = 6.4 GFLOP, a tile of keys 128 rows:
- *   (a) a pass for dq that computes s and dout·vᵀ again: 7 products, 45 GFLOP; no memory but delta.
- *   (b) 5 products, 32 GFLOP, and each tile of keys writes its part of dq in f32 to memory: on average
- *       8.5 tiles see a query, 8.5·2,048·24·64·4 = 107 MB out and 107 MB back in, a sequence, and
- *       scratch that grows with T².
- * On an H200 at 400 TFLOP/s and 4.8 TB/s (a) costs 32 µs more of products and (b) 45 µs of memory traffic,
- * and (b) gets worse with T in memory where (a) does not. So (a).
+ * dq by a pass of its own, or in parts? With T = 2,048 causal queries, D = 64, 24 query and 6 key
+ * heads, a product (s, dp, dv, dk or dq) is T²/2·24·2·64 = 6.4 GFLOP. Tiles of 128 keys.
+ *   (a) A pass for dq that computes s and dp again: 7 products, 45 GFLOP; no memory but delta.
+ *   (b) 5 products, 32 GFLOP, and each tile of keys writes its part of dq in f32 to memory: 8.5
+ *       tiles see a query on average, 8.5·2,048·24·64·4 = 107 MB out and 107 MB back in for each
+ *       sequence, and scratch that grows with T².
+ * On an H200, at 400 TFLOP/s and 4.8 TB/s, (a) costs 32 µs of products and (b) 45 µs of traffic,
+ * and the scratch of (b) grows with T² where (a) has none. So (a).
  *
- * Floor: 10·D FLOPs per query head and visible pair (14·D as written here); bytes: q, k, v, out, dout
- * read, dq, dk, dv written once, 2·D·(4·Tq·Hq + 4·Tk·Hk); bound by the tensor cores. */
+ * Floor: 10·D FLOPs per query head and visible pair; bytes: q, k, v, out, dout read, dq, dk, dv
+ * written once, 2·D·(4·Tq·Hq + 4·Tk·Hk); bound by the tensor cores. Distance from it by count: 7
+ * products for 5, and 1.015 times the visible pairs at 2,048 causal queries: 1.42. D = 64, a warp
+ * and 32·32 pairs: on the side of queries 96 mma and 24 ldmatrix.x4, on the side of keys 128 and
+ * 48; 32 each of exp2, ffma, fadd, fmul on both. Passing tiles come from L2 once per 128 own rows
+ * (D = 128, 256: 64). */
 #include <math.h>
 
 #include "cuda/attention.cuh"
 
 namespace attention {
 
-template <typename T>
-struct Stats {
+template <typename T> struct Stats {
     RowStats *stats;
     int64_t pitch;
     Rows<const T> dout, out;
@@ -40,7 +43,8 @@ struct Stats {
 
 constexpr int STATS_ROWS = 32, STATS_LANES = 8; /* STATS_ROWS · STATS_LANES threads */
 
-/* Eight lanes have one query row of one head. Floor: dout and out read once, 2·size·D a row. */
+/* Eight lanes have one query row of one head. Floor: dout and out read once, 2·D elements a row and
+ * head; at it, in 16-byte loads. */
 template <typename T>
 __global__ void __launch_bounds__(STATS_ROWS *STATS_LANES) attention_stats_kernel(Stats<T> p) {
     Place place(p.spec.sequences, p.spec.heads_q);
@@ -76,8 +80,7 @@ __global__ void __launch_bounds__(STATS_ROWS *STATS_LANES) attention_stats_kerne
 
 enum Side { QUERIES, KEYS };
 
-template <typename T>
-struct Backward {
+template <typename T> struct Backward {
     Rows<T> dq, dk, dv;
     Rows<const T> q, k, v, dout;
     const RowStats *stats;
@@ -86,12 +89,12 @@ struct Backward {
     bool vectors;
 };
 
-/* Sizes by head size and side: 64·MF own rows, passing tiles of C rows, of which STEP at a time are
- * multiplied (what bounds the registers for s and dp); two passing tiles in turn. HELD: so many steps
- * of 16 of the head size of both own tiles stay in registers. For D = 256 not both dk and dv fit the registers: two launches then,
- * the products s twice. Shared memory for D = 64: 64 KB; 80: 60; 128: 64; 256: 96, and 1 KB for stats. */
-template <int D, Side SIDE>
-struct BackwardSize {
+/* Sizes by head size and side: 64·MF own rows, two passing tiles of C rows in turn, of which STEP
+ * rows at a time are multiplied (s and dp take MF·STEP registers). HELD: so many steps of 16 of the
+ * head size of both own tiles stay in registers. For D = 256 dk and dv do not fit the registers
+ * together: two launches then, and s three times. Shared memory for D = 32: 32 KB; 64: 64; 80: 60;
+ * 128: 64; 256: 96; on the side of keys up to 1 KB more for stats. */
+template <int D, Side SIDE> struct BackwardSize {
     static constexpr int MF = D <= 80 ? 2 : 1, M = 16 * MF * WARPS,
                          C = D <= 64    ? 64
                              : D <= 128 ? 32
@@ -183,7 +186,8 @@ __global__ void __launch_bounds__(THREADS, 2) attention_bwd_kernel(Backward<T> p
     float c = spec.scale * LOG2E;
     RowStats own_stats[MF][2] = {};
     if (SIDE == QUERIES) {
-        const RowStats *from = p.stats + place.head * p.pitch + stats_row(seq, place.sequence) + first;
+        const RowStats *from =
+            p.stats + place.head * p.pitch + stats_row(seq, place.sequence) + first;
 #pragma unroll
         for (int m = 0; m < MF; m++)
 #pragma unroll
@@ -193,9 +197,9 @@ __global__ void __launch_bounds__(THREADS, 2) attention_bwd_kernel(Backward<T> p
             }
     }
 
-    /* Column j of own row i is seen by it: on the side of keys if j >= i - ahead, on the side of queries
-     * if j < visible(i). Hence which columns any of the warp's rows sees, low … high - 1 (none, where
-     * it has no rows), and for which parts no mask is needed. */
+    /* Column j of own row i is seen by it: on the side of keys if j >= i - ahead, on the side of
+     * queries if j < visible(i). Hence which columns any of the warp's rows sees, low … high - 1
+     * (none, where it has no rows), and for which parts no mask is needed. */
     constexpr int NEVER = INT32_MAX / 2;
     int low = 0, high = end;
     if (SIDE == KEYS) low = own < rows ? first + own - seq.ahead : NEVER;
@@ -269,8 +273,10 @@ __global__ void __launch_bounds__(THREADS, 2) attention_bwd_kernel(Backward<T> p
                                 s[m][j][i] = dp[m][j][i] = 0;
                     }
             }
-            if (WANT_VALUE) add_weighted(grad_value, s, read_rows<D>(values + (slot + part) * D, lane));
-            if (WANT_SCORE) add_weighted(grad_score, dp, read_rows<D>(scores + (slot + part) * D, lane));
+            if (WANT_VALUE)
+                add_weighted(grad_value, s, read_rows<D>(values + (slot + part) * D, lane));
+            if (WANT_SCORE)
+                add_weighted(grad_score, dp, read_rows<D>(scores + (slot + part) * D, lane));
         }
         tile_at += C;
         if (SIDE == KEYS && tile_at >= end) tile_at = start;
@@ -303,18 +309,16 @@ template <typename T, int D, Side SIDE, bool WANT_SCORE, bool WANT_VALUE>
 static void backward_side(cudaStream_t stream, const Backward<T> &p) {
     typedef BackwardSize<D, SIDE> Size;
     const AttentionSpec &spec = p.spec;
-    unsigned blocks =
-        SIDE == KEYS
-            ? grid_of(spec.longest_k > 1 ? spec.longest_k : 1, Size::M, spec.sequences, spec.heads_k)
-            : grid_of(spec.longest_q, Size::M, spec.sequences, spec.heads_q);
+    unsigned blocks = SIDE == KEYS ? grid_of(spec.longest_k > 1 ? spec.longest_k : 1, Size::M,
+                                             spec.sequences, spec.heads_k)
+                                   : grid_of(spec.longest_q, Size::M, spec.sequences, spec.heads_q);
     if (blocks == 0) return;
     allow_shared(attention_bwd_kernel<T, D, SIDE, WANT_SCORE, WANT_VALUE>, Size::shared);
-    LAUNCH((attention_bwd_kernel<T, D, SIDE, WANT_SCORE, WANT_VALUE>), blocks, THREADS, Size::shared,
-           stream, p);
+    LAUNCH((attention_bwd_kernel<T, D, SIDE, WANT_SCORE, WANT_VALUE>), blocks, THREADS,
+           Size::shared, stream, p);
 }
 
-template <typename T, int D>
-static void backward_sized(cudaStream_t stream, const Backward<T> &p) {
+template <typename T, int D> static void backward_sized(cudaStream_t stream, const Backward<T> &p) {
     backward_side<T, D, QUERIES, true, false>(stream, p);
     if constexpr (D <= 128) {
         backward_side<T, D, KEYS, true, true>(stream, p);
@@ -336,7 +340,7 @@ static void row_stats(cudaStream_t stream, RowStats *stats, Tensor dout, Tensor 
                   rows_of<const float>(lse),
                   *spec,
                   in_vectors(dout, spec->head_dim) && in_vectors(out, spec->head_dim)};
-    LAUNCH((attention_stats_kernel<T>), blocks, STATS_ROWS *STATS_LANES, 0, stream, p);
+    LAUNCH((attention_stats_kernel<T>), blocks, STATS_ROWS * STATS_LANES, 0, stream, p);
 }
 
 template <typename T>

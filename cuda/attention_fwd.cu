@@ -2,19 +2,22 @@
  * memory (FlashAttention-2: Dao 2023). Not yet run on a GPU.
  *
  * Floor: 4·D FLOPs per query head and visible pair (2·D for q·kᵀ, 2·D for p·v); bytes: q, k, v, out
- * once, 2·D·(2·Tq·Hq + 2·Tk·Hk), which is nothing beside the FLOPs from some hundred keys on: bound
- * by the tensor cores, and beside them by exp2 (16 a cycle and SM: for D = 64 on an H100 about 0.6 of
- * the mma's own time, overlapped by other warps).
- * Distance from the floor by count: mma = pairs in tiles that some row of the warp sees, over visible
- * pairs; at 2,048 causal queries, D = 64, a warp of 32 rows and tiles of 64 keys do 1.04 times the
- * visible pairs. Keys and values are read from L2 once per 128 queries and query head. Head sizes that
- * are no template's (72 runs as 80) pay for the template's.
+ * once, 2·D·(2·Tq·Hq + 2·Tk·Hk), little beside the FLOPs from some hundred keys on. So bound by the
+ * tensor cores; exp2 (16 a cycle and SM) takes 0.6 of the mma's time at D = 64 on an H100, in other
+ * warps' shadow.
+ *
+ * Distance from the floor by count: at 2,048 causal queries warps of 32 rows do tiles of 64 keys
+ * with 1.03 times the visible pairs. D = 64, a warp and tile: 128 mma, 32 ldmatrix.x4, 64 each of
+ * exp2, ffma, fadd, fmnmx, 32 cvt, about 120 others; 430 issue slots beside 128 mma of 4 to 6.5
+ * cycles. Keys and values come from L2 once per 128 queries and query head. Head sizes that are no
+ * template's pay for the template's: 72 runs as 80. One query (generation) costs what 16·MF cost; a
+ * split over the keys is not written yet.
  *
  * exp2 domain: with c = scale·log2(e), p = 2^(c·s - reference). The reference need not be the row's
- * maximum, only near it: sums and out are moved to a new one only when some score goes beyond the
- * old one by 2^LAZY (as in FlashAttention-4), which after the first tile almost never happens. So the
- * common tile has no shuffles and no rescaling: one vote. Weights stay below 2^LAZY, exact for bf16
- * and f16 alike; nothing but the order of roundings changes. */
+ * maximum, only near it: sums and out move to a new one only when some score goes beyond the old
+ * one by 2^LAZY (as in FlashAttention-4), which after the first tile almost never happens. So the
+ * common tile has no shuffles and no rescaling: one vote. Weights stay below 2^LAZY, where bf16 and
+ * f16 round as they do below 1: only the order of roundings changes. */
 #include <float.h>
 #include <math.h>
 
@@ -22,8 +25,7 @@
 
 namespace attention {
 
-template <typename T>
-struct Forward {
+template <typename T> struct Forward {
     Rows<T> out;
     Rows<float> lse;
     Rows<const T> q, k, v;
@@ -35,9 +37,9 @@ constexpr float LAZY = 8;
 
 /* Sizes by head size: rows of queries 64·MF, keys in tiles of N, two tiles of keys and values in
  * turn. HELD: so many steps of 16 of the head
- * size of the queries stay in registers. Shared memory for D = 64: 48 KB; 80: 60; 128: 64; 256: 96. */
-template <int D>
-struct ForwardSize {
+ * size of the queries stay in registers. Shared memory for D = 64: 48 KB; 80: 60; 128: 64; 256: 96.
+ */
+template <int D> struct ForwardSize {
     static constexpr int MF = D <= 128 ? 2 : 1, M = 16 * MF * WARPS, N = D <= 80 ? 64 : 32;
     static constexpr int HELD = D == 128 ? 2 : D == 256 ? 6 : D / 16;
     static constexpr size_t shared = 2 * static_cast<size_t>(D) * (M + 4 * N);
@@ -109,7 +111,8 @@ __global__ void __launch_bounds__(THREADS, 2) attention_fwd_kernel(Forward<T> p)
             for (int m = 0; m < MF; m++)
 #pragma unroll
                 for (int i = 0; i < 4; i++) {
-                    int end = seq.visible(first + own + 16 * m + i / 2 * 8 + g) - at - 2 * t - i % 2;
+                    int end =
+                        seq.visible(first + own + 16 * m + i / 2 * 8 + g) - at - 2 * t - i % 2;
 #pragma unroll
                     for (int j = 0; j < NT; j++)
                         if (8 * j >= end) s[m][j][i] = -INFINITY;
@@ -175,7 +178,7 @@ __global__ void __launch_bounds__(THREADS, 2) attention_fwd_kernel(Forward<T> p)
             inverse[m][half] = x != 0 ? 1.0f / x : sees ? NAN : 0.0f;
             if (p.lse.data && lane % 4 == 0 && row < rows)
                 *p.lse.at(seq.first_q + first + row, place.head) =
-                    x != 0  ? (reference[m][half] + log2f(x)) * LN2
+                    x != 0 ? (reference[m][half] + log2f(x)) * LN2
                     : sees ? NAN
                            : -INFINITY;
         }
@@ -188,8 +191,7 @@ __global__ void __launch_bounds__(THREADS, 2) attention_fwd_kernel(Forward<T> p)
                            rows - own, spec.head_dim, p.vectors);
 }
 
-template <typename T, int D>
-static void forward_sized(cudaStream_t stream, const Forward<T> &p) {
+template <typename T, int D> static void forward_sized(cudaStream_t stream, const Forward<T> &p) {
     typedef ForwardSize<D> Size;
     const AttentionSpec &spec = p.spec;
     unsigned blocks = grid_of(spec.longest_q, Size::M, spec.sequences, spec.heads_q);
@@ -202,8 +204,12 @@ template <typename T>
 static void forward(cudaStream_t stream, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v,
                     const AttentionSpec *spec) {
     int d = spec->head_dim;
-    Forward<T> p = {rows_of<T>(out),     rows_of<float>(lse),  rows_of<const T>(q),
-                    rows_of<const T>(k), rows_of<const T>(v),  *spec,
+    Forward<T> p = {rows_of<T>(out),
+                    rows_of<float>(lse),
+                    rows_of<const T>(q),
+                    rows_of<const T>(k),
+                    rows_of<const T>(v),
+                    *spec,
                     in_vectors(out, d) && in_vectors(q, d) && in_vectors(k, d) && in_vectors(v, d)};
     CHECK(d >= 1 && d <= 256, "attention: head size %d, at most 256 is written", d);
     if (d <= 32) return forward_sized<T, 32>(stream, p);

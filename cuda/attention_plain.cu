@@ -1,9 +1,9 @@
 /* Attention in f32, without tensor cores: the path that gradient checks and f32 runs take. Simple
  * before fast. Not yet run on a GPU.
  *
- * Floor as in attention_fwd.cu and attention_bwd.cu, on the FMA units. Distance from it: every multiply
- * reads two operands from shared memory, so shared memory bounds it at about a quarter of the FMA rate;
- * the backward pass does 7 products instead of 5, as there. */
+ * Floor as in attention_fwd.cu and attention_bwd.cu, on the FMA units. Distance from it: every
+ * multiply reads two operands from shared memory, so shared memory bounds it at about a quarter of
+ * the FMA rate; the backward pass does 7 products instead of 5, as there. */
 #include <float.h>
 #include <math.h>
 
@@ -12,12 +12,11 @@
 namespace attention {
 
 /* Tiles have TILE rows of 8·COLS f32 (zero beyond the head size), and one more element, so that a
- * column lies in different banks. LANES threads have one row: its scores with columns l and l+LANES of
- * the tile, and the head's elements l + LANES·i of its results. */
+ * column lies in different banks. LANES threads have one row: its scores with columns l and l+LANES
+ * of the tile, and the head's elements l + LANES·i of its results. */
 constexpr int TILE = 16, LANES = TILE / 2, PLAIN_THREADS = TILE * LANES;
 
-template <int COLS>
-constexpr int PITCH = LANES *COLS + 1;
+template <int COLS> constexpr int PITCH = LANES *COLS + 1;
 
 template <int COLS>
 __device__ __forceinline__ void load_plain(float *tile, const float *from, int64_t stride, int rows,
@@ -27,8 +26,7 @@ __device__ __forceinline__ void load_plain(float *tile, const float *from, int64
         tile[row * PITCH<COLS> + i] = row < rows && i < head_dim ? from[row * stride + i] : 0.0f;
 }
 
-template <int COLS>
-__device__ __forceinline__ float dot_plain(const float *a, const float *b) {
+template <int COLS> __device__ __forceinline__ float dot_plain(const float *a, const float *b) {
     float sum = 0;
     for (int i = 0; i < LANES * COLS; i++) sum += a[i] * b[i];
     return sum;
@@ -58,7 +56,8 @@ struct PlainForward {
     AttentionSpec spec;
 };
 
-/* A block has TILE queries of one head, LANES threads a query, and walks over tiles of TILE keys. */
+/* A block has TILE queries of one head, LANES threads a query, and walks over tiles of TILE keys.
+ */
 template <int COLS>
 __global__ void __launch_bounds__(PLAIN_THREADS) attention_plain_fwd_kernel(PlainForward p) {
     const AttentionSpec &spec = p.spec;
@@ -69,7 +68,8 @@ __global__ void __launch_bounds__(PLAIN_THREADS) attention_plain_fwd_kernel(Plai
     int row = static_cast<int>(threadIdx.x) / LANES, lane = static_cast<int>(threadIdx.x) % LANES;
     int rows = smaller(seq.queries - first, TILE), visible = seq.visible(first + row);
     int64_t col_q = static_cast<int64_t>(place.head) * spec.head_dim,
-            col_k = static_cast<int64_t>(place.head / (spec.heads_q / spec.heads_k)) * spec.head_dim;
+            col_k =
+                static_cast<int64_t>(place.head / (spec.heads_q / spec.heads_k)) * spec.head_dim;
     SHARED(float, weights, [TILE][TILE]);
     DYN_SHARED(float, queries);
     float *keys = queries + TILE * PITCH<COLS>, *values = keys + TILE * PITCH<COLS>;
@@ -86,8 +86,8 @@ __global__ void __launch_bounds__(PLAIN_THREADS) attention_plain_fwd_kernel(Plai
         float s[2], high = top;
         for (int i = 0; i < 2; i++) {
             int col = lane + LANES * i;
-            s[i] = spec.scale *
-                   dot_plain<COLS>(queries + row * PITCH<COLS>, keys + col * PITCH<COLS>);
+            s[i] =
+                spec.scale * dot_plain<COLS>(queries + row * PITCH<COLS>, keys + col * PITCH<COLS>);
             if (at + col >= visible) s[i] = -INFINITY;
             high = fmaxf(high, s[i]);
         }
@@ -136,7 +136,8 @@ __global__ void __launch_bounds__(PLAIN_THREADS) attention_plain_dq_kernel(Plain
     int row = static_cast<int>(threadIdx.x) / LANES, lane = static_cast<int>(threadIdx.x) % LANES;
     int rows = smaller(seq.queries - first, TILE), visible = seq.visible(first + row);
     int64_t col_q = static_cast<int64_t>(place.head) * spec.head_dim,
-            col_k = static_cast<int64_t>(place.head / (spec.heads_q / spec.heads_k)) * spec.head_dim;
+            col_k =
+                static_cast<int64_t>(place.head / (spec.heads_q / spec.heads_k)) * spec.head_dim;
     SHARED(float, ds, [TILE][TILE]);
     DYN_SHARED(float, queries);
     float *douts = queries + TILE * PITCH<COLS>, *keys = douts + TILE * PITCH<COLS>,
@@ -170,8 +171,8 @@ __global__ void __launch_bounds__(PLAIN_THREADS) attention_plain_dq_kernel(Plain
         store_plain(p.dq.at(seq.first_q + first + row, col_q), dq, spec.scale, spec.head_dim);
 }
 
-/* The side of keys: a block has TILE keys of one key head, walks over the queries of its group of query
- * heads that see them, and sums dk and dv. */
+/* The side of keys: a block has TILE keys of one key head, walks over the queries of its group of
+ * query heads that see them, and sums dk and dv. */
 template <int COLS>
 __global__ void __launch_bounds__(PLAIN_THREADS) attention_plain_dkv_kernel(PlainBackward p) {
     const AttentionSpec &spec = p.spec;
@@ -219,8 +220,8 @@ __global__ void __launch_bounds__(PLAIN_THREADS) attention_plain_dkv_kernel(Plai
             add_plain(dk, ds[row], queries);
         }
     }
-    /* Keys behind the length, up to the sequence's end, have the gradient 0: their sums are. The last
-     * tile's block has all that follow. */
+    /* Keys behind the length, up to the sequence's end, have the gradient 0: their sums are. The
+     * last tile's block has all that follow. */
     int room = spec.starts_k[place.sequence + 1] - seq.first_k;
     bool last = place.tile == ceil_div(larger(spec.longest_k, 1), TILE) - 1;
     for (; key < room; key += TILE) {
@@ -231,8 +232,7 @@ __global__ void __launch_bounds__(PLAIN_THREADS) attention_plain_dkv_kernel(Plai
     }
 }
 
-template <int COLS>
-static void plain_fwd_sized(cudaStream_t stream, const PlainForward &p) {
+template <int COLS> static void plain_fwd_sized(cudaStream_t stream, const PlainForward &p) {
     const AttentionSpec &spec = p.spec;
     size_t shared = 3 * TILE * PITCH<COLS> * sizeof(float);
     unsigned blocks = grid_of(spec.longest_q, TILE, spec.sequences, spec.heads_q);
@@ -252,8 +252,7 @@ void plain_fwd(cudaStream_t stream, Tensor out, Tensor lse, Tensor q, Tensor k, 
     plain_fwd_sized<32>(stream, p);
 }
 
-template <int COLS>
-static void plain_bwd_sized(cudaStream_t stream, const PlainBackward &p) {
+template <int COLS> static void plain_bwd_sized(cudaStream_t stream, const PlainBackward &p) {
     const AttentionSpec &spec = p.spec;
     size_t shared = 4 * TILE * PITCH<COLS> * sizeof(float);
     unsigned blocks_q = grid_of(spec.longest_q, TILE, spec.sequences, spec.heads_q),

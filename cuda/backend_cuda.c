@@ -270,6 +270,7 @@ const Backend *backend_cuda(int *count, const char **why) {
         .copy = device_copy,
         .wait = device_wait,
         .settle_scratch = device_settle_scratch,
+        .scratch_bytes = device_scratch_bytes,
         .stream = device_stream,
         .memory = device_memory,
         .stage = device_stage,

@@ -92,7 +92,7 @@ void cuda_adamw(cudaStream_t stream, float *master, const float *grad, float *m,
                 const AdamwSpec *spec, const UpdateState *state);
 void cuda_accumulate(cudaStream_t stream, float *dst, const float *src, int64_t count);
 
-/* ---- lora.cu: what an adapter needs beside plain products ---- */
+/* ---- dropout.cu ---- */
 
 /* out = dropout(x) (+= with accumulate). */
 void cuda_dropout(cudaStream_t stream, Tensor out, Tensor x, Dropout dropout, bool accumulate);

@@ -147,6 +147,11 @@ Err device_settle_scratch(Exec *ex) {
     return OK;
 }
 
+size_t device_scratch_bytes(const Exec *ex) {
+    const CudaDevice *d = device_of(ex);
+    return d->scratch_bytes + cuda_matmuls_bytes(d->matmuls);
+}
+
 bool device_scratch(Exec *ex, size_t bytes, void **scratch) {
     CudaDevice *d = device_of(ex);
     if (bytes > d->scratch_needed) d->scratch_needed = bytes;

@@ -26,7 +26,7 @@ __device__ __forceinline__ int slab_row(int k) {
  *     as many bytes again: 1.7 times the floor's time; at r = 16, 1.1 times its bytes, within it;
  *   - shared memory, for a block at r = 128: 2,048 clocks of fragments, 512 to fill the tile, where
  *     memory takes 3,170;
- *   - the end has about 12 instructions an element: 10 a clock, where memory moves 5. */
+ *   - the end has about 14 instructions an element: 9 a clock, where memory moves 5. */
 template <typename T, bool ALIGNED>
 __global__ void __launch_bounds__(GRAD_X_THREADS, 2)
     grad_x_kernel(Rows<T> dx, Rows<const T> g, Rows<const T> a, int col_tiles, Mask mask) {

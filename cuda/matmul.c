@@ -126,6 +126,10 @@ void cuda_matmuls_tune(CudaMatmuls *m, bool on) {
     m->tune = on;
 }
 
+size_t cuda_matmuls_bytes(const CudaMatmuls *m) {
+    return m->workspace_bytes;
+}
+
 CudaMatmulCounts cuda_matmuls_counts(const CudaMatmuls *m) {
     return m->counts;
 }

@@ -38,6 +38,8 @@ typedef struct CudaMatmulCounts {
 } CudaMatmulCounts;
 CudaMatmulCounts cuda_matmuls_counts(const CudaMatmuls *m);
 
+size_t cuda_matmuls_bytes(const CudaMatmuls *m); /* of device memory */
+
 /* What happens to the sums before they are rounded to c's type. GELU is the tanh form (Hendrycks &
  * Gimpel 2016); AUX also keeps its input, for backward, in `aux`. */
 typedef enum CudaEpilogue {

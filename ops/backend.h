@@ -28,6 +28,7 @@ typedef struct Backend {
     Err (*settle_scratch)(Exec *ex);
     void *(*stream)(const Exec *ex);
     void (*memory)(Exec *ex, size_t *total, size_t *available);
+    size_t (*scratch_bytes)(const Exec *ex);
     void *(*stage)(Exec *ex, size_t bytes);
     void (*send)(Exec *ex, void *device, size_t bytes);
     Err (*marks)(Exec *ex, int count);

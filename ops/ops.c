@@ -157,6 +157,10 @@ void exec_memory(Exec *ex, size_t *total, size_t *available) {
     if (ex->backend->memory) ex->backend->memory(ex, total, available);
 }
 
+size_t exec_scratch_bytes(const Exec *ex) {
+    return ex->backend->scratch_bytes ? ex->backend->scratch_bytes(ex) : 0;
+}
+
 void *exec_stage(Exec *ex, size_t bytes) {
     CHECK(ex->backend->stage, "nothing is staged on the CPU");
     return ex->backend->stage(ex, bytes);

@@ -20,6 +20,10 @@
 
 #include "ops/tensor.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* ---- where operations run ---- */
 
 /* A backend with its threads or streams. One Exec is used by one thread. */
@@ -93,6 +97,9 @@ void exec_wait(Exec *ex); /* until all work is done; errors of the device are in
 
 /* Memory of the device: all of it, and what is free now. Zeros on the CPU. */
 void exec_memory(Exec *ex, size_t *total, size_t *available);
+
+/* Bytes that operations have for themselves, after exec_settle_scratch; 0 on the CPU. */
+size_t exec_scratch_bytes(const Exec *ex);
 
 /* `bytes` of the host to fill with what the next exec_send uploads without waiting. There are two
  * such blocks in turn: waits until the send before last is done. NULL when there is no memory. */
@@ -323,5 +330,9 @@ void op_accumulate(Exec *ex, float *dst, const float *src, int64_t count);
 
 /* dst = src in another type (f32, bf16, f16); shapes equal. */
 void op_convert(Exec *ex, Tensor dst, Tensor src);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

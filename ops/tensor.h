@@ -11,6 +11,10 @@
 
 #include "core/err.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef enum DType { DT_F32, DT_BF16, DT_F16, DT_I32, DT_U8 } DType;
 
 static inline size_t dtype_size(DType dtype) {
@@ -71,5 +75,9 @@ static inline int64_t tensor_count(Tensor t) {
 static inline size_t tensor_bytes(Tensor t) {
     return (size_t)tensor_count(t) * dtype_size(t.dtype);
 }
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

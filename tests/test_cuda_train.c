@@ -93,14 +93,13 @@ TEST(several_gpus_follow_one) {
 TEST(recipe_with_lora_trains_in_bf16_and_fp16) {
     prepare("slots: 2, max_steps: 4, eval_steps: 4",
             "use_lora: true\nlora: { r: 8, alpha: 16, dropout: 0.05 }\n");
-    const char *tune = "device=%s precision=%s tune.llm=lora tune.vision=frozen";
     char more[256];
-    snprintf(more, sizeof more, tune, "cpu", "f32");
-    train(1, test_path("cpu"), more);
+    train(1, test_path("cpu"), "device=cpu precision=f32 tune.llm=lora tune.vision=frozen");
     Losses cpu = read_losses(test_path("cpu"));
     static const char *const precisions[] = {"bf16", "fp16"};
     for (int i = 0; i < 2; i++) {
-        snprintf(more, sizeof more, tune, "cuda", precisions[i]);
+        snprintf(more, sizeof more, "device=cuda precision=%s tune.llm=lora tune.vision=frozen",
+                 precisions[i]);
         train(1, test_path(precisions[i]), more);
         Losses found = read_losses(test_path(precisions[i]));
         ASSERT_INT(found.count, ==, 4);

@@ -4,7 +4,7 @@
 #   bundle.sh [--check-only] [--build FOLDER] [--archive] OUT
 #
 #   --check-only  what benchmarks/gpu_check.sh runs, without the trainer, MPI, HDF5 and the CAD worker: small
-#   --build       takes the programs of this build folder (configured as below) instead of building build/bundle
+#   --build       takes the programs of this folder as they are (configured as below) instead of building build/bundle
 #   --archive     also writes OUT.tar.zst (OUT.tar.gz without zstd)
 #
 # Left out, and taken from the machine: glibc (the least version is in OUT/README.txt), CUDA's libraries, the GPU's driver, NCCL. What a
@@ -27,7 +27,7 @@ while [ $# -gt 0 ]; do
 done
 [ -n "$out" ] || { echo "usage: bundle.sh [--check-only] [--build FOLDER] [--archive] OUT" >&2; exit 2; }
 if [ -e "$out" ] && [ -n "$(ls -A "$out")" ]; then
-    [ -e "$out/README.txt" ] && [ -d "$out/bin" ] || { echo "bundle.sh: $out is not empty, and no bundle" >&2; exit 1; }
+    if [ ! -e "$out/README.txt" ] || [ ! -d "$out/bin" ]; then echo "bundle.sh: $out is not empty, and no bundle" >&2; exit 1; fi
     rm -rf "$out"
 fi
 
@@ -39,9 +39,9 @@ if [ -z "$build" ]; then
     build=$root/build/bundle
     # shellcheck disable=SC2016  # for the loader, not the shell
     (cd "$root" && cmake --preset release -B "$build" -DCMAKE_BUILD_RPATH='$ORIGIN/../lib' -DCMAKE_EXE_LINKER_FLAGS=-Wl,--disable-new-dtags >&2)
+    # shellcheck disable=SC2086  # a list
+    cmake --build "$build" --target $targets >&2
 fi
-# shellcheck disable=SC2086  # a list
-cmake --build "$build" --target $targets >&2
 
 mkdir -p "$out/bin" "$out/lib" "$out/share" "$out/benchmarks/peers"
 out=$(cd "$out" && pwd)
@@ -65,8 +65,10 @@ if [ $check_only = 0 ]; then
     # Open MPI: the launcher, its daemon, the plugins, the texts of its messages; told where they are by the wrapper.
     plugins=$(ompi_info --path pkglibdir | sed -n 's/.*Pkglibdir: *//p')
     texts=$(ompi_info --path pkgdatadir | sed -n 's/.*Pkgdatadir: *//p')
-    mkdir -p "$out/lib/openmpi" "$out/share/openmpi" "$out/etc"
+    mkdir -p "$out/lib/openmpi" "$out/lib/pmix" "$out/share/openmpi" "$out/etc"
     cp -L "$plugins"/mca_*.so "$out/lib/openmpi/"
+    pmix=$(ldd "$plugins/mca_pmix_ext3x.so" 2>/dev/null | sed -n 's/.*libpmix[^ ]* => \([^ ]*\) .*/\1/p') # PMIx apart from Open MPI, as Debian has it
+    if [ -n "$pmix" ]; then cp -L "$(dirname "$pmix")"/pmix/*.so "$out/lib/pmix/"; fi
     cp -Lr "$texts"/. "$out/share/openmpi/"
     for program in mpirun orted; do cp -L "$(command -v $program)" "$out/bin/$program"; done
     cat >"$out/cadvlm" <<'WRAPPER'
@@ -74,7 +76,7 @@ if [ $check_only = 0 ]; then
 # cadvlm, or with mpirun as the first word: mpirun of this folder (./cadvlm mpirun -n 2 ./cadvlm train …).
 here=$(cd "$(dirname "$0")" && pwd)
 export OPAL_PREFIX="$here" OPAL_BINDIR="$here/bin" OPAL_LIBDIR="$here/lib" OPAL_PKGLIBDIR="$here/lib/openmpi" \
-    OPAL_PKGDATADIR="$here/share/openmpi" OPAL_SYSCONFDIR="$here/etc" CADVLM_PRESETS="$here/share/presets"
+    OPAL_PKGDATADIR="$here/share/openmpi" OPAL_SYSCONFDIR="$here/etc" PMIX_PKGLIBDIR="$here/lib/pmix" CADVLM_PRESETS="$here/share/presets"
 # PMIx and Open MPI's own programs have no folder of libraries written into them.
 export LD_LIBRARY_PATH="$here/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 if [ "${1:-}" = mpirun ]; then shift; exec "$here/bin/mpirun" "$@"; fi

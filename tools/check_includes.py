@@ -33,7 +33,7 @@ FOREIGN = {
     r"yaml\.h": ["config/"],
     r"(oneapi/)?dnnl.*": ["ops/cpu/"],
     r"omp\.h": ["ops/cpu/"],
-    r"cuda.*|cublas.*": ["cuda/", "comm/nccl.c"],
+    r"cuda.*|cublas.*": ["cuda/", "comm/nccl.c", "tests/test_emu.c"],
     r"cairo.*|nanoflann\.hpp": ["cad/"],
     r"[A-Za-z0-9_]+\.hxx": ["cad/"],
     r"jansson\.h|png\.h|zlib\.h|xxhash\.h": ["core/"],

@@ -136,6 +136,26 @@ static Err take_buffer(Reducer *r, float **out) {
     return OK;
 }
 
+/* The most partial sums that this rank has at a time, the slot under way included: all buffers are
+ * taken now, so that memory that is not there is missed before the first step. */
+static Err take_buffers(Reducer *r) {
+    int first, end, most = 1;
+    reducer_slots(r->slots, r->rank, r->size, &first, &end);
+    for (int slot = first; slot < end; slot++) {
+        int nodes = 0;
+        for (int at = first; at < slot; nodes++) {
+            int level = 0;
+            while (at % (2 << level) == 0 && at + (2 << level) <= slot) level++;
+            at += 1 << level;
+        }
+        if (nodes + 1 > most) most = nodes + 1;
+    }
+    float *buffers[NODES_MAX];
+    for (int i = 0; i < most; i++) TRY(take_buffer(r, &buffers[i]));
+    for (int i = 0; i < most; i++) r->free_buffers[r->free_count++] = buffers[i];
+    return OK;
+}
+
 /* left += right, in memory of the host. One addition an element: the bits are the device's. */
 static void add_on_host(Reducer *r, float *left, const float *right, int64_t count) {
     if (exec_is_host(r->ex))
@@ -290,8 +310,14 @@ Err reducer_open(Reducer **out, Comm *comm, Exec *ex, int64_t count, int slots,
                    .rank = comm_rank(comm),
                    .size = comm_size(comm)};
     if (!deterministic && !exec_is_host(ex)) TRY(open_total(r));
-    if (!r->total) deal_ranges(r);
-    return OK;
+    if (r->total) return OK;
+    deal_ranges(r);
+    return take_buffers(r);
+}
+
+size_t reducer_bytes(const Reducer *r) {
+    size_t buffers = r->total ? 1 : (size_t)r->buffer_count;
+    return buffers * (size_t)r->count * sizeof(float);
 }
 
 void reducer_close(Reducer **out) {

@@ -28,6 +28,9 @@ Err reducer_open(Reducer **reducer, Comm *comm, Exec *ex, int64_t count, int slo
                  bool deterministic);
 void reducer_close(Reducer **reducer);
 
+/* Device memory that gradients take. */
+size_t reducer_bytes(const Reducer *reducer);
+
 /* The buffer that the gradients of the coming slot are added to. */
 Err reducer_begin(Reducer *reducer, float **buffer);
 

@@ -254,9 +254,23 @@ static Err refuse_what_is_missing(const Config *c) {
     return OK;
 }
 
-static size_t memory_of(const Trainer *t) {
+/* Device memory of a rank, by what it is for. */
+typedef struct MemoryReport {
+    size_t parameters, gradients, optimiser, activations, scratch;
+} MemoryReport;
+
+static MemoryReport memory_report(const Trainer *t) {
     ModelMemory m = model_memory(t->model);
-    return m.parameters + m.activations + 5 * (size_t)t->optim.count * sizeof(float);
+    return (MemoryReport){.parameters = m.parameters,
+                          .gradients = reducer_bytes(t->reducer),
+                          .optimiser = 3 * (size_t)t->optim.count * sizeof(float),
+                          .activations = m.activations,
+                          .scratch = exec_scratch_bytes(t->ex)};
+}
+
+static size_t memory_of(const Trainer *t) {
+    MemoryReport m = memory_report(t);
+    return m.parameters + m.gradients + m.optimiser + m.activations + m.scratch;
 }
 
 static Err set_up(Trainer *t, bool fresh, const Json *versions) {
@@ -289,15 +303,24 @@ static Err set_up(Trainer *t, bool fresh, const Json *versions) {
 }
 
 static void describe(const Trainer *t) {
-    ModelMemory m = model_memory(t->model);
-    double mib = 1.0 / (1 << 20), optimiser = 3.0 * (double)t->optim.count * sizeof(float) * mib;
+    MemoryReport m = memory_report(t);
+    double mib = 1.0 / (1 << 20);
     log_info("%s, %d rank%s, weights in %s", exec_description(t->ex), comm_size(t->comm),
              comm_size(t->comm) == 1 ? "" : "s", dtype_name(model_params(t->model)->dtype));
     size_t parameters = m.parameters / dtype_size(model_params(t->model)->dtype);
-    log_info("%.2f of %.2f million parameters trained; a rank needs %.0f MiB parameters, %.0f MiB "
-             "optimiser, %.0f MiB activations",
-             1e-6 * (double)t->optim.count, 1e-6 * (double)parameters, (double)m.parameters * mib,
-             optimiser, (double)m.activations * mib);
+    log_info("%.2f of %.2f million parameters trained", 1e-6 * (double)t->optim.count,
+             1e-6 * (double)parameters);
+    char scratch[80] = "";
+    if (!exec_is_host(t->ex)) {
+        size_t total, available;
+        exec_memory(t->ex, &total, &available);
+        snprintf(scratch, sizeof scratch, ", scratch %.0f; of %.0f MiB %.0f are left",
+                 (double)m.scratch * mib, (double)total * mib, (double)available * mib);
+    }
+    log_info("memory of a rank in MiB: parameters %.0f, gradients %.0f, optimiser %.0f, activations "
+             "%.0f%s",
+             (double)m.parameters * mib, (double)m.gradients * mib, (double)m.optimiser * mib,
+             (double)m.activations * mib, scratch);
     log_info("%lld steps of %d × %lld samples from %zu", (long long)t->steps, t->state.slots,
              (long long)t->config->training.per_device_batch_size, t->data.samples);
 }

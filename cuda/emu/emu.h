@@ -49,6 +49,12 @@ extern Place place;
 void launch(const char *name, const void *kernel, dim3 grid, dim3 block, size_t shared_bytes,
             cudaStream_t stream, std::function<void()> body);
 
+/* The call of a kernel, its arguments evaluated now and kept. */
+template <typename Kernel, typename... Arguments>
+std::function<void()> call_of(Kernel kernel, Arguments... arguments) {
+    return [=] { kernel(arguments...); };
+}
+
 /* Runs it now, all blocks to their end. */
 void run_grid(const char *name, dim3 grid, dim3 block, size_t shared_bytes,
               const std::function<void()> &body);
@@ -132,7 +138,7 @@ T shuffle(unsigned mask, T value, int source, const char *name, const char *file
     type *name = reinterpret_cast<type *>(emu::dynamic_shared(#name))
 #define LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                     \
     emu::launch(#kernel, (const void *)(kernel), dim3(grid), dim3(block), (shared_bytes),          \
-                (stream), [=] { (kernel)(__VA_ARGS__); })
+                (stream), emu::call_of((kernel), __VA_ARGS__))
 #define GRID_ACQUIRE() emu::grid_acquire()
 
 /* ---- barriers and votes ---- */
