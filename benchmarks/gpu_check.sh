@@ -64,12 +64,11 @@ cuda_folder=$(cuda_libraries) || exit 1
 # Only for our programs: PyTorch brings libraries of its own.
 ours=(env "LD_LIBRARY_PATH=${LD_LIBRARY_PATH:-}${cuda_folder:+:$cuda_folder}")
 
-reason=$("${ours[@]}" "$tests/test_cuda" gpus_that_are_not_there_are_refused 2>&1)
-case $? in
-    0) ;;
-    77) echo "gpu_check.sh: nothing to check: ${reason#SKIP *: }" >&2; exit 1 ;;
-    *) echo "gpu_check.sh: the GPU cannot be used: $reason" >&2; exit 1 ;;
-esac
+if ! reason=$("${ours[@]}" "$benches/bench_step" demo --device cuda --micro-batch 1 --steps 1 2>&1); then
+    reason=${reason#*error: }
+    echo "gpu_check.sh: there is no GPU to check: ${reason%: set device: cpu}" >&2
+    exit 1
+fi
 
 gpu=$(nvidia-smi --query-gpu=name,driver_version,power.limit,clocks.max.sm --format=csv,noheader 2>/dev/null | head -n 1)
 gpu=${gpu:-unknown GPU}

@@ -6,11 +6,11 @@ set(CADVLM_C_WARNINGS -Wstrict-prototypes -Wmissing-prototypes -Wold-style-defin
 
 add_library(cadvlm_flags INTERFACE)
 target_include_directories(cadvlm_flags INTERFACE ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR}/generated)
-target_compile_options(cadvlm_flags INTERFACE ${CADVLM_WARNINGS} $<$<COMPILE_LANGUAGE:C>:${CADVLM_C_WARNINGS}>
-                                              -ffile-prefix-map=${CMAKE_SOURCE_DIR}/= -fno-math-errno)
+target_compile_options(cadvlm_flags INTERFACE $<$<COMPILE_LANGUAGE:C,CXX>:${CADVLM_WARNINGS}> $<$<COMPILE_LANGUAGE:C>:${CADVLM_C_WARNINGS}>
+                                              $<$<COMPILE_LANGUAGE:C,CXX>:-ffile-prefix-map=${CMAKE_SOURCE_DIR}/= -fno-math-errno>)
 target_compile_definitions(cadvlm_flags INTERFACE _GNU_SOURCE)
 if(CADVLM_WERROR)
-  target_compile_options(cadvlm_flags INTERFACE -Werror)
+  target_compile_options(cadvlm_flags INTERFACE $<$<COMPILE_LANGUAGE:C,CXX>:-Werror>)
 endif()
 if(CADVLM_SANITIZE)
   target_compile_options(cadvlm_flags INTERFACE -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)

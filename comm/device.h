@@ -16,6 +16,9 @@
 
 typedef struct CommDevice CommDevice;
 
+/* "NCCL 2.28.9", or "none". */
+const char *comm_device_version(void);
+
 /* Collective. For the GPU that this thread uses and `compute_stream` (a cudaStream_t) on it. NULL
  * in *device, with OK and a line in the log, where sums must go through the host: two ranks share a
  * GPU, which NCCL does not allow, or the build has no NCCL. */

@@ -157,6 +157,14 @@ static Err connect_all(CommDevice *d) {
     return OK;
 }
 
+const char *comm_device_version(void) {
+    static char text[32];
+    int v = 0;
+    if (ncclGetVersion(&v) != ncclSuccess) return "unknown";
+    snprintf(text, sizeof text, "NCCL %d.%d.%d", v / 10000, v / 100 % 100, v % 100);
+    return text;
+}
+
 Err comm_device_open(CommDevice **out, Comm *comm, void *compute_stream) {
     *out = NULL;
     CommDevice *d = calloc(1, sizeof *d);

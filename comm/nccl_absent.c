@@ -2,6 +2,10 @@
 #include "comm/device.h"
 #include "core/log.h"
 
+const char *comm_device_version(void) {
+    return "none";
+}
+
 Err comm_device_open(CommDevice **device, Comm *comm, void *compute_stream) {
     (void)compute_stream;
     *device = NULL;

@@ -36,6 +36,7 @@ template <int COLS> __device__ __forceinline__ float dot_plain(const float *a, c
 template <int COLS>
 __device__ __forceinline__ void add_plain(float (&sums)[COLS], const float *w, const float *tile) {
     int lane = static_cast<int>(threadIdx.x) % LANES;
+#pragma unroll 1
     for (int j = 0; j < TILE; j++)
 #pragma unroll
         for (int i = 0; i < COLS; i++) sums[i] += w[j] * tile[j * PITCH<COLS> + lane + LANES * i];

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "comm/comm.h"
+#include "comm/device.h"
 #include "ops/ops.h"
 
 /* Name and version of each part. */
@@ -25,7 +26,13 @@ static int collect(const char *names[], char texts[][256], int most) {
         exec_close(&ex);
     }
     PART("CUDA", "%s", CADVLM_CUDA_STATUS);
-    PART("NCCL", "not used in this version");
+    PART("NCCL", "%s", comm_device_version());
+    const char *why = NULL;
+    int gpus = exec_device_count(&why);
+    if (gpus > 0)
+        PART("GPUs", "%d", gpus);
+    else
+        PART("GPUs", "none: %s", why ? why : "there is none");
 #undef PART
     return count;
 }

@@ -77,6 +77,19 @@ void linear_forward(Model *model, const Linear *linear, Tensor y, Tensor x, cons
                     dropout_of(model, linear->lora[i].a));
 }
 
+void linear_act_forward(Model *model, const Linear *linear, Tensor g, Tensor f, Tensor x,
+                        const LoraActs *acts, Activation kind) {
+    Params *params = &model->params;
+    if (linear->lora_count) { /* adapters add to what the activation is of */
+        linear_forward(model, linear, f, x, acts);
+        op_act_fwd(model->ex, g, f, kind);
+        return;
+    }
+    op_linear_act_fwd(model->ex, g, f, x,
+                      params_joined_value(params, linear->weight, linear->modules),
+                      params_joined_value(params, linear->bias, linear->modules), kind);
+}
+
 void linear_backward(Model *model, const Linear *linear, Tensor dx, bool accumulate, Tensor dy,
                      Tensor x, const LoraActs *acts) {
     Params *params = &model->params;

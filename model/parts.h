@@ -141,6 +141,9 @@ void linear_declare(Model *model, Linear *linear, Part part, const char *const *
                     int64_t out_each, int64_t in, bool bias, bool adapters, float init_scale);
 void lora_acts(Model *model, const Linear *linear, int64_t rows, LoraActs *acts);
 void linear_forward(Model *model, const Linear *linear, Tensor y, Tensor x, const LoraActs *acts);
+/* f = linear(x);  g = act(f). f may be none where the linear has no adapters: then it is not kept. */
+void linear_act_forward(Model *model, const Linear *linear, Tensor g, Tensor f, Tensor x,
+                        const LoraActs *acts, Activation kind);
 /* dx may be none: the caller is the first trainable thing. */
 void linear_backward(Model *model, const Linear *linear, Tensor dx, bool accumulate, Tensor dy,
                      Tensor x, const LoraActs *acts);

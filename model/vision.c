@@ -149,11 +149,12 @@ static void layer_forward(Model *model, const VisionLayer *layer, VisionActs *a,
     a->stats2 = take(model, DT_F32, rows, 2);
     op_layernorm_fwd(ex, a->n2, a->h2, a->stats2, a->h, branch, value_of(model, layer->norm2_w),
                      value_of(model, layer->norm2_b), eps);
-    a->f1 = take_act(model, rows, c->mlp);
+    bool need_f1 = keep || layer->fc1.lora_count;
+    a->f1 = need_f1 ? take_act(model, rows, c->mlp) : tensor_none();
     lora_acts(model, &layer->fc1, rows, &a->l_fc1);
-    linear_forward(model, &layer->fc1, a->f1, a->n2, &a->l_fc1);
     a->g = take_act(model, rows, c->mlp);
-    op_act_fwd(ex, a->g, a->f1, (Activation)c->activation);
+    linear_act_forward(model, &layer->fc1, a->g, a->f1, a->n2, &a->l_fc1,
+                       (Activation)c->activation);
     lora_acts(model, &layer->fc2, rows, &a->l_fc2);
     linear_forward(model, &layer->fc2, branch, a->g, &a->l_fc2);
     *h = a->h2;
@@ -213,9 +214,8 @@ static void connector_forward(Model *model) {
     model->connector_f = take_act(model, rows, out);
     model->connector_g = take_act(model, rows, out);
     model->features = take_act(model, rows, out);
-    linear_forward(model, &model->connector_1, model->connector_f, model->connector_n, NULL);
-    op_act_fwd(ex, model->connector_g, model->connector_f,
-               (Activation)model->spec.connector.activation);
+    linear_act_forward(model, &model->connector_1, model->connector_g, model->connector_f,
+                       model->connector_n, NULL, (Activation)model->spec.connector.activation);
     linear_forward(model, &model->connector_2, model->features, model->connector_g, NULL);
 }
 

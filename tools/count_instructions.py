@@ -11,8 +11,8 @@ FILE is whatever holds machine code as nvcc leaves it: a cubin, an object, a lib
     regs    registers of a thread                              stack     bytes of local memory of a thread
 
 RULE is REGEX:COUNT, for example 'attention_.*_fast:HMMA>0' or 'norm:stack=0'; COUNT is a column, one of < <= = >= >, and a
-number. Each kernel whose name the expression finds (mangled or demangled) must keep the rule on every architecture, and
-one at least must be found. The exit status is 1 where a rule is broken.
+number. Each kernel whose name the expression finds (as printed: readable where c++filt is there) must keep the rule on every
+architecture, and one at least must be found. The exit status is 1 where a rule is broken.
 
 NVIDIA's disassembler is not needed: from compute capability 7.0 an instruction takes 16 bytes and its lowest 12 bits are
 the opcode with the kind of its operands. The opcodes below were checked against the counts of the PTX of the same kernels
@@ -36,15 +36,29 @@ COMPARE = {"<": operator.lt, "<=": operator.le, "=": operator.eq, ">=": operator
 EM_CUDA = 190
 FATBIN = struct.Struct("<IHHQ")  # magic, version, size of this header, bytes that follow
 FATBIN_MAGIC = 0xBA55ED50
-# What precedes each image: kind (1 PTX, 2 machine code), …, size of this header, stored bytes, …, flags, …
+# What precedes each image: kind (1 PTX, 2 machine code), …, size of this header, bytes that follow, of these compressed, …,
+# architecture, …, flags, …, size before compression.
 ENTRY = struct.Struct("<HHIQIIHHIIIQQQ")
 MACHINE_CODE = 2
-COMPRESSED = 0x2000 | 0x8000  # LZ4, zstd
+LZ4, ZSTD = 0x2000, 0x8000  # flags: how the stored bytes are compressed
 FRAME_SIZE, REGISTERS = 0x11, 0x2F  # attributes in .nv.info: (symbol, number)
 
 
 class Broken(Exception):
     """A file that is not what it should be."""
+
+
+def unpacked(stored, flags, size):
+    """The machine code of an entry; newer nvcc compresses it, as one frame of zstd and a few bytes of padding."""
+    if not flags & (LZ4 | ZSTD):
+        return stored
+    zstd = shutil.which("zstd")
+    if flags & LZ4 or not zstd:
+        raise Broken("its machine code is compressed: install zstd, or build with nvcc --no-compress")
+    code = subprocess.run([zstd, "-dc"], input=stored, capture_output=True, check=False).stdout
+    if len(code) != size:
+        raise Broken(f"zstd gives {len(code)} of {size} bytes of machine code")
+    return code
 
 
 def images(data):
@@ -62,11 +76,9 @@ def images(data):
             continue  # the same four bytes by chance
         entry = at + header
         while entry + ENTRY.size <= end:
-            kind, _, head, stored, _, _, _, _, arch, _, _, flags, _, _ = ENTRY.unpack_from(data, entry)
+            kind, _, head, stored, packed, _, _, _, arch, _, _, flags, _, size = ENTRY.unpack_from(data, entry)
             if kind == MACHINE_CODE:
-                if flags & COMPRESSED:
-                    raise Broken("its machine code is compressed: build with nvcc --no-compress")
-                yield arch, data[entry + head : entry + head + stored]
+                yield arch, unpacked(data[entry + head : entry + head + (packed or stored)], flags, size)
             entry += head + stored
 
 
@@ -140,7 +152,7 @@ def parse_rule(text):
 
 def broken_rules(rules, rows):
     for regex, column, sign, number, text in rules:
-        subjects = [row for row in rows if re.search(regex, row["name"]) or re.search(regex, row["mangled"])]
+        subjects = [row for row in rows if re.search(regex, row["name"])]
         if not subjects:
             yield f"{text}: no kernel has such a name"
         for row in subjects:
@@ -166,7 +178,7 @@ def main():
             return 2
     rows = [row for row in rows if not args.arch or row["arch"] in args.arch]
     demangle(rows)
-    shown = [row for row in rows if re.search(args.match, row["name"]) or re.search(args.match, row["mangled"])]
+    shown = [row for row in rows if re.search(args.match, row["name"])]
     if args.json:
         print(json.dumps(shown, indent=1))
     else:
