@@ -259,17 +259,22 @@ __global__ void __launch_bounds__(S::BLOCK) norm_bwd(NormBwd<T> a) {
 
     if constexpr (KEPT && S::TEAMS == 1) {
 #pragma unroll
-        for (int n = 0; n < GRADIENTS; n++) FOR_PACKS(S, k, at, 0, a.packs)
-        store_values(part[n] + static_cast<int64_t>(at) * N, kept[n][k]);
+        for (int n = 0; n < GRADIENTS; n++) {
+            FOR_PACKS(S, k, at, 0, a.packs) {
+                store_values(part[n] + static_cast<int64_t>(at) * N, kept[n][k]);
+            }
+        }
     } else if constexpr (KEPT) {
         SHARED(float, sums, [GRADIENTS][S::STRIP * N]);
         for (int team = 0; team < S::TEAMS; team++) {
             if (static_cast<int>(threadIdx.x) / S::TEAM == team) {
 #pragma unroll
-                for (int n = 0; n < GRADIENTS; n++) FOR_PACKS(S, k, at, 0, a.packs) {
+                for (int n = 0; n < GRADIENTS; n++) {
+                    FOR_PACKS(S, k, at, 0, a.packs) {
                         if (team) add_to(kept[n][k], load_values<float, N>(sums[n] + at * N));
                         store_values(sums[n] + at * N, kept[n][k]);
                     }
+                }
             }
             __syncthreads();
         }

@@ -62,11 +62,11 @@ $preset: $(grep -E 'tests passed|No tests' "$log" | tail -n 1), $(grep -c 'Skipp
 
 configure cpu
 build cpu
-run_tests cpu
+run_tests cpu -E '^cuda(_model|_train)?\.' # these run below
 configure asan
 build asan
 if [ $full = 1 ]; then
-    run_tests asan
+    run_tests asan -E '^cuda(_model|_train)?\.'
 else
     run_tests asan -L 'core|config|cad|data'
 fi

@@ -417,3 +417,40 @@ TEST(generation_with_a_cache_equals_full_passes) {
     tiny_batch_free(&batch);
     tiny_close(&tiny);
 }
+
+/* ---- what backward announces ---- */
+
+typedef struct Announced {
+    int64_t next; /* all gradients from here on have been announced */
+    int calls;
+} Announced;
+
+static void note(void *context, int64_t first, int64_t count) {
+    Announced *a = context;
+    ASSERT_INT(first + count, ==, a->next);
+    a->next = first;
+    a->calls++;
+}
+
+static void check_announcements(Tune vision, Tune connector, Tune llm) {
+    ModelSpec spec;
+    tiny_spec(&spec, vision, connector, llm);
+    Tiny tiny;
+    tiny_open(&tiny, &spec, DT_F32, 1);
+    Batch batch = tiny_batch(&spec, 2, 1);
+    Announced a = {.next = model_params(tiny.model)->trained};
+    ASSERT_OK(model_forward(tiny.model, &batch, true));
+    ASSERT_OK(model_backward_into(tiny.model, &(GradSink){note, &a}));
+    ASSERT_INT(a.next, ==, 0);
+    ASSERT_INT(a.calls, >, 0);
+    tiny_batch_free(&batch);
+    tiny_close(&tiny);
+}
+
+TEST(backward_announces_every_gradient_once_from_the_end) {
+    check_announcements(TUNE_FULL, TUNE_FULL, TUNE_FULL);
+    check_announcements(TUNE_LORA, TUNE_FULL, TUNE_LORA);
+    check_announcements(TUNE_FROZEN, TUNE_FULL, TUNE_LORA);
+    check_announcements(TUNE_FROZEN, TUNE_FULL, TUNE_FROZEN);
+    check_announcements(TUNE_FROZEN, TUNE_FROZEN, TUNE_LORA);
+}

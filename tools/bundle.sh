@@ -70,7 +70,7 @@ if [ $check_only = 0 ]; then
     mkdir -p "$out/lib/openmpi" "$out/lib/pmix" "$out/share/openmpi" "$out/etc"
     cp -L "$plugins"/mca_*.so "$out/lib/openmpi/"
     pmix=$(ldd "$plugins/mca_pmix_ext3x.so" 2>/dev/null | sed -n 's/.*libpmix[^ ]* => \([^ ]*\) .*/\1/p') # PMIx apart from Open MPI, as Debian has it
-    if [ -n "$pmix" ]; then cp -L "$(dirname "$pmix")"/pmix/*.so "$out/lib/pmix/"; fi
+    if [ -n "$pmix" ]; then cp -L "$(dirname "$(readlink -f "$pmix")")"/pmix/*.so "$out/lib/pmix/"; fi
     cp -Lr "$texts"/. "$out/share/openmpi/"
     for program in mpirun orted; do cp -L "$(command -v $program)" "$out/bin/$program"; done
     cat >"$out/cadvlm" <<'WRAPPER'
@@ -81,6 +81,8 @@ export OPAL_PREFIX="$here" OPAL_BINDIR="$here/bin" OPAL_LIBDIR="$here/lib" OPAL_
     OPAL_PKGDATADIR="$here/share/openmpi" OPAL_SYSCONFDIR="$here/etc" PMIX_PKGLIBDIR="$here/lib/pmix" CADVLM_PRESETS="$here/share/presets"
 # PMIx and Open MPI's own programs have no folder of libraries written into them.
 export LD_LIBRARY_PATH="$here/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+# Without ssh there is only this machine.
+command -v ssh >/dev/null || command -v rsh >/dev/null || export OMPI_MCA_plm=isolated
 if [ "${1:-}" = mpirun ]; then shift; exec "$here/bin/mpirun" "$@"; fi
 exec "$here/bin/cadvlm" "$@"
 WRAPPER
