@@ -84,7 +84,11 @@ echo "gpu_check.sh on $gpu: $parts" | tee "$log"
 
 # run_tests PROGRAM: its tests one by one, four at a time, so that one that fails does not hide the others.
 run_tests() {
-    if [ -e "$lists/$1.tests" ]; then names=$(cat "$lists/$1.tests"); else names=$(sed -n 's/^TEST(\([a-z0-9_]*\)).*/\1/p' "$lists/$1.c"); fi
+    if [ -e "$lists/$1.tests" ]; then
+        names=$(cat "$lists/$1.tests")
+    else
+        names=$(sed -n 's/^TEST(\([a-z0-9_]*\)).*/\1/p' "$lists/$1.c")
+    fi
     export program="$tests/$1"
     # shellcheck disable=SC2016  # expanded by the inner shell
     echo "$names" | "${ours[@]}" xargs -P 4 -I NAME sh -c '
@@ -104,6 +108,7 @@ part_sanitizer() {
         echo '{"tool": "compute-sanitizer", "how": "is not installed"}'
         return 0
     fi
+    refusals="not supported\|internal sanitizer error\|failed to initialize"
     failed=0
     for check in memcheck racecheck synccheck; do
         text=$("${ours[@]}" timeout 40 "$tool" --tool $check --error-exitcode 9 "$tests/test_cuda" \
@@ -113,8 +118,8 @@ part_sanitizer() {
         case $rc in
             0) how="found nothing" ;;
             124) how="did not end within 40 s" ;;
-            *) if printf '%s' "$text" | grep -qi "not supported\|internal sanitizer error\|failed to initialize"; then
-                    how="does not work here: $(printf '%s' "$text" | grep -im 1 "not supported\|sanitizer error\|failed to init" | tr -d '"\\=' | sed 's/^ *//')"
+            *) if printf '%s' "$text" | grep -qi "$refusals"; then
+                    how="does not work here: $(printf '%s' "$text" | grep -im 1 "$refusals" | tr -d '"\\=' | sed 's/^ *//')"
                 else
                     how="FOUND ERRORS" failed=1
                 fi ;;
@@ -165,7 +170,12 @@ part_peers_step() {
 # ---- run them ----
 
 budget_of() { # seconds
-    case $1 in match) echo 90 ;; model) echo 60 ;; sanitizer) echo 125 ;; ops) echo 90 ;; peers-ops) echo 90 ;; step) echo 60 ;; *) echo $limit ;; esac
+    case $1 in
+        match | ops | peers-ops) echo 90 ;;
+        model | step) echo 60 ;;
+        sanitizer) echo 125 ;;
+        *) echo $limit ;;
+    esac
 }
 
 # Runs a function with a time limit, in a process group of its own (set -m), so that what it started ends with it. timeout(1) takes

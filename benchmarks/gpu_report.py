@@ -68,7 +68,7 @@ def lowest(lines, key):
 
 def figures(parts):
     ops = [line for line in lines_of(parts, "ops") if "case" in line]
-    theirs = {(line["case"], line["pass"]): line for line in lines_of(parts, "peers-ops") if line.get("kernel", "flash") == "flash" and "case" in line}
+    theirs = {(line["case"], line["pass"]): line for line in lines_of(parts, "peers-ops") if line.get("kernel") == "flash"}
     rows = []
 
     products = [line for line in ops if "of_best" in line]
@@ -83,8 +83,8 @@ def figures(parts):
                        slowest and f"{slowest['case']}, {slowest['pass']}"))
 
     attention = [line for line in ops if line["case"].startswith("attention 8 2048 24 6 64 1") and line["pass"] == "both"]
-    rows.append(figure("attention forward + backward, 2,048 tokens, D = 64, causal", 100, [line["flops_per_s"] / 1e12 for line in attention],
-                       "TFLOP/s"))
+    both = [line["flops_per_s"] / 1e12 for line in attention]
+    rows.append(figure("attention forward + backward, 2,048 tokens, D = 64, causal", 100, both, "TFLOP/s"))
     flash = [rate(line) / rate(theirs[key]) for line in attention if (key := (line["case"], "both")) in theirs]
     rows.append(figure("  over PyTorch's flash attention of this run", 1, flash, "x"))
 
@@ -153,8 +153,9 @@ def report(gpu, parts):
     text = f"# gpu_check: {gpu}\n\n"
     ceilings = next((line for line in lines_of(parts, "ops") if "product_flops_per_s" in line), None)
     if ceilings:
-        text += (f"{ceilings['device']}. Ceilings measured in the same run: a bf16 product of 8,192³ {ceilings['product_flops_per_s'] / 1e12:.0f} "
-                 f"TFLOP/s, a copy on the device {ceilings['copy_bytes_per_s'] / 1e12:.2f} TB/s.\n\n")
+        text += (f"{ceilings['device']}. Ceilings measured in the same run: a bf16 product of 8,192³ "
+                 f"{ceilings['product_flops_per_s'] / 1e12:.0f} TFLOP/s, a copy on the device "
+                 f"{ceilings['copy_bytes_per_s'] / 1e12:.2f} TB/s.\n\n")
     text += table("Parts", ["part", "outcome", "took", ""], outcome_rows(parts))
     if any(lines_of(parts, name) for name in ("ops", "step", "peers-step")):
         text += table("Figures to reach (stated for an H200)", ["figure", "wanted", "found", "reached"], figures(parts))

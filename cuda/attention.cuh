@@ -19,7 +19,8 @@
  *
  * Registers are what limits the sizes: 255 a thread for two blocks of four warps on an SM, and none
  * of the bf16 and f16 kernels spills (nvcc 13.0, sm_80 and sm_90). ptx::forget in the loops is for
- * them: without it the compiler keeps some forty addresses and columns that follow from the lane. */
+ * them: without it the compiler keeps some forty addresses and columns that follow from the lane.
+ */
 #ifndef CADVLM_CUDA_ATTENTION_CUH
 #define CADVLM_CUDA_ATTENTION_CUH
 

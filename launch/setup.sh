@@ -31,6 +31,7 @@ libpng-dev|PNG files
 libjansson-dev|JSON
 libxxhash-dev|checksums
 libpcre2-dev|tokenizer patterns
+zstd|checks of what nvcc made, and bundles
 "
 
 check_only=0

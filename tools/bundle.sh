@@ -40,7 +40,8 @@ targets="bench_ops bench_step test_ops test_cuda test_cuda_model"
 if [ -z "$build" ]; then
     build=$root/build/bundle
     # shellcheck disable=SC2016  # for the loader, not the shell
-    (cd "$root" && cmake --preset release -B "$build" -DCMAKE_BUILD_RPATH='$ORIGIN/../lib' -DCMAKE_EXE_LINKER_FLAGS=-Wl,--disable-new-dtags >&2)
+    (cd "$root" && cmake --preset release -B "$build" -DCMAKE_BUILD_RPATH='$ORIGIN/../lib' \
+        -DCMAKE_EXE_LINKER_FLAGS=-Wl,--disable-new-dtags >&2)
     # shellcheck disable=SC2086  # a list
     cmake --build "$build" --target $targets >&2
 fi
@@ -69,7 +70,8 @@ if [ $check_only = 0 ]; then
     texts=$(ompi_info --path pkgdatadir | sed -n 's/.*Pkgdatadir: *//p')
     mkdir -p "$out/lib/openmpi" "$out/lib/pmix" "$out/share/openmpi" "$out/etc"
     cp -L "$plugins"/mca_*.so "$out/lib/openmpi/"
-    pmix=$(ldd "$plugins/mca_pmix_ext3x.so" 2>/dev/null | sed -n 's/.*libpmix[^ ]* => \([^ ]*\) .*/\1/p') # PMIx apart from Open MPI, as Debian has it
+    # PMIx apart from Open MPI, as Debian has it.
+    pmix=$(ldd "$plugins/mca_pmix_ext3x.so" 2>/dev/null | sed -n 's/.*libpmix[^ ]* => \([^ ]*\) .*/\1/p')
     if [ -n "$pmix" ]; then cp -L "$(dirname "$(readlink -f "$pmix")")"/pmix/*.so "$out/lib/pmix/"; fi
     cp -Lr "$texts"/. "$out/share/openmpi/"
     for program in mpirun orted; do cp -L "$(command -v $program)" "$out/bin/$program"; done
@@ -94,7 +96,8 @@ fi
 # Not ours to bring: glibc's own, CUDA's, the driver's.
 is_left_out() {
     case "$1" in
-        ld-linux* | libc.so* | libm.so* | libpthread.so* | libdl.so* | librt.so* | libresolv.so* | libutil.so* | libnsl.so* | libanl.so* | libmvec.so*) ;;
+        ld-linux* | libc.so* | libm.so* | libpthread.so* | libdl.so* | librt.so* | libresolv.so*) ;;
+        libutil.so* | libnsl.so* | libanl.so* | libmvec.so*) ;;
         libcuda.so* | libcudart.so* | libcublas* | libnccl* | libnv*) ;;
         *) return 1 ;;
     esac
@@ -121,10 +124,12 @@ esac
 
 # ---- what it is ----
 
-glibc=$(find "$out/bin" "$out/lib" -type f -exec objdump -T {} + 2>/dev/null | sed -n 's/.*(\?GLIBC_\([0-9.]*\))\?.*/\1/p' | sort -Vu | tail -n 1)
+glibc=$(find "$out/bin" "$out/lib" -type f -exec objdump -T {} + 2>/dev/null |
+    sed -n 's/.*GLIBC_\([0-9.]*\).*/\1/p' | sort -Vu | tail -n 1)
 cuda=$(objdump -p "$out/bin/test_cuda" | sed -n 's/.*NEEDED *\(libcu[^ ]*\|libnccl[^ ]*\)/\1/p' | tr '\n' ' ')
 nccl=""
 [ $check_only = 1 ] || nccl=$(objdump -p "$out/bin/cadvlm" | sed -n 's/.*NEEDED *\(libnccl[^ ]*\)/\1/p')
+toolkit=$(sed -n 's/^set(CMAKE_CUDA_COMPILER_VERSION "\(.*\)").*/\1/p' "$build"/CMakeFiles/*/CMakeCUDACompiler.cmake 2>/dev/null | head -n 1)
 archs=$(sed -n 's/^CADVLM_CUDA_ARCHS:[A-Z]*=//p' "$build/CMakeCache.txt")
 version=$(sed -n 's/^project(cadvlm VERSION \([0-9.]*\).*/\1/p' "$root/CMakeLists.txt")
 commit=$(git -C "$root" describe --always --dirty 2>/dev/null || echo "unknown commit")
@@ -134,8 +139,8 @@ commit=$(git -C "$root" describe --always --dirty 2>/dev/null || echo "unknown c
     echo "Needs of the machine:"
     echo "  glibc $glibc or newer"
     if [ -n "$cuda" ]; then
-        echo "  for GPUs: a driver of NVIDIA's for CUDA $(sed -n 's/^set(CMAKE_CUDA_COMPILER_VERSION "\(.*\)").*/\1/p' "$build"/CMakeFiles/*/CMakeCUDACompiler.cmake | head -n 1), and $cuda(the CUDA toolkit's, or those"
-        echo "  that PyTorch brings, on LD_LIBRARY_PATH; gpu_check.sh looks for them itself); compute capabilities $archs, and later by PTX"
+        echo "  for GPUs: a driver of NVIDIA's for CUDA $toolkit; ${cuda% } (the CUDA toolkit's, or PyTorch's nvidia/cu13/lib on"
+        echo "  LD_LIBRARY_PATH: gpu_check.sh looks for it itself); compute capabilities $archs, and later ones by PTX"
     fi
     [ -z "$nccl" ] || echo "  for the program cadvlm: $nccl (NVIDIA's package libnccl2, or PyTorch's nvidia/nccl/lib on LD_LIBRARY_PATH)"
     echo
