@@ -97,12 +97,12 @@ __global__ void __launch_bounds__(THREADS, 2) attention_fwd_kernel(Forward<T> p)
 
         /* What follows from the lane (addresses, rows, columns) is cheaper made anew for each tile
          * than kept in registers. */
-        int lane = static_cast<int>(threadIdx.x) % 32;
-        ptx::forget(lane);
-        int g = lane / 4, t = lane % 4;
-        q.place(queries + own * D, lane);
+        int again = static_cast<int>(threadIdx.x) % 32;
+        ptx::forget(again);
+        int g = again / 4, t = again % 4;
+        q.place(queries + own * D, again);
         float s[MF][NT][4] = {};
-        Reader<T, D> k = read_cols<D>(keys + slot, lane);
+        Reader<T, D> k = read_cols<D>(keys + slot, again);
 #pragma unroll
         for (int step = 0; step < D / 16; step++) scores_step(s, q, k, step);
 
@@ -111,11 +111,11 @@ __global__ void __launch_bounds__(THREADS, 2) attention_fwd_kernel(Forward<T> p)
             for (int m = 0; m < MF; m++)
 #pragma unroll
                 for (int i = 0; i < 4; i++) {
-                    int end =
+                    int unseen =
                         seq.visible(first + own + 16 * m + i / 2 * 8 + g) - at - 2 * t - i % 2;
 #pragma unroll
                     for (int j = 0; j < NT; j++)
-                        if (8 * j >= end) s[m][j][i] = -INFINITY;
+                        if (8 * j >= unseen) s[m][j][i] = -INFINITY;
                 }
         }
 
@@ -160,7 +160,7 @@ __global__ void __launch_bounds__(THREADS, 2) attention_fwd_kernel(Forward<T> p)
                     s[m][j][i] = ptx::exp2_fast(s[m][j][i] * c - reference[m][i / 2]);
                     sum[m][i / 2] += s[m][j][i];
                 }
-        add_weighted(out, s, read_rows<D>(values + slot, lane));
+        add_weighted(out, s, read_rows<D>(values + slot, again));
     }
 
     float inverse[MF][2];
