@@ -64,6 +64,7 @@ Err device_open(Exec *ex, int index) {
 void device_close(Exec *ex) {
     CudaDevice *d = device_of(ex);
     if (d->stream) cudaStreamSynchronize(d->stream);
+    device_record_forget(ex);
     cuda_matmuls_close(&d->matmuls);
     cudaFree(d->scratch);
     for (int i = 0; i < 2; i++) {
@@ -197,6 +198,48 @@ void device_send(Exec *ex, void *device, size_t bytes) {
     keep(ex, cudaMemcpyAsync(device, s->host, bytes, cudaMemcpyHostToDevice, d->stream),
          "sending a batch");
     keep(ex, cudaEventRecord(s->sent, d->stream), "sending a batch");
+}
+
+/* ---- recordings ---- */
+
+void device_record_forget(Exec *ex) {
+    CudaDevice *d = device_of(ex);
+    if (d->recording.graph) keep(ex, cudaGraphExecDestroy(d->recording.graph), "forgetting a graph");
+    d->recording = (Recording){0};
+}
+
+bool device_replay(Exec *ex, uint64_t key) {
+    CudaDevice *d = device_of(ex);
+    if (!d->recording.graph || d->recording.key != key) return false;
+    keep(ex, cudaGraphLaunch(d->recording.graph, d->stream), "launching a graph");
+    return true;
+}
+
+void device_record_begin(Exec *ex, uint64_t key) {
+    CudaDevice *d = device_of(ex);
+    Recording *r = &d->recording;
+    if (r->key != key) {
+        device_record_forget(ex);
+        r->key = key;
+    }
+    r->running = r->rehearsed && !d->sync; /* waiting cannot be recorded */
+    r->rehearsed = true;
+    if (r->running)
+        keep(ex, cudaStreamBeginCapture(d->stream, cudaStreamCaptureModeThreadLocal),
+             "recording a graph");
+}
+
+void device_record_end(Exec *ex) {
+    CudaDevice *d = device_of(ex);
+    Recording *r = &d->recording;
+    if (!r->running) return;
+    r->running = false;
+    cudaGraph_t graph = NULL;
+    cudaError_t error = cudaStreamEndCapture(d->stream, &graph);
+    if (error == cudaSuccess) error = cudaGraphInstantiate(&r->graph, graph, 0);
+    keep(ex, error, "recording a graph");
+    if (graph) cudaGraphDestroy(graph);
+    if (error == cudaSuccess) (void)device_replay(ex, r->key); /* recording does nothing yet */
 }
 
 /* ---- time ---- */

@@ -14,6 +14,13 @@ typedef struct Stage {
     cudaEvent_t sent;
 } Stage;
 
+/* What was done under a key, to be done again. */
+typedef struct Recording {
+    uint64_t key;
+    bool rehearsed, running; /* seen once; between begin and end */
+    cudaGraphExec_t graph;   /* NULL: not recorded yet */
+} Recording;
+
 typedef struct CudaDevice {
     int index;
     cudaStream_t stream; /* all operations, in order */
@@ -24,6 +31,7 @@ typedef struct CudaDevice {
     size_t scratch_bytes, scratch_needed;
     Stage stages[2];
     int stage; /* the one that was handed out last */
+    Recording recording;
     cudaEvent_t *marks;
     int mark_count;
     bool sync; /* wait after every operation, so that an error names its kernel */
@@ -49,6 +57,10 @@ void *device_stream(const Exec *ex);
 void device_memory(Exec *ex, size_t *total, size_t *available);
 void *device_stage(Exec *ex, size_t bytes);
 void device_send(Exec *ex, void *device, size_t bytes);
+bool device_replay(Exec *ex, uint64_t key);
+void device_record_begin(Exec *ex, uint64_t key);
+void device_record_end(Exec *ex);
+void device_record_forget(Exec *ex);
 Err device_marks(Exec *ex, int count);
 void device_mark(Exec *ex, int mark);
 double device_mark_seconds(Exec *ex, int from, int to);

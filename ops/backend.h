@@ -31,6 +31,10 @@ typedef struct Backend {
     size_t (*scratch_bytes)(const Exec *ex);
     void *(*stage)(Exec *ex, size_t bytes);
     void (*send)(Exec *ex, void *device, size_t bytes);
+    bool (*replay)(Exec *ex, uint64_t key);
+    void (*record_begin)(Exec *ex, uint64_t key);
+    void (*record_end)(Exec *ex);
+    void (*record_forget)(Exec *ex);
     Err (*marks)(Exec *ex, int count);
     void (*mark)(Exec *ex, int mark);
     double (*mark_seconds)(Exec *ex, int from, int to);

@@ -171,6 +171,22 @@ void exec_send(Exec *ex, void *device, size_t bytes) {
     ex->backend->send(ex, device, bytes);
 }
 
+bool exec_replay(Exec *ex, uint64_t key) {
+    return ex->backend->replay && ex->backend->replay(ex, key);
+}
+
+void exec_record_begin(Exec *ex, uint64_t key) {
+    if (ex->backend->record_begin) ex->backend->record_begin(ex, key);
+}
+
+void exec_record_end(Exec *ex) {
+    if (ex->backend->record_end) ex->backend->record_end(ex);
+}
+
+void exec_record_forget(Exec *ex) {
+    if (ex->backend->record_forget) ex->backend->record_forget(ex);
+}
+
 Err exec_marks(Exec *ex, int count) {
     free(ex->marks);
     ex->marks = calloc((size_t)count + 1, sizeof *ex->marks);

@@ -577,9 +577,14 @@ static Err run_validation(Trainer *t) {
         return OK;
     }
     TRY(err);
-    if (!count) return OK;
-    t->val_loss = t->state.val_loss = v.loss;
     t->state.validated_step = t->state.step;
+    if (!v.samples) {
+        if (count)
+            log_warn("step %lld: none of %zu validation samples fits training.max_length",
+                     (long long)t->state.step, count);
+        return OK;
+    }
+    t->val_loss = t->state.val_loss = v.loss;
     log_info("step %lld: validation loss %.4f, %.1f %% of labels right (%zu samples)",
              (long long)t->state.step, v.loss, 100 * v.accuracy, v.samples);
     return comm_agree(t->comm,

@@ -22,9 +22,10 @@ void emu_set_devices(int count);
 /* Whether this is the race build. */
 int emu_is_race_build(void);
 
-/* Calls of cudaMalloc, cudaHostAlloc and cudaFree so far, and of what waits for the device. */
+/* Calls of cudaMalloc, cudaHostAlloc and cudaFree so far, of what waits for the device, of kernels
+ * and graphs. */
 typedef struct EmuCounts {
-    int64_t allocations, waits, launches;
+    int64_t allocations, waits, launches, graphs;
 } EmuCounts;
 EmuCounts emu_counts(void);
 

@@ -42,7 +42,16 @@ double seconds_now() {
 
 } // namespace
 
+struct CUgraph_st {
+    std::vector<std::function<void()>> works;
+};
+
+struct CUgraphExec_st {
+    std::vector<std::function<void()>> works;
+};
+
 struct CUstream_st {
+    CUgraph_st *capture = NULL; /* what is asked for is kept there, not done */
     std::deque<Work> queue;
     bool running = false;
 };
@@ -116,6 +125,7 @@ void wait_for_all() {
 }
 
 void wait_for_stream(CUstream_st *s) {
+    if (s->capture) emu::report("waiting for a stream while its work is being captured");
     rt().counts.waits++;
     work_until([s] { return s->queue.empty(); });
 }
@@ -143,7 +153,11 @@ void copy_now(void *to, const void *from, size_t bytes) {
 namespace emu {
 
 void enqueue(cudaStream_t stream, std::function<void()> work) {
-    stream_of(stream)->queue.push_back({std::move(work), NULL, 0});
+    CUstream_st *s = stream_of(stream);
+    if (s->capture)
+        s->capture->works.push_back(std::move(work));
+    else
+        s->queue.push_back({std::move(work), NULL, 0});
 }
 
 bool is_device_memory(const void *at) {
@@ -291,6 +305,8 @@ const char *cudaGetErrorName(cudaError_t error) {
 /* ---- memory ---- */
 
 cudaError_t cudaMalloc(void **at, size_t bytes) {
+    for (const CUstream_st *s : rt().streams)
+        if (s->capture) emu::report("cudaMalloc while the work of a stream is being captured");
     rt().counts.allocations++;
     if (bytes > rt().memory_limit - rt().memory_used) return fail(cudaErrorMemoryAllocation);
     *at = emu::memory_take(bytes, "device memory");
@@ -417,8 +433,47 @@ cudaError_t cudaStreamQuery(cudaStream_t stream) {
     return s->queue.empty() ? cudaSuccess : cudaErrorNotReady;
 }
 
-cudaError_t cudaStreamIsCapturing(cudaStream_t, enum cudaStreamCaptureStatus *status) {
-    *status = cudaStreamCaptureStatusNone;
+/* ---- graphs: the work of one stream, kept ---- */
+
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, enum cudaStreamCaptureStatus *status) {
+    *status = stream_of(stream)->capture ? cudaStreamCaptureStatusActive
+                                         : cudaStreamCaptureStatusNone;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode) {
+    CUstream_st *s = stream_of(stream);
+    if (s->capture) return fail(cudaErrorIllegalState);
+    s->capture = new CUgraph_st();
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph) {
+    CUstream_st *s = stream_of(stream);
+    if (!s->capture) return fail(cudaErrorIllegalState);
+    *graph = s->capture;
+    s->capture = NULL;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long) {
+    *exec = new CUgraphExec_st{graph->works};
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+    delete graph;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
+    delete exec;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
+    rt().counts.graphs++;
+    for (const std::function<void()> &work : exec->works) emu::enqueue(stream, work);
     return cudaSuccess;
 }
 
