@@ -1,6 +1,7 @@
 #include "trainer/optim.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 /* Of the dynamic loss scale, as DeepSpeed has it in the recipe of OpenECAD: for the mean loss of a
@@ -35,6 +36,29 @@ static void make_segments(Optim *optim, AdamwSegment *segments) {
     }
 }
 
+static bool params_have_adapters(const Params *params) {
+    for (int i = 0; i < params->count; i++)
+        if (params->items[i].kind == PARAM_LORA_A) return true;
+    return false;
+}
+
+/* Says what to lower, and to what: adapters grow with their rank. Gradients, still to come, take a
+ * third as much again. */
+static Err no_room(const Optim *optim, size_t bytes) {
+    size_t total, available, taken = 0;
+    exec_memory(optim->ex, &total, &available);
+    const float *arrays[] = {optim->master, optim->m, optim->v};
+    for (int i = 0; i < 3; i++) taken += arrays[i] ? bytes / 3 : 0;
+    double share = (double)(available + taken) / ((double)bytes * 4 / 3);
+    int rank = (int)model_spec(optim->model)->lora.r, fit = (int)(share * rank);
+    char what[120] = "freeze more (tune)";
+    if (params_have_adapters(model_params(optim->model)) && fit >= 1 && fit < rank)
+        snprintf(what, sizeof what, "lower lora.r from %d to %d, or freeze more (tune)", rank, fit);
+    FAIL(ERR_MEMORY,
+         "out of memory: optimiser state of %lld parameters needs %zu MiB, %zu of %zu MiB are free: %s",
+         (long long)optim->count, bytes >> 20, (available + taken) >> 20, total >> 20, what);
+}
+
 Err optim_open(Optim *optim, Exec *ex, Model *model, const TrainingConfig *training) {
     const Params *params = model_params(model);
     int64_t count = params->trained;
@@ -46,10 +70,8 @@ Err optim_open(Optim *optim, Exec *ex, Model *model, const TrainingConfig *train
     optim->v = exec_alloc(ex, bytes);
     optim->state = exec_alloc(ex, sizeof *optim->state);
     optim->segments = exec_alloc(ex, segment_bytes);
-    REQUIRE(optim->master && optim->m && optim->v && optim->state && optim->segments, ERR_MEMORY,
-            "out of memory: optimiser state of %lld parameters needs %zu MiB; lower lora.r, or freeze "
-            "more (tune)",
-            (long long)count, 3 * bytes >> 20);
+    if (!optim->master || !optim->m || !optim->v || !optim->state || !optim->segments)
+        return no_room(optim, 3 * bytes);
     AdamwSegment *segments = calloc((size_t)params->count + 1, sizeof *segments);
     CHECK(segments, "out of memory: %d parameters", params->count);
     make_segments(optim, segments);

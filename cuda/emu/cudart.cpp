@@ -28,6 +28,9 @@ struct CUevent_st {
 
 namespace {
 
+/* What a block may have on the smallest GPUs that are supported (8.6, 8.9, 12.0). */
+constexpr int SHARED_MOST = 99 << 10;
+
 struct Work {
     std::function<void()> run;
     CUevent_st *waits; /* not before this event has reached `until` */
@@ -236,7 +239,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device) {
     p->minor = 0;
     p->multiProcessorCount = 4;
     p->totalGlobalMem = rt().memory_limit;
-    p->sharedMemPerBlockOptin = 163 << 10;
+    p->sharedMemPerBlockOptin = SHARED_MOST;
     p->warpSize = 32;
     p->maxThreadsPerBlock = 1024;
     p->l2CacheSize = 1 << 20;
@@ -246,7 +249,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device) {
 cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int) {
     switch (attribute) {
     case cudaDevAttrMultiProcessorCount: *value = 4; return cudaSuccess;
-    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = 163 << 10; return cudaSuccess;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = SHARED_MOST; return cudaSuccess;
     case cudaDevAttrComputeCapabilityMajor: *value = 8; return cudaSuccess;
     case cudaDevAttrComputeCapabilityMinor: *value = 0; return cudaSuccess;
     default: return fail(cudaErrorInvalidValue);
@@ -532,7 +535,7 @@ cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to) {
 
 cudaError_t cudaFuncSetAttribute(const void *kernel, enum cudaFuncAttribute attribute, int value) {
     if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;
-    if (value > 163 << 10) return fail(cudaErrorInvalidValue);
+    if (value > SHARED_MOST) return fail(cudaErrorInvalidValue);
     rt().shared_limits[kernel] = value;
     return cudaSuccess;
 }
