@@ -176,7 +176,7 @@ TEST(every_fault_is_found_by_the_builds_that_can) {
         {FAULT_SHUFFLE_OUTSIDE, BUILD_ANY, "reads lane 20"},
         {FAULT_COPY_NOT_WAITED, BUILD_ANY, ""},
         {FAULT_COPY_EARLY, BUILD_RACE, "uninitialised"},
-        {FAULT_BEYOND_SHARED, BUILD_ASAN | BUILD_RACE, "beyond_shared"},
+        {FAULT_BEYOND_SHARED, BUILD_ASAN | BUILD_RACE, "emu_kernels.cu"},
         {FAULT_BEYOND_GLOBAL, BUILD_ASAN | BUILD_RACE, "beyond_global"},
         {FAULT_MISALIGNED, BUILD_ASAN, "misaligned"},
         {FAULT_NOT_WRITTEN, BUILD_RACE, "uninitialised"},
