@@ -1,4 +1,5 @@
-/* The table of operations over the kernels of cuda_ops.h: scratch memory and errors, nothing else. */
+/* The table of operations over the kernels of cuda_ops.h: scratch memory and errors, nothing else.
+ */
 #include "cuda/cuda_ops.h"
 #include "cuda/device.h"
 
@@ -69,11 +70,6 @@ static void row_linear_act_fwd(Exec *ex, Tensor g, Tensor f, Tensor x, Tensor w,
     LAUNCHED(ex, cuda_act_fwd(stream, g, before, kind));
 }
 
-static void row_linear_bwd_x(Exec *ex, Tensor dx, Tensor dy, Tensor w, bool accumulate) {
-    CudaProduct p = {.c = dx, .a = dy, .b = w, .alpha = 1, .beta = accumulate ? 1 : 0};
-    LAUNCHED(ex, PRODUCT(ex, cuda_matmul(device_of(ex)->matmuls, stream, &p)));
-}
-
 static void row_linear_bwd_w(Exec *ex, Tensor dw, Tensor dbias, Tensor dy, Tensor x) {
     size_t bytes = tensor_is_none(dbias) ? 0 : cuda_column_sum_scratch(dy.rows, dy.cols);
     CudaProduct p = {.c = dw, .a = dy, .b = x, .transpose_a = true, .alpha = 1, .beta = 1};
@@ -84,22 +80,33 @@ static void row_linear_bwd_w(Exec *ex, Tensor dw, Tensor dbias, Tensor dy, Tenso
     if (!tensor_is_none(dbias)) LAUNCHED(ex, cuda_column_sum(stream, scratch, dbias, dy));
 }
 
-static void row_lora_fwd(Exec *ex, Tensor y, Tensor xa, Tensor x, Tensor a, Tensor b, float scale,
-                         Dropout dropout) {
-    LAUNCHED_WITH(ex, cuda_lora_fwd_scratch(x.rows, y.cols, x.cols, a.rows, x.dtype, dropout),
-                  PRODUCT(ex, cuda_lora_fwd(device_of(ex)->matmuls, stream, scratch, y, xa, x, a, b,
-                                            scale, dropout)));
+static void row_product(Exec *ex, Tensor c, Tensor a, Tensor b, bool transpose_b, float scale,
+                        bool accumulate) {
+    CudaProduct p = {.c = c,
+                     .a = a,
+                     .b = b,
+                     .transpose_b = transpose_b,
+                     .alpha = scale,
+                     .beta = accumulate ? 1 : 0};
+    LAUNCHED(ex, PRODUCT(ex, cuda_matmul(device_of(ex)->matmuls, stream, &p)));
 }
 
-static void row_lora_bwd(Exec *ex, Tensor dx, Tensor da, Tensor db, Tensor dy, Tensor xa, Tensor x,
-                         Tensor a, Tensor b, float scale, Dropout dropout) {
-    LAUNCHED_WITH(ex, cuda_lora_bwd_scratch(x.rows, dy.cols, x.cols, a.rows, x.dtype, dropout),
-                  PRODUCT(ex, cuda_lora_bwd(device_of(ex)->matmuls, stream, scratch, dx, da, db, dy,
-                                            xa, x, a, b, scale, dropout)));
+static void row_lora_xa(Exec *ex, Tensor xa, Tensor x, Tensor a, float scale, Dropout dropout) {
+    LAUNCHED_WITH(ex, cuda_lora_xa_scratch(x.rows, x.cols, x.dtype),
+                  PRODUCT(ex, cuda_lora_xa(device_of(ex)->matmuls, stream, scratch, xa, x, a, scale,
+                                           dropout)));
 }
 
-static void row_lora_merge(Exec *ex, Tensor w, Tensor a, Tensor b, float scale) {
-    LAUNCHED(ex, PRODUCT(ex, cuda_lora_merge(device_of(ex)->matmuls, stream, w, a, b, scale)));
+static void row_lora_da(Exec *ex, Tensor da, Tensor g, Tensor x, Dropout dropout) {
+    LAUNCHED_WITH(
+        ex, cuda_lora_da_scratch(x.rows, x.cols, g.cols, x.dtype),
+        PRODUCT(ex, cuda_lora_da(device_of(ex)->matmuls, stream, scratch, da, g, x, dropout)));
+}
+
+static void row_lora_dx(Exec *ex, Tensor dx, Tensor g, Tensor a, Dropout dropout) {
+    LAUNCHED_WITH(
+        ex, cuda_lora_dx_scratch(dx.rows, dx.cols, dx.dtype),
+        PRODUCT(ex, cuda_lora_dx(device_of(ex)->matmuls, stream, scratch, dx, g, a, dropout)));
 }
 
 /* ---- norms ---- */
@@ -124,8 +131,9 @@ static void row_layernorm_fwd(Exec *ex, Tensor out, Tensor sum, Tensor stats, Te
 static void row_layernorm_bwd(Exec *ex, Tensor dh, bool accumulate, Tensor dw, Tensor dbias,
                               Tensor dout, Tensor h, Tensor stats, Tensor w) {
     size_t bytes = tensor_is_none(dw) ? 0 : cuda_layernorm_bwd_scratch(h.rows, h.cols);
-    LAUNCHED_WITH(ex, bytes,
-                  cuda_layernorm_bwd(stream, scratch, dh, accumulate, dw, dbias, dout, h, stats, w));
+    LAUNCHED_WITH(
+        ex, bytes,
+        cuda_layernorm_bwd(stream, scratch, dh, accumulate, dw, dbias, dout, h, stats, w));
 }
 
 static void row_add(Exec *ex, Tensor out, Tensor a, Tensor b) {
@@ -286,11 +294,11 @@ const Backend *backend_cuda(int *count, const char **why) {
         .range_end = device_range_end,
         .linear_fwd = row_linear_fwd,
         .linear_act_fwd = row_linear_act_fwd,
-        .linear_bwd_x = row_linear_bwd_x,
         .linear_bwd_w = row_linear_bwd_w,
-        .lora_fwd = row_lora_fwd,
-        .lora_bwd = row_lora_bwd,
-        .lora_merge = row_lora_merge,
+        .product = row_product,
+        .lora_xa = row_lora_xa,
+        .lora_da = row_lora_da,
+        .lora_dx = row_lora_dx,
         .rmsnorm_fwd = row_rmsnorm_fwd,
         .rmsnorm_bwd = row_rmsnorm_bwd,
         .layernorm_fwd = row_layernorm_fwd,
@@ -325,9 +333,10 @@ const Backend *backend_cuda(int *count, const char **why) {
     (void)cudaGetLastError();
     if (error != cudaSuccess) {
         *count = 0; /* some versions of the runtime leave it alone, some do not */
-        *why = error == cudaErrorInsufficientDriver
-                   ? "there is no CUDA driver on this machine, or it is older than this build's CUDA"
-                   : cudaGetErrorString(error);
+        *why =
+            error == cudaErrorInsufficientDriver
+                ? "there is no CUDA driver on this machine, or it is older than this build's CUDA"
+                : cudaGetErrorString(error);
     }
     return &backend;
 }

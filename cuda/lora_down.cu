@@ -1,4 +1,4 @@
-/* xa[T,r] = dropout(x)[T,K] · a[r,K]ᵀ: the way into an adapter. */
+/* xa[T,r] = scale · dropout(x)[T,K] · a[r,K]ᵀ: the way into an adapter. */
 #include "cuda/lora.cuh"
 
 namespace {
@@ -142,9 +142,12 @@ void down(cudaStream_t stream, Tensor xa, Tensor x, Tensor a, const Mask &mask) 
 
 } // namespace
 
-void cuda_lora_down(cudaStream_t stream, Tensor xa, Tensor x, Tensor a, Dropout dropout) {
+void cuda_lora_down(cudaStream_t stream, Tensor xa, Tensor x, Tensor a, float scale,
+                    Dropout dropout) {
+    Mask mask = mask_of(dropout);
+    mask.keep *= scale; /* both go onto the f32 sums */
     if (x.dtype == DT_BF16)
-        down<bf16>(stream, xa, x, a, mask_of(dropout));
+        down<bf16>(stream, xa, x, a, mask);
     else
-        down<f16>(stream, xa, x, a, mask_of(dropout));
+        down<f16>(stream, xa, x, a, mask);
 }

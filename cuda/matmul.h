@@ -1,4 +1,4 @@
-/* Matrix products on a GPU by cuBLASLt, and the LoRA products made of them.
+/* Matrix products on a GPU by cuBLASLt, and the products of LoRA that dropout takes part in.
  *
  * A product asks cuBLASLt once how to run its shape; the answer (a plan) is kept, so that a shape's
  * second product costs a look-up and a launch. What cuBLASLt has no algorithm for (16-bit matrices
@@ -70,28 +70,30 @@ void cuda_matmul_plain(cudaStream_t stream, const CudaProduct *p);
 /* c = epilogue(c + bias) for a product whose epilogue was left out. */
 void cuda_matmul_epilogue(cudaStream_t stream, const CudaProduct *p);
 
-/* ---- LoRA (lora.c): op_lora_fwd, op_lora_bwd ---- */
+/* ---- LoRA with dropout (lora.c); any compute type ---- */
 
-/* Scratch memory for T rows, K inputs, N outputs, rank r. */
-size_t cuda_lora_fwd_scratch(int64_t T, int64_t N, int64_t K, int64_t r, DType dtype,
-                             Dropout dropout);
-Err cuda_lora_fwd(CudaMatmuls *m, cudaStream_t stream, void *scratch, Tensor y, Tensor xa, Tensor x,
-                  Tensor a, Tensor b, float scale, Dropout dropout);
-size_t cuda_lora_bwd_scratch(int64_t T, int64_t N, int64_t K, int64_t r, DType dtype,
-                             Dropout dropout);
-Err cuda_lora_bwd(CudaMatmuls *m, cudaStream_t stream, void *scratch, Tensor dx, Tensor da,
-                  Tensor db, Tensor dy, Tensor xa, Tensor x, Tensor a, Tensor b, float scale,
-                  Dropout dropout);
+/* xa[T,r] = scale · dropout(x)[T,K] · a[r,K]ᵀ. */
+size_t cuda_lora_xa_scratch(int64_t T, int64_t K, DType dtype);
+Err cuda_lora_xa(CudaMatmuls *m, cudaStream_t stream, void *scratch, Tensor xa, Tensor x, Tensor a,
+                 float scale, Dropout dropout);
 
-/* w[N,K] += scale · b[N,r] · a[r,K], all f32. */
-Err cuda_lora_merge(CudaMatmuls *m, cudaStream_t stream, Tensor w, Tensor a, Tensor b, float scale);
+/* da[r,K] += g[T,r]ᵀ · dropout(x)[T,K]. */
+size_t cuda_lora_da_scratch(int64_t T, int64_t K, int64_t r, DType dtype);
+Err cuda_lora_da(CudaMatmuls *m, cudaStream_t stream, void *scratch, Tensor da, Tensor g, Tensor x,
+                 Dropout dropout);
+
+/* dx[T,K] += dropout'(g[T,r] · a[r,K]). */
+size_t cuda_lora_dx_scratch(int64_t T, int64_t K, DType dtype);
+Err cuda_lora_dx(CudaMatmuls *m, cudaStream_t stream, void *scratch, Tensor dx, Tensor g, Tensor a,
+                 Dropout dropout);
 
 /* ---- products with a mask, on the tensor cores (lora_*.cu); 16-bit types ----
  *
  * The mask of dropout is drawn in registers where an element is used, and never stored. */
 
-/* xa[T,r] = dropout(x)[T,K] · a[r,K]ᵀ. */
-void cuda_lora_down(cudaStream_t stream, Tensor xa, Tensor x, Tensor a, Dropout dropout);
+/* xa[T,r] = scale · dropout(x)[T,K] · a[r,K]ᵀ. */
+void cuda_lora_down(cudaStream_t stream, Tensor xa, Tensor x, Tensor a, float scale,
+                    Dropout dropout);
 
 /* da[r,K] += g[T,r]ᵀ · dropout(x)[T,K], through partial sums of chunks of rows. */
 size_t cuda_lora_grad_a_scratch(int64_t T, int64_t K, int64_t r);

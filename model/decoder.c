@@ -140,12 +140,11 @@ static void attention_inputs(Model *model, const DecoderLayer *layer, DecoderAct
     const LlmConfig *c = &model->spec.llm;
     int64_t rows = h.rows, heads = layer->heads_q + layer->heads_k;
     a->h = keep && !tensor_is_none(delta) ? take_act(model, rows, c->width) : h;
-    a->n1 = take_act(model, rows, c->width);
+    a->n1 = take_input(model, &layer->qkv, rows, &a->l_qkv);
     a->rstd1 = take(model, DT_F32, rows, 1);
     op_rmsnorm_fwd(model->ex, a->n1, a->h, a->rstd1, h, delta, value_of(model, layer->attn_norm),
                    (float)c->norm_eps);
     a->qkv = take_act(model, rows, layer->qkv.out);
-    lora_acts(model, &layer->qkv, rows, &a->l_qkv);
     linear_forward(model, &layer->qkv, a->qkv, a->n1, &a->l_qkv);
     a->qk = take_act(model, rows, heads * c->head_dim);
     a->rstd_qk = c->qk_norm ? take(model, DT_F32, rows, heads) : tensor_none();
@@ -161,19 +160,16 @@ static void attention_outputs(Model *model, const DecoderLayer *layer, DecoderAc
     const LlmConfig *c = &model->spec.llm;
     int64_t rows = h.rows;
     model->branch = first_rows(model->branch, rows);
-    lora_acts(model, &layer->out, rows, &a->l_out);
     linear_forward(model, &layer->out, model->branch, a->att, &a->l_out);
     a->h2 = keep ? take_act(model, rows, c->width) : h;
-    a->n2 = take_act(model, rows, c->width);
+    a->n2 = take_input(model, &layer->proj_1, rows, &a->l_proj_1);
     a->rstd2 = take(model, DT_F32, rows, 1);
     op_rmsnorm_fwd(model->ex, a->n2, a->h2, a->rstd2, h, model->branch,
                    value_of(model, layer->ffn_norm), (float)c->norm_eps);
     a->gu = take_act(model, rows, 2 * layer->ffn);
-    lora_acts(model, &layer->proj_1, rows, &a->l_proj_1);
     linear_forward(model, &layer->proj_1, a->gu, a->n2, &a->l_proj_1);
-    a->s = take_act(model, rows, layer->ffn);
+    a->s = take_input(model, &layer->proj_2, rows, &a->l_proj_2);
     op_glu_fwd(model->ex, a->s, a->gu, ACT_SILU);
-    lora_acts(model, &layer->proj_2, rows, &a->l_proj_2);
     linear_forward(model, &layer->proj_2, model->branch, a->s, &a->l_proj_2);
 }
 
@@ -235,7 +231,7 @@ void decoder_forward(Model *model) {
             op_gather_rows(ex, a->q, queries(model, layer, a->qk), model->active.rows);
             op_gather_rows(ex, stream, a->h, model->active.rows);
         }
-        a->att = take_act(model, behind, layer->heads_q * c->head_dim);
+        a->att = take_input(model, &layer->out, behind, &a->l_out);
         a->lse = keep ? take(model, DT_F32, behind, layer->heads_q) : tensor_none();
         AttentionSpec spec = attention_of(model, layer);
         op_attention_fwd(ex, a->att, a->lse, a->q, keys(model, layer, a->qk),
@@ -250,20 +246,30 @@ void decoder_forward(Model *model) {
 
 /* ---- backward ---- */
 
-/* Scratch of the backward pass, as wide as the widest layer. */
+/* Scratch of the backward pass, as wide as the widest layer. Gradients of what a linear gives have
+ * room for its adapter's. */
 typedef struct Grads {
-    Tensor dh, dn, dgu, ds, dqkv, dqk, datt;
+    Tensor dh, dgu, dqkv;
+    Tensor dn, ds, dqk, datt;
     Tensor d_active, dq_active; /* of the last layer */
+    int64_t room;
 } Grads;
 
+/* Dense: a narrower layer uses the front of the memory. */
 static Tensor first_cols(Tensor t, int64_t cols) {
-    return tensor(t.data, t.dtype, t.rows,
-                  cols); /* dense: a narrower layer uses the front of the memory */
+    return tensor(t.data, t.dtype, t.rows, cols);
+}
+
+/* The same with its room. */
+static Tensor first_roomy(const Grads *g, Tensor t, int64_t cols) {
+    t.cols = cols;
+    t.stride = roomy_stride(t.dtype, cols, g->room);
+    return t;
 }
 
 static Grads grads_take(Model *model, int64_t rows) {
     const LlmConfig *c = &model->spec.llm;
-    int64_t ffn = 0, qkv = 0, qk = 0, att = 0;
+    int64_t ffn = 0, qkv = 0, qk = 0, att = 0, room = adapter_room(model, PART_LLM);
     for (int i = 0; i < c->layers; i++) {
         const DecoderLayer *l = &model->layers[i];
         if (l->ffn > ffn) ffn = l->ffn;
@@ -272,25 +278,27 @@ static Grads grads_take(Model *model, int64_t rows) {
             qk = (l->heads_q + l->heads_k) * c->head_dim;
         if (l->heads_q * c->head_dim > att) att = l->heads_q * c->head_dim;
     }
-    return (Grads){.dh = take_act(model, rows, c->width),
+    return (Grads){.dh = take_roomy(model, rows, c->width, room),
+                   .dgu = take_roomy(model, rows, 2 * ffn, room),
+                   .dqkv = take_roomy(model, rows, qkv, room),
                    .dn = take_act(model, rows, c->width),
-                   .dgu = take_act(model, rows, 2 * ffn),
                    .ds = take_act(model, rows, ffn),
-                   .dqkv = take_act(model, rows, qkv),
                    .dqk = take_act(model, rows, qk),
                    .datt = take_act(model, rows, att),
-                   .d_active = take_act(model, model->dims.active, c->width),
-                   .dq_active = take_act(model, model->dims.active, att)};
+                   .d_active = take_roomy(model, model->dims.active, c->width, room),
+                   .dq_active = take_act(model, model->dims.active, att),
+                   .room = room};
 }
 
-/* From the gradient of the stream behind a layer (dh, over the rows behind attention) to that of the
- * stream between attention and MLP, and on to attention's output. */
+/* From the gradient of the stream behind a layer (dh, over the rows behind attention) to that of
+ * the stream between attention and MLP, and on to attention's output. */
 static Tensor outputs_backward(Model *model, const DecoderLayer *layer, const DecoderActs *a,
                                const Grads *g, Tensor dh) {
     Exec *ex = model->ex;
     int64_t rows = dh.rows;
     Tensor ds = first_rows(first_cols(g->ds, layer->ffn), rows),
-           dgu = first_rows(first_cols(g->dgu, 2 * layer->ffn), rows), dn = first_rows(g->dn, rows);
+           dgu = first_rows(first_roomy(g, g->dgu, 2 * layer->ffn), rows),
+           dn = first_rows(g->dn, rows);
     linear_backward(model, &layer->proj_2, ds, false, dh, a->s, &a->l_proj_2);
     op_glu_bwd(ex, dgu, ds, a->gu, ACT_SILU);
     linear_backward(model, &layer->proj_1, dn, false, dgu, a->n2, &a->l_proj_1);
@@ -308,7 +316,7 @@ static void layer_backward(Model *model, const DecoderLayer *layer, const Decode
     const LlmConfig *c = &model->spec.llm;
     bool last = is_last(model, layer);
     Tensor dh = last ? g->d_active : g->dh, datt = outputs_backward(model, layer, a, g, dh);
-    Tensor dqkv = first_cols(g->dqkv, layer->qkv.out),
+    Tensor dqkv = first_roomy(g, g->dqkv, layer->qkv.out),
            dqk = first_cols(g->dqk, (layer->heads_q + layer->heads_k) * c->head_dim);
     Tensor dq = last ? first_rows(first_cols(g->dq_active, a->q.cols), a->q.rows)
                      : queries(model, layer, dqk);
@@ -374,7 +382,7 @@ Tensor decoder_cached(Model *model, const CachePass *pass) {
         attention_inputs(model, layer, &a, false, h, delta, pass->positions);
         op_put_rows(ex, cache->k, keys(model, layer, a.qk), pass->cache_rows);
         op_put_rows(ex, cache->v, values(model, layer, a.qkv), pass->cache_rows);
-        a.att = take_act(model, pass->rows, layer->heads_q * c->head_dim);
+        a.att = take_input(model, &layer->out, pass->rows, &a.l_out);
         AttentionSpec spec = {.sequences = pass->sequences,
                               .heads_q = layer->heads_q,
                               .heads_k = layer->heads_k,

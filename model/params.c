@@ -11,20 +11,52 @@ const char *part_name(Part part) {
     return names[part];
 }
 
-ParamId params_declare(Params *params, const Param *param, bool joined) {
+/* Adds a parameter with all but its place among the values. */
+static Param *add(Params *params, const Param *param) {
     if (params->count == params->capacity) {
         params->capacity = params->capacity ? 2 * params->capacity : 64;
         params->items = realloc(params->items, (size_t)params->capacity * sizeof *params->items);
         CHECK(params->items, "out of memory: %d parameters", params->capacity);
     }
-    Param *p = &params->items[params->count];
+    Param *p = &params->items[params->count++];
     *p = *param;
-    if (!joined) params->value_bytes = (params->value_bytes + ALIGN - 1) / ALIGN * ALIGN;
-    p->offset = params->value_bytes;
-    params->value_bytes += (size_t)(p->rows * p->cols) * dtype_size(params->dtype);
     p->first = p->trained ? params->trained : -1;
     if (p->trained) params->trained += p->rows * p->cols;
-    return params->count++;
+    return p;
+}
+
+static ParamId id_of(const Params *params, const Param *p) {
+    return (ParamId)(p - params->items);
+}
+
+ParamId params_declare(Params *params, const Param *param, bool joined) {
+    CHECK(!joined || !param->room, "%s: room between joined matrices", param->name);
+    Param *p = add(params, param);
+    if (!joined) params->value_bytes = (params->value_bytes + ALIGN - 1) / ALIGN * ALIGN;
+    p->offset = params->value_bytes;
+    p->stride = roomy_stride(params->dtype, p->cols, p->room);
+    params->value_bytes += (size_t)((p->rows + p->room) * p->stride) * dtype_size(params->dtype);
+    return id_of(params, p);
+}
+
+/* From (row, col) of a matrix on, which is inside its room. */
+static ParamId declare_inside(Params *params, const Param *param, ParamId matrix, int64_t row,
+                              int64_t col) {
+    Param *p = add(params, param);
+    const Param *m = &params->items[matrix];
+    CHECK(row + p->rows <= m->rows + m->room && col + p->cols <= m->cols + m->room,
+          "%s has no room at %s", p->name, m->name);
+    p->stride = m->stride;
+    p->offset = m->offset + (size_t)(row * m->stride + col) * dtype_size(params->dtype);
+    return id_of(params, p);
+}
+
+ParamId params_declare_behind(Params *params, const Param *param, ParamId matrix) {
+    return declare_inside(params, param, matrix, 0, params->items[matrix].cols);
+}
+
+ParamId params_declare_below(Params *params, const Param *param, ParamId matrix) {
+    return declare_inside(params, param, matrix, params->items[matrix].rows, 0);
 }
 
 Err params_allocate(Params *params, Exec *ex) {
@@ -66,7 +98,9 @@ Tensor params_joined_value(const Params *params, ParamId id, int count) {
     /* Joined rows of vectors (biases of q, k, v) are one longer row. */
     int64_t rows = p->dims == 1 ? 1 : joined_rows(params, id, count),
             cols = p->dims == 1 ? p->cols * count : p->cols;
-    return tensor(params->values + p->offset, params->dtype, rows, cols);
+    Tensor value = tensor(params->values + p->offset, params->dtype, rows, cols);
+    if (p->dims != 1) value.stride = p->stride;
+    return value;
 }
 
 Tensor params_joined_grad(const Params *params, ParamId id, int count) {

@@ -31,12 +31,20 @@ typedef struct Param {
     ParamKind kind;
     int64_t rows, cols; /* a bias or norm is one row */
     int dims;           /* in files: 1 or 2 */
+    int64_t room;       /* of a matrix: columns behind it and rows below it, for its adapter */
     bool trained;
     float init_scale; /* of random initial weights: standard deviation, or bound for LORA_A; norms
                          start at this */
     size_t offset;    /* bytes into `values` */
+    int64_t stride;   /* elements of `values` from row to row */
     int64_t first;    /* place in the flat arrays; -1: frozen */
 } Param;
+
+/* Elements from row to row where `room` columns follow `cols`: rows start on 16 bytes. */
+static inline int64_t roomy_stride(DType dtype, int64_t cols, int64_t room) {
+    int64_t step = 16 / (int64_t)dtype_size(dtype);
+    return room ? (cols + room + step - 1) / step * step : cols;
+}
 
 typedef struct Params {
     Param *items;
@@ -52,6 +60,10 @@ typedef struct Params {
  * of one matrix. */
 ParamId params_declare(Params *params, const Param *param, bool joined);
 
+/* Declares one that lies in the room of `matrix`: behind its columns, or below its rows. */
+ParamId params_declare_behind(Params *params, const Param *param, ParamId matrix);
+ParamId params_declare_below(Params *params, const Param *param, ParamId matrix);
+
 /* Allocates the values (zero). */
 Err params_allocate(Params *params, Exec *ex);
 void params_free(Params *params, Exec *ex);
@@ -61,7 +73,8 @@ ParamId params_find(const Params *params, const char *name); /* PARAM_NONE */
 Tensor param_value(const Params *params, ParamId id);
 Tensor param_grad(const Params *params, ParamId id); /* f32; none when frozen */
 
-/* `count` parameters declared joined, from `id` on, as one matrix. */
+/* `count` parameters declared joined, from `id` on, as one matrix. Rows of values may be further
+ * apart than they are long (Param.stride); those of the flat arrays never are. */
 Tensor params_joined_value(const Params *params, ParamId id, int count);
 Tensor params_joined_grad(const Params *params, ParamId id, int count);
 

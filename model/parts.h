@@ -20,7 +20,7 @@ typedef struct Linear {
     int lora_count;
 } Linear;
 
-/* What an adapter keeps for backward: dropout(x) · aᵀ, one for each module. */
+/* What an adapter keeps for backward: scale · dropout(x) · aᵀ, one for each module. */
 typedef struct LoraActs {
     Tensor xa[LINEAR_MODULES];
 } LoraActs;
@@ -139,12 +139,15 @@ float init_scale_of(int64_t fan_in, bool residual);
 
 void linear_declare(Model *model, Linear *linear, Part part, const char *const *modules, int count,
                     int64_t out_each, int64_t in, bool bias, bool adapters, float init_scale);
-void lora_acts(Model *model, const Linear *linear, int64_t rows, LoraActs *acts);
+/* Memory for what a linear reads, x[rows, in], and for its adapters' xa. */
+Tensor take_input(Model *model, const Linear *linear, int64_t rows, LoraActs *acts);
 void linear_forward(Model *model, const Linear *linear, Tensor y, Tensor x, const LoraActs *acts);
-/* f = linear(x);  g = act(f). f may be none where the linear has no adapters: then it is not kept. */
+/* f = linear(x);  g = act(f). f may be none where the linear has no adapters: then it is not kept.
+ */
 void linear_act_forward(Model *model, const Linear *linear, Tensor g, Tensor f, Tensor x,
                         const LoraActs *acts, Activation kind);
-/* dx may be none: the caller is the first trainable thing. */
+/* dx may be none: the caller is the first trainable thing. Where dy has room behind its rows
+ * (take_roomy), an adapter's gradient goes there. */
 void linear_backward(Model *model, const Linear *linear, Tensor dx, bool accumulate, Tensor dy,
                      Tensor x, const LoraActs *acts);
 
@@ -203,6 +206,16 @@ static inline Tensor take(Model *model, DType dtype, int64_t rows, int64_t cols)
 
 static inline Tensor take_act(Model *model, int64_t rows, int64_t cols) {
     return take(model, model->dtype, rows, cols);
+}
+
+/* Columns that the adapters of a part add to a matrix. */
+static inline int64_t adapter_room(const Model *model, Part part) {
+    return model->spec.tune[part] == TUNE_LORA ? model->spec.lora.r : 0;
+}
+
+/* The first `cols` columns of rows that have `room` more behind them. */
+static inline Tensor take_roomy(Model *model, int64_t rows, int64_t cols, int64_t room) {
+    return tensor_cols(take_act(model, rows, roomy_stride(model->dtype, cols, room)), 0, cols);
 }
 
 #endif

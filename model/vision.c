@@ -128,34 +128,30 @@ static void layer_forward(Model *model, const VisionLayer *layer, VisionActs *a,
     float eps = (float)c->norm_eps;
 
     a->h = keep && !tensor_is_none(*delta) ? take_act(model, rows, w) : *h;
-    a->n1 = take_act(model, rows, w);
+    a->n1 = take_input(model, &layer->qkv, rows, &a->l_qkv);
     a->stats1 = take(model, DT_F32, rows, 2);
     op_layernorm_fwd(ex, a->n1, a->h, a->stats1, *h, *delta, value_of(model, layer->norm1_w),
                      value_of(model, layer->norm1_b), eps);
     a->qkv = take_act(model, rows, 3 * w);
-    lora_acts(model, &layer->qkv, rows, &a->l_qkv);
     linear_forward(model, &layer->qkv, a->qkv, a->n1, &a->l_qkv);
-    a->att = take_act(model, rows, w);
+    a->att = take_input(model, &layer->out, rows, &a->l_out);
     a->lse = take(model, DT_F32, rows, c->heads);
     AttentionSpec spec = attention_of(model);
     op_attention_fwd(ex, a->att, a->lse, tensor_cols(a->qkv, 0, w), tensor_cols(a->qkv, w, w),
                      tensor_cols(a->qkv, 2 * w, w), &spec);
-    lora_acts(model, &layer->out, rows, &a->l_out);
     Tensor branch = model->branch;
     linear_forward(model, &layer->out, branch, a->att, &a->l_out);
 
     a->h2 = keep ? take_act(model, rows, w) : a->h;
-    a->n2 = take_act(model, rows, w);
+    a->n2 = take_input(model, &layer->fc1, rows, &a->l_fc1);
     a->stats2 = take(model, DT_F32, rows, 2);
     op_layernorm_fwd(ex, a->n2, a->h2, a->stats2, a->h, branch, value_of(model, layer->norm2_w),
                      value_of(model, layer->norm2_b), eps);
     bool need_f1 = keep || layer->fc1.lora_count;
     a->f1 = need_f1 ? take_act(model, rows, c->mlp) : tensor_none();
-    lora_acts(model, &layer->fc1, rows, &a->l_fc1);
-    a->g = take_act(model, rows, c->mlp);
+    a->g = take_input(model, &layer->fc2, rows, &a->l_fc2);
     linear_act_forward(model, &layer->fc1, a->g, a->f1, a->n2, &a->l_fc1,
                        (Activation)c->activation);
-    lora_acts(model, &layer->fc2, rows, &a->l_fc2);
     linear_forward(model, &layer->fc2, branch, a->g, &a->l_fc2);
     *h = a->h2;
     *delta = branch;
@@ -253,13 +249,14 @@ static void layer_backward(Model *model, const VisionLayer *layer, const VisionA
                      dn, a->h, a->stats1, value_of(model, layer->norm1_w));
 }
 
-/* dh: gradient at the tower's end; used up. */
+/* dh: gradient at the tower's end, with room for adapters'; used up. */
 static void tower_backward(Model *model, Tensor dh) {
     Exec *ex = model->ex;
     const VisionConfig *c = &model->spec.vision;
     size_t mark = arena_mark(&model->arena);
-    Tensor dn = take_act(model, dh.rows, c->width), dg = take_act(model, dh.rows, c->mlp);
-    Tensor dqkv = take_act(model, dh.rows, 3 * c->width);
+    Tensor dn = take_act(model, dh.rows, c->width),
+           dg = take_roomy(model, dh.rows, c->mlp, adapter_room(model, PART_VISION)),
+           dqkv = take_act(model, dh.rows, 3 * c->width);
     for (int64_t i = c->layers - 1; i >= 0; i--) {
         layer_backward(model, &model->vision[i], &model->vision_acts[i], dh, dn, dg, dqkv);
         announce_gradients(model, model->vision[i].first);
@@ -295,13 +292,14 @@ static void connector_backward(Model *model, Tensor dx, Tensor d_features) {
 
 void vision_backward(Model *model, Tensor d_features) {
     size_t mark = arena_mark(&model->arena);
-    Tensor dx = take_act(model, d_features.rows, model->spec.vision.width);
+    int64_t width = model->spec.vision.width, room = adapter_room(model, PART_VISION);
+    Tensor dx = take_roomy(model, d_features.rows, width, room);
     connector_backward(model, dx, d_features);
     announce_gradients(model, model->first_connector);
     if (tower_trained(model)) {
         Tensor dh = dx;
         if (model->spec.vision.drop_first_patch) {
-            dh = take_act(model, model->vision_out.rows, dx.cols);
+            dh = take_roomy(model, model->vision_out.rows, width, room);
             op_scatter_rows(model->ex, dh, dx, model->kept_patches);
         }
         tower_backward(model, dh);

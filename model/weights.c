@@ -16,6 +16,14 @@ static SafeTensor describe(const Param *p, DType dtype, const void *data) {
     return t;
 }
 
+/* Rows that are further apart than they are long, one behind the other; what lay between them is
+ * gone. */
+static void close_rows(char *data, const Param *p, size_t element) {
+    size_t line = (size_t)p->cols * element, stride = (size_t)p->stride * element;
+    for (int64_t r = 1; r < p->rows && line < stride; r++)
+        memmove(data + (size_t)r * line, data + (size_t)r * stride, line);
+}
+
 static Err save(Model *model, const char *path, bool trained, const void *device, size_t bytes,
                 size_t element) {
     Params *params = &model->params;
@@ -27,7 +35,8 @@ static Err save(Model *model, const char *path, bool trained, const void *device
     for (int i = 0; i < params->count; i++) {
         const Param *p = &params->items[i];
         if (p->trained != trained) continue;
-        const char *data = host + (trained ? (size_t)p->first * element : p->offset);
+        char *data = host + (trained ? (size_t)p->first * element : p->offset);
+        if (!trained) close_rows(data, p, element); /* between them are adapters: trained */
         tensors[count++] = describe(p, trained ? DT_F32 : params->dtype, data);
     }
     Err err = safetensors_write(path, tensors, count);
@@ -198,7 +207,8 @@ static void merge(Model *model, const Linear *linear) {
         op_convert(ex, wide_b, b);
         op_lora_merge(ex, wide, wide_a, wide_b, scale);
         op_convert(ex, w, wide);
-        exec_zero(ex, b.data, tensor_bytes(b));
+        exec_zero(ex, wide_b.data, b_bytes);
+        op_convert(ex, b, wide_b);
         exec_free(ex, memory, w_bytes + a_bytes + b_bytes);
     }
 }

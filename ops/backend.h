@@ -15,7 +15,8 @@ typedef struct Backend {
     void (*close)(Exec *ex);
     DType (*fast_dtype)(const Exec *ex);
     bool (*has_dtype)(const Exec *ex, DType dtype);
-    int64_t logit_rows, logit_bytes; /* worth having at a time, at most; bytes as of 16-bit logits */
+    int64_t logit_rows,
+        logit_bytes; /* worth having at a time, at most; bytes as of 16-bit logits */
     double (*peak_flops)(Exec *ex);
     void *(*alloc)(Exec *ex, size_t bytes);
     void (*free)(Exec *ex, void *memory, size_t bytes);
@@ -44,14 +45,16 @@ typedef struct Backend {
     void (*linear_fwd)(Exec *ex, Tensor y, Tensor x, Tensor w, Tensor bias);
     void (*linear_act_fwd)(Exec *ex, Tensor g, Tensor f, Tensor x, Tensor w, Tensor bias,
                            Activation kind); /* NULL: linear, then act */
-    void (*linear_bwd_x)(Exec *ex, Tensor dx, Tensor dy, Tensor w, bool accumulate);
     void (*linear_bwd_w)(Exec *ex, Tensor dw, Tensor dbias, Tensor dy, Tensor x);
-    void (*lora_fwd)(Exec *ex, Tensor y, Tensor xa, Tensor x, Tensor a, Tensor b, float scale,
-                     Dropout dropout);
-    void (*lora_bwd)(Exec *ex, Tensor dx, Tensor da, Tensor db, Tensor dy, Tensor xa, Tensor x,
-                     Tensor a, Tensor b, float scale, Dropout dropout);
-
-    void (*lora_merge)(Exec *ex, Tensor w, Tensor a, Tensor b, float scale);
+    /* c[m,n] = scale · a[m,k] · b[k,n] (of b as [n,k] with transpose_b), or += with `accumulate`.
+     */
+    void (*product)(Exec *ex, Tensor c, Tensor a, Tensor b, bool transpose_b, float scale,
+                    bool accumulate);
+    /* The products of LoRA that dropout (p > 0) takes part in: xa = scale · dropout(x) · aᵀ;
+     * da += gᵀ · dropout(x);  dx += dropout'(g · a). */
+    void (*lora_xa)(Exec *ex, Tensor xa, Tensor x, Tensor a, float scale, Dropout dropout);
+    void (*lora_da)(Exec *ex, Tensor da, Tensor g, Tensor x, Dropout dropout);
+    void (*lora_dx)(Exec *ex, Tensor dx, Tensor g, Tensor a, Dropout dropout);
 
     void (*rmsnorm_fwd)(Exec *ex, Tensor out, Tensor sum, Tensor rstd, Tensor h, Tensor delta,
                         Tensor w, float eps);

@@ -7,7 +7,7 @@
 
 #include "core/clock.h"
 #include "core/file.h"
-#include "ops/backend.h"
+#include "ops/checks.h"
 
 const char *dtype_name(DType dtype) {
     static const char *const names[] = {"f32", "bf16", "f16", "i32", "u8"};
@@ -204,8 +204,8 @@ void exec_mark(Exec *ex, int mark) {
 }
 
 double exec_mark_seconds(Exec *ex, int from, int to) {
-    CHECK(from >= 0 && from < ex->mark_count && to >= 0 && to < ex->mark_count, "marks %d, %d of %d",
-          from, to, ex->mark_count);
+    CHECK(from >= 0 && from < ex->mark_count && to >= 0 && to < ex->mark_count,
+          "marks %d, %d of %d", from, to, ex->mark_count);
     return ex->backend->mark_seconds ? ex->backend->mark_seconds(ex, from, to)
                                      : ex->marks[to] - ex->marks[from];
 }
@@ -217,40 +217,6 @@ void exec_range_begin(Exec *ex, const char *name) {
 void exec_range_end(Exec *ex) {
     if (ex->backend->range_end && !ex->dry) ex->backend->range_end(ex);
 }
-
-/* ---- shape checks ---- */
-
-static void check_shape(const char *op, const char *name, Tensor t, int64_t rows, int64_t cols) {
-    CHECK(t.rows == rows && t.cols == cols && t.stride >= cols,
-          "%s: %s is [%ld, %ld] (stride %ld), [%ld, %ld] is expected", op, name, (long)t.rows,
-          (long)t.cols, (long)t.stride, (long)rows, (long)cols);
-}
-
-/* Optional tensors may be none. */
-static void check_optional(const char *op, const char *name, Tensor t, int64_t rows, int64_t cols) {
-    if (!tensor_is_none(t)) check_shape(op, name, t, rows, cols);
-}
-
-static void check_type(const char *op, const char *name, Tensor t, DType dtype) {
-    if (!tensor_is_none(t))
-        CHECK(t.dtype == dtype, "%s: %s is %s, %s is expected", op, name, dtype_name(t.dtype),
-              dtype_name(dtype));
-}
-
-static void check_compute(const Exec *ex, const char *op, Tensor t) {
-    CHECK(ex->backend->has_dtype(ex, t.dtype), "%s: %s is no compute type of %s", op,
-          dtype_name(t.dtype), ex->backend->name);
-}
-
-/* Whether a row is called: in a dry pass only to say what scratch it would need. */
-static bool runs(const Exec *ex) {
-    return !ex->dry || ex->backend->plans;
-}
-
-#define SHAPE(t, rows, cols)    check_shape(__func__, #t, t, rows, cols)
-#define OPTIONAL(t, rows, cols) check_optional(__func__, #t, t, rows, cols)
-#define TYPE(t, dtype)          check_type(__func__, #t, t, dtype)
-#define COMPUTE(t)              check_compute(ex, __func__, t)
 
 /* ---- matrix products ---- */
 
@@ -288,7 +254,7 @@ void op_linear_bwd_x(Exec *ex, Tensor dx, Tensor dy, Tensor w, bool accumulate) 
     SHAPE(dx, dy.rows, w.cols);
     SHAPE(w, dy.cols, w.cols);
     TYPE(w, dy.dtype);
-    if (dy.rows && runs(ex)) ex->backend->linear_bwd_x(ex, dx, dy, w, accumulate);
+    if (dy.rows && runs(ex)) ex->backend->product(ex, dx, dy, w, false, 1, accumulate);
 }
 
 void op_linear_bwd_w(Exec *ex, Tensor dw, Tensor dbias, Tensor dy, Tensor x) {
@@ -300,39 +266,6 @@ void op_linear_bwd_w(Exec *ex, Tensor dw, Tensor dbias, Tensor dy, Tensor x) {
     TYPE(dbias, DT_F32);
     TYPE(x, dy.dtype);
     if (dy.rows && runs(ex)) ex->backend->linear_bwd_w(ex, dw, dbias, dy, x);
-}
-
-void op_lora_fwd(Exec *ex, Tensor y, Tensor xa, Tensor x, Tensor a, Tensor b, float scale,
-                 Dropout dropout) {
-    COMPUTE(x);
-    SHAPE(a, a.rows, x.cols);
-    SHAPE(b, y.cols, a.rows);
-    SHAPE(y, x.rows, b.rows);
-    SHAPE(xa, x.rows, a.rows);
-    CHECK(dropout.p >= 0 && dropout.p < 1, "dropout %g", (double)dropout.p);
-    if (x.rows && runs(ex)) ex->backend->lora_fwd(ex, y, xa, x, a, b, scale, dropout);
-}
-
-void op_lora_bwd(Exec *ex, Tensor dx, Tensor da, Tensor db, Tensor dy, Tensor xa, Tensor x,
-                 Tensor a, Tensor b, float scale, Dropout dropout) {
-    COMPUTE(x);
-    OPTIONAL(dx, x.rows, x.cols);
-    SHAPE(da, a.rows, x.cols);
-    SHAPE(db, dy.cols, a.rows);
-    SHAPE(dy, x.rows, b.rows);
-    SHAPE(xa, x.rows, a.rows);
-    TYPE(da, DT_F32);
-    TYPE(db, DT_F32);
-    if (x.rows && runs(ex)) ex->backend->lora_bwd(ex, dx, da, db, dy, xa, x, a, b, scale, dropout);
-}
-
-void op_lora_merge(Exec *ex, Tensor w, Tensor a, Tensor b, float scale) {
-    SHAPE(a, a.rows, w.cols);
-    SHAPE(b, w.rows, a.rows);
-    TYPE(w, DT_F32);
-    TYPE(a, DT_F32);
-    TYPE(b, DT_F32);
-    if (w.rows && runs(ex)) ex->backend->lora_merge(ex, w, a, b, scale);
 }
 
 /* ---- norms ---- */
@@ -445,8 +378,8 @@ void op_qk_rope_bwd(Exec *ex, Tensor dqkv, Tensor dwq, Tensor dwk, Tensor dqk, T
         ex->backend->qk_rope_bwd(ex, dqkv, dwq, dwk, dqk, qkv, rstd, wq, wk, spec);
 }
 
-static void check_attention(const Exec *ex, const char *op, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v,
-                            const AttentionSpec *spec) {
+static void check_attention(const Exec *ex, const char *op, Tensor out, Tensor lse, Tensor q,
+                            Tensor k, Tensor v, const AttentionSpec *spec) {
     int64_t width_q = (int64_t)spec->heads_q * spec->head_dim,
             width_k = (int64_t)spec->heads_k * spec->head_dim;
     CHECK(spec->heads_k > 0 && spec->heads_q % spec->heads_k == 0,

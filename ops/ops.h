@@ -6,8 +6,8 @@
  *   - outputs come first; gradients of activations are written (=), gradients of parameters
  * accumulate (+=), and where an activation gradient can accumulate the operation has a flag that
  * says so;
- *   - activations and weights have the compute type (f32, bf16; f16 on GPUs), sums are made in f32, parameter
- * gradients are f32;
+ *   - activations and weights have the compute type (f32, bf16; f16 on GPUs), sums are made in f32,
+ * parameter gradients are f32;
  *   - letters: B samples, T rows (tokens of all samples, packed), C channels, H heads, D head size,
  * V vocabulary, P patches;
  *   - integer arrays (ids, positions, starts) live where the tensors live;
@@ -107,10 +107,10 @@ void *exec_stage(Exec *ex, size_t bytes);
 void exec_send(Exec *ex, void *device, size_t bytes);
 
 /* Recordings: what is between exec_record_begin and exec_record_end may later be done again by one
- * exec_replay, without what it costs the host to ask for it piece by piece (CUDA graphs). It must be
- * the same work on the same memory each time; what lies there may differ. The first time under a key
- * is no recording but a rehearsal, in which what will be reused is built. One key at a time: another
- * key forgets the one before. On the CPU nothing is recorded. */
+ * exec_replay, without what it costs the host to ask for it piece by piece (CUDA graphs). It must
+ * be the same work on the same memory each time; what lies there may differ. The first time under a
+ * key is no recording but a rehearsal, in which what will be reused is built. One key at a time:
+ * another key forgets the one before. On the CPU nothing is recorded. */
 bool exec_replay(Exec *ex, uint64_t key); /* false: there is no recording; do the work */
 void exec_record_begin(Exec *ex, uint64_t key);
 void exec_record_end(Exec *ex);
@@ -151,15 +151,28 @@ typedef struct Dropout {
     uint64_t key;
 } Dropout;
 
-/* LoRA (Hu et al. 2021): xa[T,r] = dropout(x)[T,K] · a[r,K]ᵀ;  y[T,N] += scale · xa · b[N,r]ᵀ. xa
+/* LoRA (Hu et al. 2021): xa[T,r] = scale · dropout(x)[T,K] · a[r,K]ᵀ;  y[T,N] += xa · b[N,r]ᵀ. xa
  * is kept for backward. */
 void op_lora_fwd(Exec *ex, Tensor y, Tensor xa, Tensor x, Tensor a, Tensor b, float scale,
                  Dropout dropout);
 
-/* g[T,r] = scale · dy · b;  db[N,r] += scale · dyᵀ · xa;  da[r,K] += gᵀ · dropout(x);  dx +=
- * dropout'(g · a). dx may be none. */
-void op_lora_bwd(Exec *ex, Tensor dx, Tensor da, Tensor db, Tensor dy, Tensor xa, Tensor x,
-                 Tensor a, Tensor b, float scale, Dropout dropout);
+/* g[T,r] = scale · dy · b;  db[N,r] += dyᵀ · xa;  da[r,K] += gᵀ · dropout(x);  dx +=
+ * dropout'(g · a). dx may be none. g has the compute type; nobody needs it afterwards. */
+void op_lora_bwd(Exec *ex, Tensor dx, Tensor da, Tensor db, Tensor g, Tensor dy, Tensor xa,
+                 Tensor x, Tensor a, Tensor b, float scale, Dropout dropout);
+
+/* A linear with an adapter: xa as above;  y[T,N] = x[T,K] · w[N,K]ᵀ + bias[1,N] + xa · bᵀ. Where xa
+ * lies behind x (in the same rows of memory) and b behind w, that is one product of K + r terms,
+ * and y is written once. */
+void op_linear_lora_fwd(Exec *ex, Tensor y, Tensor xa, Tensor x, Tensor w, Tensor bias, Tensor a,
+                        Tensor b, float scale, Dropout dropout);
+
+/* g, db and da as above;  dx = dy · w + dropout'(g · a), or += with `accumulate`. Where nothing is
+ * dropped, g lies behind dy, and a lies below w (in its next rows), dx is one product of N + r
+ * terms. dx may be none. w and bias are frozen. */
+void op_linear_lora_bwd(Exec *ex, Tensor dx, bool accumulate, Tensor da, Tensor db, Tensor g,
+                        Tensor dy, Tensor xa, Tensor x, Tensor w, Tensor a, Tensor b, float scale,
+                        Dropout dropout);
 
 /* w[N,K] += scale · b[N,r] · a[r,K], all f32. */
 void op_lora_merge(Exec *ex, Tensor w, Tensor a, Tensor b, float scale);
@@ -271,8 +284,8 @@ void op_scatter_rows(Exec *ex, Tensor out, Tensor x, const int32_t *rows);
 
 /* For each row i of logits[n,V]: loss[i] = -log softmax(logits[i])[targets[i]] (f32, [1,n]),
  * hits[i] = 1 where the target has the largest logit, else 0 (none: not asked). With `gradient`,
- * logits become *gradient · (softmax - onehot): the gradient of the sum of the losses, times a factor
- * in device memory (the loss scale of fp16; else 1). */
+ * logits become *gradient · (softmax - onehot): the gradient of the sum of the losses, times a
+ * factor in device memory (the loss scale of fp16; else 1). */
 void op_cross_entropy(Exec *ex, Tensor loss, Tensor hits, Tensor logits, const int32_t *targets,
                       const float *gradient);
 
@@ -306,7 +319,8 @@ typedef struct UpdateSpec {
     double labels;   /* that the summed gradients are of */
     double max_norm; /* 0: gradients are not clipped */
     /* Dynamic loss scale (DeepSpeed's rules): doubled after `window` good steps, halved when
-     * `hysteresis` steps had to be skipped, never under `least_scale`. window 0: it stays as it is. */
+     * `hysteresis` steps had to be skipped, never under `least_scale`. window 0: it stays as it is.
+     */
     int window, hysteresis;
     double least_scale;
 } UpdateSpec;

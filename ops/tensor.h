@@ -68,6 +68,15 @@ static inline Tensor tensor_rows(Tensor t, int64_t first, int64_t rows) {
     return t;
 }
 
+/* The `cols` columns behind those of t, in rows that have room for them. */
+static inline Tensor tensor_behind(Tensor t, int64_t cols) {
+    CHECK(cols >= 0 && t.cols + cols <= t.stride, "%ld columns behind %ld in rows of %ld",
+          (long)cols, (long)t.cols, (long)t.stride);
+    if (t.data) t.data = (char *)t.data + (size_t)t.cols * dtype_size(t.dtype);
+    t.cols = cols;
+    return t;
+}
+
 static inline int64_t tensor_count(Tensor t) {
     return t.rows * t.cols;
 }

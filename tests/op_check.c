@@ -18,6 +18,13 @@ const OpCase op_cases[] = {
     {"lora", {37, 19, 23, 4, 0}},
     {"lora", {37, 19, 23, 4, 30}},
     {"lora", {130, 64, 33, 8, 5}},
+    {"linear_lora", {1, 1, 1, 1, 0, 1}},
+    {"linear_lora", {37, 19, 23, 4, 0, 2}},
+    {"linear_lora", {37, 19, 23, 4, 0, 7}},
+    {"linear_lora", {37, 19, 23, 4, 30, 3}},
+    {"linear_lora", {37, 18, 24, 3, 0, 1}},
+    {"linear_lora", {33, 20, 12, 5, 5, 4}},
+    {"linear_lora", {130, 64, 33, 8, 5, 7}},
     {"rmsnorm", {1, 1, 0}},
     {"rmsnorm", {37, 29, 0}},
     {"rmsnorm", {131, 64, 1}},
@@ -155,9 +162,12 @@ static void check_gradient(OpTest *test, Operand *o, const char *name) {
         expected[i] = (above - below) / (2 * step);
         scale = fmax(scale, fabs(expected[i]));
     }
-    /* Differences themselves are good to about 1e-7; 16-bit gradients have passed several roundings.
+    /* Differences themselves are good to about 1e-7; 16-bit gradients have passed several
+     * roundings.
      */
-    double rounding = test->dtype == DT_BF16 ? 0.03 : test->dtype == DT_F16 ? 0.005 : 1e-4,
+    double rounding = test->dtype == DT_BF16  ? 0.03
+                      : test->dtype == DT_F16 ? 0.005
+                                              : 1e-4,
            allowed = rounding * (scale + base);
     for (int64_t i = 0; i < count; i += stride) {
         double found = tensor_get(o->grad, i / o->cols, i % o->cols) - base;

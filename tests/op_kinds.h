@@ -13,14 +13,18 @@ typedef enum Role {
     ROLE_PARAM,  /* weight of the compute type: its gradient is f32 and accumulates */
     ROLE_FIXED,  /* input without a gradient */
     ROLE_OUTPUT, /* compared; receives a random gradient in grad mode */
-    ROLE_SAVED   /* written by forward for backward; f32 unless saved_compute; not compared */
+    ROLE_SAVED   /* for backward, or scratch; f32 unless `compute`; not compared */
 } Role;
 
 typedef struct Operand {
     const char *name;
     Role role;
-    bool f32; /* f32 whatever the compute type is */
+    bool f32;     /* f32 whatever the compute type is */
+    bool compute; /* saved in the compute type */
     int64_t rows, cols;
+    int64_t room_rows, room_cols; /* behind its rows and columns, where others lie */
+    int host;                     /* operand in whose room this one lies; -1: memory of its own */
+    int64_t at_row, at_col;       /* of that operand */
     double low, high;             /* inputs are drawn from here */
     double *value;                /* [rows·cols] for the loops: exactly what the backend sees */
     Tensor t, grad;               /* in host memory, inside guard bands */
@@ -71,6 +75,10 @@ const OpKind *op_kind_find(const char *name); /* NULL: there is none */
  * type is, an array of indices. */
 Operand *op_test_add(OpTest *t, const char *name, Role role, int64_t rows, int64_t cols);
 Operand *op_test_add_f32(OpTest *t, const char *name, Role role, int64_t rows, int64_t cols);
+/* An operand in the room of another, from its (row, col) on; gradients lie alike, but for those of
+ * parameters, which have memory of their own. */
+Operand *op_test_add_inside(OpTest *t, const char *name, Role role, int64_t rows, int64_t cols,
+                            int host, int64_t row, int64_t col);
 int32_t *op_test_add_ints(OpTest *t, int slot, int64_t count);
 uint8_t *op_test_add_bytes(OpTest *t, int64_t count);
 float *op_test_add_table(OpTest *t, int64_t count);

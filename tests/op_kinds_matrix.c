@@ -1,6 +1,7 @@
 /* The plain loops of matrix products, in double. */
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/rng.h"
 #include "tests/op_loops.h"
@@ -54,11 +55,14 @@ static void lora_setup(OpTest *t) {
     op_test_add(t, "a", ROLE_PARAM, D(3), D(2));
     op_test_add(t, "b", ROLE_PARAM, D(1), D(3));
     op_test_add(t, "y", ROLE_OUTPUT, D(0), D(1));
-    op_test_add(t, "xa", ROLE_SAVED, D(0), D(3));
+    op_test_add(t, "xa", ROLE_SAVED, D(0), D(3))->compute = true;
+    op_test_add(t, "g", ROLE_SAVED, D(0), D(3))->compute = true;
     t->accumulate = true; /* y and dx both */
 }
 
-static void lora_reference(OpTest *t) {
+/* y += scale · dropout(x) · aᵀ · bᵀ. */
+static void add_adapter(const OpTest *t, double *y, const double *x, const double *a,
+                        const double *b) {
     Dropout dropout = lora_dropout(t);
     uint16_t threshold = rng_mask_threshold(dropout.p);
     double *dropped = calloc((size_t)D(2), sizeof *dropped), *xa = calloc((size_t)D(3), sizeof *xa);
@@ -68,28 +72,25 @@ static void lora_reference(OpTest *t) {
             uint16_t numbers[8];
             rng_mask(numbers, dropout.key, (uint64_t)r, (uint64_t)(k / 8));
             dropped[k] =
-                numbers[k % 8] < threshold ? 0 : V(0)[r * D(2) + k] / (1.0 - (double)dropout.p);
+                numbers[k % 8] < threshold ? 0 : x[r * D(2) + k] / (1.0 - (double)dropout.p);
         }
         for (int64_t i = 0; i < D(3); i++) {
             xa[i] = 0;
-            for (int64_t k = 0; k < D(2); k++) xa[i] += dropped[k] * V(1)[i * D(2) + k];
+            for (int64_t k = 0; k < D(2); k++) xa[i] += dropped[k] * a[i * D(2) + k];
         }
         for (int64_t n = 0; n < D(1); n++) {
             double sum = 0;
-            for (int64_t i = 0; i < D(3); i++) sum += xa[i] * V(2)[n * D(3) + i];
-            V(3)[r * D(1) + n] = (double)LORA_SCALE * sum;
+            for (int64_t i = 0; i < D(3); i++) sum += xa[i] * b[n * D(3) + i];
+            y[r * D(1) + n] += (double)LORA_SCALE * sum;
         }
     }
     free(dropped);
     free(xa);
 }
 
-/* xa has the compute type; the case keeps it f32 in f32 and builds it over the same memory in bf16.
- */
-static Tensor lora_xa(OpTest *t) {
-    Tensor xa = T(4);
-    xa.dtype = t->dtype;
-    return xa;
+static void lora_reference(OpTest *t) {
+    memset(V(3), 0, (size_t)(D(0) * D(1)) * sizeof *V(3));
+    add_adapter(t, V(3), V(0), V(1), V(2));
 }
 
 static void lora_prepare(OpTest *t, bool backward) {
@@ -97,16 +98,67 @@ static void lora_prepare(OpTest *t, bool backward) {
 }
 
 static void lora_forward(Exec *ex, OpTest *t) {
-    op_lora_fwd(ex, T(3), lora_xa(t), T(0), T(1), T(2), LORA_SCALE, lora_dropout(t));
+    op_lora_fwd(ex, T(3), T(4), T(0), T(1), T(2), LORA_SCALE, lora_dropout(t));
 }
 
 static void lora_backward(Exec *ex, OpTest *t) {
-    op_lora_bwd(ex, G(0), G(1), G(2), G(3), lora_xa(t), T(0), T(1), T(2), LORA_SCALE,
+    op_lora_bwd(ex, G(0), G(1), G(2), G(5), G(3), T(4), T(0), T(1), T(2), LORA_SCALE,
                 lora_dropout(t));
 }
 
 static double lora_flops(const OpTest *t) {
     return 2.0 * (double)D(0) * (double)D(3) * (double)(D(1) + D(2));
+}
+
+/* ---- linear_lora: T N K r dropout% way ---- */
+
+enum { LORA_NEIGHBOURS = 1, LORA_BIAS = 2, LORA_ACCUMULATE = 4 }; /* of the way */
+
+/* Neighbours lie as ops/lora.c draws them; the others have memory of their own. */
+static void linear_lora_setup(OpTest *t) {
+    enum { X, W, A, B, Y };
+    op_test_add(t, "x", ROLE_INPUT, D(0), D(2));
+    op_test_add(t, "w", ROLE_FIXED, D(1), D(2));
+    if (D(5) & LORA_NEIGHBOURS) {
+        t->operands[X].room_cols = t->operands[W].room_cols = t->operands[W].room_rows = D(3);
+        op_test_add_inside(t, "a", ROLE_PARAM, D(3), D(2), W, D(1), 0);
+        op_test_add_inside(t, "b", ROLE_PARAM, D(1), D(3), W, 0, D(2));
+        op_test_add(t, "y", ROLE_OUTPUT, D(0), D(1))->room_cols = D(3);
+        op_test_add_inside(t, "xa", ROLE_SAVED, D(0), D(3), X, 0, D(2));
+        op_test_add_inside(t, "g", ROLE_SAVED, D(0), D(3), Y, 0, D(1)); /* its gradient behind dy */
+    } else {
+        op_test_add(t, "a", ROLE_PARAM, D(3), D(2));
+        op_test_add(t, "b", ROLE_PARAM, D(1), D(3));
+        op_test_add(t, "y", ROLE_OUTPUT, D(0), D(1));
+        op_test_add(t, "xa", ROLE_SAVED, D(0), D(3))->compute = true;
+        op_test_add(t, "g", ROLE_SAVED, D(0), D(3))->compute = true;
+    }
+    if (D(5) & LORA_BIAS) op_test_add(t, "bias", ROLE_FIXED, 1, D(1));
+    t->accumulate = D(5) & LORA_ACCUMULATE;
+}
+
+static void linear_lora_reference(OpTest *t) {
+    for (int64_t r = 0; r < D(0); r++)
+        for (int64_t n = 0; n < D(1); n++) {
+            double sum = D(5) & LORA_BIAS ? V(7)[n] : 0;
+            for (int64_t k = 0; k < D(2); k++) sum += V(0)[r * D(2) + k] * V(1)[n * D(2) + k];
+            V(4)[r * D(1) + n] = sum;
+        }
+    add_adapter(t, V(4), V(0), V(2), V(3));
+}
+
+static void linear_lora_forward(Exec *ex, OpTest *t) {
+    op_linear_lora_fwd(ex, T(4), T(5), T(0), T(1), D(5) & LORA_BIAS ? T(7) : tensor_none(), T(2),
+                       T(3), LORA_SCALE, lora_dropout(t));
+}
+
+static void linear_lora_backward(Exec *ex, OpTest *t) {
+    op_linear_lora_bwd(ex, G(0), t->accumulate, G(2), G(3), G(6), G(4), T(5), T(0), T(1), T(2),
+                       T(3), LORA_SCALE, lora_dropout(t));
+}
+
+static double linear_lora_flops(const OpTest *t) {
+    return 2.0 * (double)D(0) * (double)D(1) * (double)D(2) + lora_flops(t);
 }
 
 /* ---- attention: sequences longest Hq Hk D causal ---- */
@@ -199,6 +251,8 @@ const OpKind op_kinds_matrix[] = {
      linear_backward, .flops = linear_flops},
     {"lora", lora_setup, lora_reference, lora_forward, lora_backward, .prepare = lora_prepare,
      .flops = lora_flops},
+    {"linear_lora", linear_lora_setup, linear_lora_reference, linear_lora_forward,
+     linear_lora_backward, .flops = linear_lora_flops},
     {"attention", attention_setup, attention_reference, attention_forward, attention_backward,
      .flops = attention_flops},
 };

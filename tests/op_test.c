@@ -13,13 +13,26 @@ static const double GUARD_VALUE = -7777;
 Operand *op_test_add(OpTest *t, const char *name, Role role, int64_t rows, int64_t cols) {
     CHECK(t->operand_count < OPERANDS_MAX, "operands of %s", t->kind->name);
     Operand *o = &t->operands[t->operand_count++];
-    *o = (Operand){.name = name, .role = role, .rows = rows, .cols = cols, .low = -1, .high = 1};
+    *o = (Operand){
+        .name = name, .role = role, .rows = rows, .cols = cols, .host = -1, .low = -1, .high = 1};
     return o;
 }
 
 Operand *op_test_add_f32(OpTest *t, const char *name, Role role, int64_t rows, int64_t cols) {
     Operand *o = op_test_add(t, name, role, rows, cols);
     o->f32 = true;
+    return o;
+}
+
+Operand *op_test_add_inside(OpTest *t, const char *name, Role role, int64_t rows, int64_t cols,
+                            int host, int64_t row, int64_t col) {
+    const Operand *h = &t->operands[host];
+    CHECK(row + rows <= h->rows + h->room_rows && col + cols <= h->cols + h->room_cols,
+          "%s has no room at %s", name, h->name);
+    Operand *o = op_test_add(t, name, role, rows, cols);
+    o->host = host;
+    o->at_row = row;
+    o->at_col = col;
     return o;
 }
 
@@ -92,17 +105,62 @@ void tensor_set(Tensor t, int64_t row, int64_t col, double value) {
     ((uint16_t *)t.data)[at] = (uint16_t)(bits >> 16);
 }
 
-/* A tensor with its guard bands, as one row. */
-static Tensor with_guards(Tensor t) {
-    return tensor((char *)t.data - GUARD * dtype_size(t.dtype), t.dtype, 1,
-                  t.rows * t.cols + 2 * GUARD);
+/* ---- memory of operands ---- */
+
+enum { VALUE, GRADIENT, TENSORS };
+
+static Tensor host_tensor(const Operand *o, int which) {
+    return which == GRADIENT ? o->grad : o->t;
 }
 
-static Tensor guarded(int64_t rows, int64_t cols, DType dtype) {
-    size_t bytes = (size_t)(rows * cols + 2 * GUARD) * dtype_size(dtype);
+static Tensor device_tensor(const Operand *o, int which) {
+    return which == GRADIENT ? o->device_grad : o->device_t;
+}
+
+/* Gradients of parameters are dense and apart, whatever their values are. */
+static bool is_apart(const Operand *o, int which) {
+    return which == GRADIENT && o->role == ROLE_PARAM;
+}
+
+static bool has_memory(const Operand *o, int which) {
+    return o->host < 0 || is_apart(o, which);
+}
+
+/* Elements of an operand's memory with its room. */
+static int64_t block_count(const Operand *o, Tensor t, int which) {
+    return (o->rows + (is_apart(o, which) ? 0 : o->room_rows)) * t.stride;
+}
+
+/* An operand's memory with its guard bands, as one row. */
+static Tensor with_guards(const Operand *o, Tensor t, int which) {
+    return tensor((char *)t.data - GUARD * dtype_size(t.dtype), t.dtype, 1,
+                  block_count(o, t, which) + 2 * GUARD);
+}
+
+/* A view of the operand's shape, without memory yet. Rows in the room of others are theirs. */
+static Tensor shape_of(const OpTest *test, const Operand *o, int which, DType dtype) {
+    Tensor t = tensor(NULL, is_apart(o, which) ? DT_F32 : dtype, o->rows, o->cols);
+    const Operand *owner = o->host < 0 ? o : &test->operands[o->host];
+    if (!is_apart(o, which) && owner->room_cols)
+        t.stride = (owner->cols + owner->room_cols + 7) / 8 * 8; /* on 16 bytes, in any type */
+    return t;
+}
+
+/* Where an operand without memory of its own lies, given its host. */
+static Tensor placed(Tensor t, const Operand *o, Tensor host) {
+    t.dtype = host.dtype;
+    t.data =
+        (char *)host.data + (size_t)(o->at_row * host.stride + o->at_col) * dtype_size(t.dtype);
+    return t;
+}
+
+static Tensor guarded(const Operand *o, Tensor t, int which) {
+    size_t count = (size_t)(block_count(o, t, which) + 2 * GUARD),
+           bytes = count * dtype_size(t.dtype);
     char *memory = aligned_alloc(64, (bytes + 63) / 64 * 64);
     CHECK(memory, "out of memory: a tensor");
-    Tensor t = tensor(memory + GUARD * dtype_size(dtype), dtype, rows, cols), all = with_guards(t);
+    t.data = memory + GUARD * dtype_size(t.dtype);
+    Tensor all = with_guards(o, t, which);
     for (int64_t i = 0; i < all.cols; i++) tensor_set(all, 0, i, GUARD_VALUE);
     return t;
 }
@@ -126,31 +184,30 @@ static void *device_array(const OpTest *test, void *host, int64_t count, size_t 
     return device;
 }
 
-static Tensor device_tensor(const OpTest *test, Tensor host) {
+/* What is copied between host and device of an operand's memory. */
+static Tensor transferred(const OpTest *test, const Operand *o, Tensor t, int which) {
+    return test->device_guards ? with_guards(o, t, which)
+                               : tensor(t.data, t.dtype, 1, block_count(o, t, which));
+}
+
+static Tensor to_device(const OpTest *test, const Operand *o, Tensor host, int which) {
     if (exec_is_host(test->ex)) return host;
-    Tensor all = test->device_guards ? with_guards(host) : host, t = host;
+    Tensor all = transferred(test, o, host, which), t = host;
     char *memory = exec_alloc(test->ex, tensor_bytes(all));
     CHECK(memory, "out of memory: a tensor");
     t.data = memory + ((char *)host.data - (char *)all.data);
     return t;
 }
 
-static void free_device(const OpTest *test, Tensor device) {
-    if (exec_is_host(test->ex)) return;
-    exec_free(test->ex, test->device_guards ? with_guards(device).data : device.data, 0);
-}
-
 /* All tensors to the device, or back. */
 static void transfer(const OpTest *test, bool down) {
     if (exec_is_host(test->ex)) return;
     for (int i = 0; i < test->operand_count; i++)
-        for (int which = 0; which < 2; which++) {
+        for (int which = 0; which < TENSORS; which++) {
             const Operand *o = &test->operands[i];
-            Tensor host = which ? o->grad : o->t, device = which ? o->device_grad : o->device_t;
-            if (test->device_guards) {
-                host = with_guards(host);
-                device = with_guards(device);
-            }
+            if (!has_memory(o, which)) continue;
+            Tensor host = transferred(test, o, host_tensor(o, which), which),
+                   device = transferred(test, o, device_tensor(o, which), which);
             if (down)
                 exec_download(test->ex, host.data, device.data, tensor_bytes(host));
             else
@@ -161,7 +218,7 @@ static void transfer(const OpTest *test, bool down) {
 /* ---- opening and running ---- */
 
 static DType own_dtype(const OpTest *test, const Operand *o) {
-    return o->f32 || o->role == ROLE_SAVED ? DT_F32 : test->dtype;
+    return o->f32 || (o->role == ROLE_SAVED && !o->compute) ? DT_F32 : test->dtype;
 }
 
 static void arrays_to_device(OpTest *test) {
@@ -182,11 +239,18 @@ void op_test_open(OpTest *test, Exec *ex, const OpKind *kind, const int64_t *dim
     rng_open(&rng, seed, RNG_TEST, 0);
     for (int i = 0; i < test->operand_count; i++) {
         Operand *o = &test->operands[i];
-        DType own = own_dtype(test, o);
-        o->t = guarded(o->rows, o->cols, own);
-        o->grad = guarded(o->rows, o->cols, o->role == ROLE_PARAM ? DT_F32 : own);
-        o->device_t = device_tensor(test, o->t);
-        o->device_grad = device_tensor(test, o->grad);
+        for (int which = 0; which < TENSORS; which++) {
+            Tensor *host = which == GRADIENT ? &o->grad : &o->t,
+                   *device = which == GRADIENT ? &o->device_grad : &o->device_t;
+            Tensor t = shape_of(test, o, which, own_dtype(test, o));
+            if (has_memory(o, which)) {
+                *host = guarded(o, t, which);
+                *device = to_device(test, o, *host, which);
+            } else {
+                *host = placed(t, o, host_tensor(&test->operands[o->host], which));
+                *device = placed(t, o, device_tensor(&test->operands[o->host], which));
+            }
+        }
         o->value = calloc((size_t)(o->rows * o->cols) + 1, sizeof *o->value);
         CHECK(o->value, "out of memory");
         for (int64_t r = 0; r < o->rows && is_given(o); r++)
@@ -200,9 +264,9 @@ void op_test_open(OpTest *test, Exec *ex, const OpKind *kind, const int64_t *dim
 
 enum { BLOCK = 1 << 16 }; /* elements of the random block that large operands repeat */
 
-/* A tensor of the device whose elements are `block`, over and over. */
-static Tensor repeated(Exec *ex, const void *block, DType dtype, int64_t rows, int64_t cols) {
-    size_t element = dtype_size(dtype), bytes = (size_t)(rows * cols) * element,
+/* Device memory of `count` elements that are `block`, over and over. */
+static void *repeated(Exec *ex, const void *block, DType dtype, int64_t count) {
+    size_t element = dtype_size(dtype), bytes = (size_t)count * element,
            done = bytes < BLOCK * element ? bytes : BLOCK * element;
     char *memory = exec_alloc(ex, bytes);
     CHECK(memory, "out of memory: a tensor of %zu MiB", bytes >> 20);
@@ -211,16 +275,18 @@ static Tensor repeated(Exec *ex, const void *block, DType dtype, int64_t rows, i
         part = bytes - done < done ? bytes - done : done;
         exec_copy(ex, memory + done, memory, part);
     }
-    return tensor(memory, dtype, rows, cols);
+    return memory;
 }
 
-static Tensor random_repeated(Exec *ex, Rng *rng, DType dtype, const Operand *o, double scale) {
+static Tensor random_repeated(const OpTest *test, Rng *rng, const Operand *o, int which) {
     static float block[BLOCK]; /* room for the widest type */
-    Tensor row = tensor(block, dtype, 1, BLOCK);
+    Tensor t = shape_of(test, o, which, own_dtype(test, o)), row = tensor(block, t.dtype, 1, BLOCK);
+    if (!has_memory(o, which)) return placed(t, o, device_tensor(&test->operands[o->host], which));
+    double scale = which == GRADIENT ? 1e-3 : 1;
     for (int64_t i = 0; i < BLOCK; i++)
         tensor_set(row, 0, i, scale * (o->low + (o->high - o->low) * rng_uniform(rng)));
-    Tensor t = repeated(ex, block, dtype, o->rows, o->cols);
-    exec_wait(ex); /* the block is filled again */
+    t.data = repeated(test->ex, block, t.dtype, block_count(o, t, which));
+    exec_wait(test->ex); /* the block is filled again */
     return t;
 }
 
@@ -233,9 +299,8 @@ void op_test_open_large(OpTest *test, Exec *ex, const OpKind *kind, const int64_
     rng_open(&rng, seed, RNG_TEST, 0);
     for (int i = 0; i < test->operand_count; i++) {
         Operand *o = &test->operands[i];
-        DType own = own_dtype(test, o), grad = o->role == ROLE_PARAM ? DT_F32 : own;
-        o->device_t = random_repeated(ex, &rng, own, o, 1);
-        o->device_grad = random_repeated(ex, &rng, grad, o, 1e-3);
+        o->device_t = random_repeated(test, &rng, o, VALUE);
+        o->device_grad = random_repeated(test, &rng, o, GRADIENT);
     }
     arrays_to_device(test);
 }
@@ -258,15 +323,15 @@ void op_test_backward(OpTest *test) {
 void op_test_close(OpTest *test) {
     for (int i = 0; i < test->operand_count; i++) {
         Operand *o = &test->operands[i];
-        if (test->large) {
-            exec_free(test->ex, o->device_t.data, tensor_bytes(o->device_t));
-            exec_free(test->ex, o->device_grad.data, tensor_bytes(o->device_grad));
-            continue;
+        for (int which = 0; which < TENSORS; which++) {
+            if (!has_memory(o, which)) continue;
+            Tensor device = device_tensor(o, which);
+            if (test->large)
+                exec_free(test->ex, device.data, 0);
+            else if (!exec_is_host(test->ex))
+                exec_free(test->ex, transferred(test, o, device, which).data, 0);
+            if (!test->large) free(with_guards(o, host_tensor(o, which), which).data);
         }
-        free_device(test, o->device_t);
-        free_device(test, o->device_grad);
-        free(with_guards(o->t).data);
-        free(with_guards(o->grad).data);
         free(o->value);
     }
     for (int i = 0; i < 4; i++) {
@@ -290,26 +355,40 @@ void op_test_spoil(OpTest *test) {
     }
 }
 
-bool op_test_guard_broken(const OpTest *test, char what[128]) {
-    for (int i = 0; i < test->operand_count; i++) {
+/* Whether element `at` of an operand's memory is its own, or of one in its room. */
+static bool is_used(const OpTest *test, const Operand *owner, Tensor t, int which, int64_t at) {
+    int64_t row = at / t.stride, col = at % t.stride;
+    if (at < 0 || at >= block_count(owner, t, which)) return false;
+    if (row < owner->rows && col < owner->cols) return true;
+    for (int i = 0; i < test->operand_count && !is_apart(owner, which); i++) {
         const Operand *o = &test->operands[i];
-        for (int which = 0; which < 2; which++) {
-            Tensor t = which ? o->grad : o->t;
-            Tensor all = with_guards(t);
+        if (o->host >= 0 && &test->operands[o->host] == owner && row >= o->at_row &&
+            row < o->at_row + o->rows && col >= o->at_col && col < o->at_col + o->cols)
+            return true;
+    }
+    return false;
+}
+
+bool op_test_guard_broken(const OpTest *test, char what[128]) {
+    for (int i = 0; i < test->operand_count; i++)
+        for (int which = 0; which < TENSORS; which++) {
+            const Operand *o = &test->operands[i];
+            if (!has_memory(o, which)) continue;
+            Tensor t = host_tensor(o, which), all = with_guards(o, t, which);
             uint32_t memory;
             Tensor one = tensor(&memory, t.dtype, 1, 1);
             tensor_set(one, 0, 0, GUARD_VALUE);
             double expected = tensor_get(one, 0, 0);
-            for (int64_t k = 0; k < GUARD; k++)
-                for (int side = 0; side < 2; side++) {
-                    int64_t at = side ? all.cols - 1 - k : k;
-                    if (tensor_get(all, 0, at) == expected) continue;
-                    snprintf(what, 128, "%s%s %s its end", which ? "gradient of " : "", o->name,
-                             side ? "behind" : "before");
-                    return true;
-                }
+            for (int64_t at = -GUARD; at < all.cols - GUARD; at++) {
+                if (is_used(test, o, t, which, at) || tensor_get(all, 0, at + GUARD) == expected)
+                    continue;
+                snprintf(what, 128, "%s%s %s", which == GRADIENT ? "gradient of " : "", o->name,
+                         at < 0                          ? "before its start"
+                         : at < block_count(o, t, which) ? "beside its rows"
+                                                         : "behind its end");
+                return true;
+            }
         }
-    }
     return false;
 }
 

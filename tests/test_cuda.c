@@ -1,5 +1,5 @@
-/* The CUDA backend: every operation against the plain loops and, where those are too slow, against the
- * CPU backend. Runs on a GPU where there is one, and over the emulation in the emu presets. */
+/* The CUDA backend: every operation against the plain loops and, where those are too slow, against
+ * the CPU backend. Runs on a GPU where there is one, and over the emulation in the emu presets. */
 #include "core/rng.h"
 #include "tests/op_check.h"
 #include "tests/test.h"
@@ -19,6 +19,12 @@ static const OpCase tiled_cases[] = {
     {"lora", {96, 64, 72, 16, 0}},
     {"lora", {130, 64, 72, 16, 30}},
     {"lora", {70, 40, 136, 64, 5}},
+    {"linear_lora", {96, 64, 72, 16, 0, 3}},
+    {"linear_lora", {96, 64, 72, 16, 0, 5}},
+    {"linear_lora", {130, 64, 72, 16, 30, 3}},
+    {"linear_lora", {70, 40, 136, 64, 5, 6}},
+    {"linear_lora", {70, 40, 136, 64, 5, 5}},
+    {"linear_lora", {40, 48, 64, 12, 0, 1}},
     {"rmsnorm", {70, 1152, 1}},
     {"rmsnorm", {5, 2056, 0}},
     {"layernorm", {70, 1152, 1}},
@@ -86,8 +92,11 @@ static uint64_t hash_of_run(Exec *ex, const OpCase *c, DType dtype) {
     for (int i = 0; i < test.operand_count; i++) {
         Tensor both[2] = {test.operands[i].t, test.operands[i].grad};
         for (int k = 0; k < 2; k++)
-            for (size_t j = 0; j < tensor_bytes(both[k]); j++)
-                hash = (hash ^ ((uint8_t *)both[k].data)[j]) * 0x100000001b3ull + (hash >> 29);
+            for (int64_t r = 0; r < both[k].rows; r++) {
+                Tensor row = tensor_rows(both[k], r, 1);
+                for (size_t j = 0; j < tensor_bytes(row); j++)
+                    hash = (hash ^ ((uint8_t *)row.data)[j]) * 0x100000001b3ull + (hash >> 29);
+            }
     }
     op_test_close(&test);
     return hash;
@@ -116,7 +125,8 @@ static void *to_device(Exec *ex, const void *host, size_t bytes) {
 
 enum { ADAM_COUNT = 5000, ADAM_ARRAYS = 4 };
 
-/* Six steps of AdamW, the fourth with a NaN among the gradients. Leaves master, m and v in `out`. */
+/* Six steps of AdamW, the fourth with a NaN among the gradients. Leaves master, m and v in `out`.
+ */
 static void run_adamw(Exec *ex, float out[3][ADAM_COUNT], uint16_t copy[64 * 72],
                       UpdateState *state) {
     static float host[ADAM_ARRAYS][ADAM_COUNT];
@@ -127,13 +137,15 @@ static void run_adamw(Exec *ex, float out[3][ADAM_COUNT], uint16_t copy[64 * 72]
     for (int i = 0; i < ADAM_COUNT; i++) host[0][i] = (float)rng_normal(&rng);
     for (int a = 0; a < ADAM_ARRAYS; a++) arrays[a] = to_device(ex, host[a], sizeof host[a]);
     uint16_t *device_copy = exec_alloc(ex, 64 * 72 * sizeof *device_copy);
-    AdamwSegment segments[3] = {{0, 61, 0, 1, NULL, 0, 0, DT_F32},
-                                {61, 64 * 64, 0.1f, 1, device_copy, 64, 72, DT_BF16},
-                                {61 + 64 * 64, ADAM_COUNT - 61 - 64 * 64, 0, 0.5f, NULL, 0, 0, DT_F32}};
+    AdamwSegment segments[3] = {
+        {0, 61, 0, 1, NULL, 0, 0, DT_F32},
+        {61, 64 * 64, 0.1f, 1, device_copy, 64, 72, DT_BF16},
+        {61 + 64 * 64, ADAM_COUNT - 61 - 64 * 64, 0, 0.5f, NULL, 0, 0, DT_F32}};
     AdamwSegment *device_segments = to_device(ex, segments, sizeof segments);
     UpdateState *device_state =
         to_device(ex, &(UpdateState){.loss_scale = 4, .patience = 1}, sizeof *device_state);
-    UpdateSpec update = {.labels = 8, .max_norm = 1, .window = 3, .hysteresis = 1, .least_scale = 0.5};
+    UpdateSpec update = {
+        .labels = 8, .max_norm = 1, .window = 3, .hysteresis = 1, .least_scale = 0.5};
     AdamwSpec adamw = {.lr = 1e-2, .beta1 = 0.9, .beta2 = 0.98, .eps = 1e-8};
     for (int step = 1; step <= 6; step++) {
         for (int i = 0; i < ADAM_COUNT; i++) host[1][i] = (float)rng_normal(&rng);

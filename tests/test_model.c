@@ -8,6 +8,11 @@
 #include "tests/test.h"
 #include "tests/tiny.h"
 
+/* Number k of an f32 tensor, row by row. */
+static float *element(Tensor t, int64_t k) {
+    return (float *)t.data + k / t.cols * t.stride + k % t.cols;
+}
+
 /* Makes every adapter's B and every norm and bias something other than its start, so that no
  * gradient is zero by chance. */
 static void shake(Tiny *tiny) {
@@ -17,7 +22,7 @@ static void shake(Tiny *tiny) {
     for (int i = 0; i < params->count; i++) {
         Tensor v = param_value(params, i);
         for (int64_t k = 0; k < v.rows * v.cols; k++)
-            ((float *)v.data)[k] += 0.15f * (float)rng_normal(&rng);
+            *element(v, k) += 0.15f * (float)rng_normal(&rng);
     }
 }
 
@@ -40,9 +45,9 @@ static void check_gradients(Tune vision, Tune connector, Tune llm, double dropou
         const Param *p = &params->items[i];
         if (!p->trained) continue;
         int64_t n = p->rows * p->cols;
-        float *value = param_value(params, i).data, *kept = calloc((size_t)n, sizeof *kept),
-              *way = calloc((size_t)n, sizeof *way);
-        memcpy(kept, value, (size_t)n * sizeof *kept);
+        Tensor value = param_value(params, i);
+        float *kept = calloc((size_t)n, sizeof *kept), *way = calloc((size_t)n, sizeof *way);
+        for (int64_t k = 0; k < n; k++) kept[k] = *element(value, k);
         Rng rng;
         rng_open(&rng, 5, RNG_TEST, (uint64_t)i);
         double along = 0, length = 0, step = 4e-3;
@@ -56,10 +61,11 @@ static void check_gradients(Tune vision, Tune connector, Tune llm, double dropou
         double loss[2];
         for (int side = 0; side < 2; side++) {
             for (int64_t k = 0; k < n; k++)
-                value[k] = kept[k] + (float)((side ? -step : step) * (double)way[k] / length);
+                *element(value, k) =
+                    kept[k] + (float)((side ? -step : step) * (double)way[k] / length);
             loss[side] = tiny_step(&tiny, &batch); /* with dropout, if there is any */
         }
-        memcpy(value, kept, (size_t)n * sizeof *kept);
+        for (int64_t k = 0; k < n; k++) *element(value, k) = kept[k];
         double difference = (loss[0] - loss[1]) / (2 * step);
         /* The loss is a sum of about 25 f32 terms near 3: good to some 1e-5, so differences to
          * 3e-3. */
@@ -177,22 +183,28 @@ TEST(samples_of_a_batch_do_not_see_each_other) {
 }
 
 TEST(nothing_is_kept_for_what_is_frozen) {
-    ModelSpec full, frozen;
+    ModelSpec full, tower, both;
     tiny_spec(&full, TUNE_FULL, TUNE_FULL, TUNE_FULL);
-    tiny_spec(&frozen, TUNE_FROZEN, TUNE_FULL, TUNE_LORA);
-    Tiny a, b;
+    tiny_spec(&tower, TUNE_FROZEN, TUNE_FULL, TUNE_FULL);
+    tiny_spec(&both, TUNE_FROZEN, TUNE_FULL, TUNE_LORA);
+    Tiny a, b, c;
     tiny_open(&a, &full, DT_F32, 1);
-    tiny_open(&b, &frozen, DT_F32, 1);
-    printf("activations %zu and %zu bytes, trained %ld and %ld\n",
+    tiny_open(&b, &tower, DT_F32, 1);
+    tiny_open(&c, &both, DT_F32, 1);
+    printf("activations %zu and %zu bytes, trained %ld, %ld and %ld\n",
            model_memory(a.model).activations, model_memory(b.model).activations,
-           (long)model_params(a.model)->trained, (long)model_params(b.model)->trained);
+           (long)model_params(a.model)->trained, (long)model_params(b.model)->trained,
+           (long)model_params(c.model)->trained);
     ASSERT_INT(model_memory(b.model).activations, <, model_memory(a.model).activations);
     ASSERT_INT(model_params(b.model)->trained, <, model_params(a.model)->trained);
+    ASSERT_INT(model_params(c.model)->trained, <, model_params(b.model)->trained);
     Batch batch = tiny_batch(&full, 1, 1);
     ASSERT_REAL(model_flops(b.model, &batch, true), <, model_flops(a.model, &batch, true));
+    ASSERT_REAL(model_flops(c.model, &batch, true), <, model_flops(b.model, &batch, true));
     tiny_batch_free(&batch);
     tiny_close(&a);
     tiny_close(&b);
+    tiny_close(&c);
 }
 
 TEST(fresh_adapters_change_nothing_and_merged_ones_neither) {
@@ -205,7 +217,9 @@ TEST(fresh_adapters_change_nothing_and_merged_ones_neither) {
     tiny_open(&with, &spec, DT_F32, 1);
     tiny_open(&without, &plain, DT_F32, 1);
     Batch batch = tiny_batch(&spec, 3, 4);
-    ASSERT_REAL(tiny_loss(&with, &batch), ==, tiny_loss(&without, &batch)); /* B starts at zero */
+    /* B starts at zero; sums with its terms are made in another order. */
+    double plain_loss = tiny_loss(&without, &batch);
+    ASSERT_NEAR(tiny_loss(&with, &batch), plain_loss, 1e-6 * plain_loss);
     shake(&with);
     double before = tiny_loss(&with, &batch);
     model_merge_lora(with.model);
@@ -218,6 +232,45 @@ TEST(fresh_adapters_change_nothing_and_merged_ones_neither) {
     tiny_batch_free(&batch);
     tiny_close(&with);
     tiny_close(&without);
+}
+
+static bool ends_with(const char *name, const char *end) {
+    size_t n = strlen(name), m = strlen(end);
+    return n >= m && !strcmp(name + n - m, end);
+}
+
+/* B lies behind the matrix of its linear and A below it, but for q, k and v of the tower. */
+TEST(a_linear_and_its_adapter_are_one_matrix) {
+    ModelSpec spec;
+    tiny_spec(&spec, TUNE_LORA, TUNE_FULL, TUNE_LORA);
+    Tiny tiny;
+    tiny_open(&tiny, &spec, DT_F32, 1);
+    const Params *params = model_params(tiny.model);
+    int together = 0, apart = 0;
+    for (int i = 0; i < params->count; i++) {
+        const Param *p = &params->items[i];
+        if (p->kind != PARAM_LORA_A) continue;
+        char name[PARAM_NAME];
+        snprintf(name, sizeof name, "%s", p->name);
+        ASSERT_TRUE(ends_with(name, ".lora_A.weight"));
+        char *end = name + strlen(name) - strlen("lora_A.weight");
+        snprintf(end, 20, "weight");
+        Tensor w = param_value(params, params_find(params, name)), a = param_value(params, i);
+        snprintf(end, 20, "lora_B.weight");
+        Tensor b = param_value(params, params_find(params, name));
+        if (strstr(name, "self_attn.") && !strstr(name, "out_proj")) {
+            apart++;
+            continue;
+        }
+        together++;
+        ASSERT_TRUE((float *)b.data == (float *)w.data + w.cols);
+        ASSERT_TRUE((float *)a.data == (float *)w.data + w.rows * w.stride);
+        ASSERT_TRUE(a.stride == w.stride && b.stride == w.stride);
+        ASSERT_INT(w.stride % 4, ==, 0); /* 16 bytes */
+    }
+    ASSERT_INT(together, ==, 3 * 4 + 2 * 3);
+    ASSERT_INT(apart, ==, 2 * 3);
+    tiny_close(&tiny);
 }
 
 /* The cosine of two rows of the embedding. */

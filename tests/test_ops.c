@@ -1,7 +1,7 @@
 /* Every operation: a backend against the plain loops, and its backward pass against differences of
  * the plain loops. */
 #include "core/rng.h"
-#include "ops/ops.h"
+#include "ops/backend.h"
 #include "tests/op_check.h"
 #include "tests/test.h"
 
@@ -39,13 +39,13 @@ TEST(every_gradient_matches_differences_in_bf16) {
 
 /* Shapes of real layers, with inner dimensions deep enough to be split. */
 static const OpCase big_cases[] = {
-    {"linear", {1237, 704, 128, 1}},     {"linear", {4100, 64, 64, 1}},
-    {"lora", {3000, 256, 192, 16, 5}},   {"rmsnorm", {1237, 128, 1}},
-    {"layernorm", {1237, 128, 1}},       {"qk_rope", {1237, 4, 2, 32, 32, 1}},
-    {"attention", {9, 97, 4, 2, 32, 1}}, {"attention", {1, 700, 4, 2, 64, 1}},
-    {"attention", {8, 16, 4, 4, 32, 0}}, {"glu", {1237, 352, ACT_SILU}},
-    {"positions", {16, 16, 128}},        {"embed", {1237, 295, 128, 256}},
-    {"cross_entropy", {1000, 295}},
+    {"linear", {1237, 704, 128, 1}},      {"linear", {4100, 64, 64, 1}},
+    {"lora", {3000, 256, 192, 16, 5}},    {"linear_lora", {3000, 256, 192, 16, 0, 1}},
+    {"rmsnorm", {1237, 128, 1}},          {"layernorm", {1237, 128, 1}},
+    {"qk_rope", {1237, 4, 2, 32, 32, 1}}, {"attention", {9, 97, 4, 2, 32, 1}},
+    {"attention", {1, 700, 4, 2, 64, 1}}, {"attention", {8, 16, 4, 4, 32, 0}},
+    {"glu", {1237, 352, ACT_SILU}},       {"positions", {16, 16, 128}},
+    {"embed", {1237, 295, 128, 256}},     {"cross_entropy", {1000, 295}},
 };
 
 static uint64_t hash_of_run(const OpCase *c, DType dtype, int threads) {
@@ -86,6 +86,57 @@ TEST(bits_do_not_depend_on_the_number_of_threads) {
                        "%s in %s: %d threads give other bits than one", big_cases[i].kind,
                        dtype_name(dtype), threads);
         }
+}
+
+/* A backend that counts its products, and makes them by another. */
+static const Backend *spied;
+static int products;
+
+static void count_linear(Exec *ex, Tensor y, Tensor x, Tensor w, Tensor bias) {
+    products++;
+    spied->linear_fwd(ex, y, x, w, bias);
+}
+
+static void count_linear_w(Exec *ex, Tensor dw, Tensor dbias, Tensor dy, Tensor x) {
+    products++;
+    spied->linear_bwd_w(ex, dw, dbias, dy, x);
+}
+
+static void count_product(Exec *ex, Tensor c, Tensor a, Tensor b, bool transpose_b, float scale,
+                          bool accumulate) {
+    products++;
+    spied->product(ex, c, a, b, transpose_b, scale, accumulate);
+}
+
+static int products_of(Exec *ex, OpCase c, bool backward) {
+    OpTest test;
+    op_test_open(&test, ex, op_kind_find(c.kind), c.dim, DT_F32, 8);
+    op_test_forward(&test);
+    products = 0;
+    if (backward)
+        op_test_backward(&test);
+    else
+        op_test_forward(&test);
+    op_test_close(&test);
+    return products;
+}
+
+TEST(a_linear_and_its_adapter_are_one_product_where_they_are_neighbours) {
+    Exec *ex = open_cpu(1);
+    spied = ex->backend;
+    Backend spy = *spied;
+    spy.linear_fwd = count_linear;
+    spy.linear_bwd_w = count_linear_w;
+    spy.product = count_product;
+    ex->backend = &spy;
+    OpCase neighbours = {"linear_lora", {9, 7, 8, 3, 0, 1}},
+           apart = {"linear_lora", {9, 7, 8, 3, 0, 0}};
+    ASSERT_INT(products_of(ex, neighbours, false), ==, 2); /* xa; y */
+    ASSERT_INT(products_of(ex, apart, false), ==, 3);
+    ASSERT_INT(products_of(ex, neighbours, true), ==, 4); /* g, db, da; dx */
+    ASSERT_INT(products_of(ex, apart, true), ==, 5);
+    ex->backend = spied;
+    exec_close(&ex);
 }
 
 /* A query block against a longer cache of keys gives what the whole sequence gave for those rows.

@@ -31,13 +31,12 @@ void *scratch_need(Scratch *scratch, size_t bytes);
 
 /* op families; each fills its rows of the table. */
 void cpu_linear_fwd(Exec *ex, Tensor y, Tensor x, Tensor w, Tensor bias);
-void cpu_linear_bwd_x(Exec *ex, Tensor dx, Tensor dy, Tensor w, bool accumulate);
 void cpu_linear_bwd_w(Exec *ex, Tensor dw, Tensor dbias, Tensor dy, Tensor x);
-void cpu_lora_fwd(Exec *ex, Tensor y, Tensor xa, Tensor x, Tensor a, Tensor b, float scale,
-                  Dropout dropout);
-void cpu_lora_bwd(Exec *ex, Tensor dx, Tensor da, Tensor db, Tensor dy, Tensor xa, Tensor x,
-                  Tensor a, Tensor b, float scale, Dropout dropout);
-void cpu_lora_merge(Exec *ex, Tensor w, Tensor a, Tensor b, float scale);
+void cpu_product(Exec *ex, Tensor c, Tensor a, Tensor b, bool transpose_b, float scale,
+                 bool accumulate);
+void cpu_lora_xa(Exec *ex, Tensor xa, Tensor x, Tensor a, float scale, Dropout dropout);
+void cpu_lora_da(Exec *ex, Tensor da, Tensor g, Tensor x, Dropout dropout);
+void cpu_lora_dx(Exec *ex, Tensor dx, Tensor g, Tensor a, Dropout dropout);
 void cpu_attention_fwd(Exec *ex, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v,
                        const AttentionSpec *spec);
 void cpu_attention_bwd(Exec *ex, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out,
