@@ -6,8 +6,8 @@
 #include "core/err.h"
 
 static inline void philox_round(uint32_t c[4], uint32_t k0, uint32_t k1) {
-    uint64_t p0 = (uint64_t)0xD2511F53u * c[0];
-    uint64_t p1 = (uint64_t)0xCD9E8D57u * c[2];
+    uint64_t p0 = (uint64_t)RNG_PHILOX_M0 * c[0];
+    uint64_t p1 = (uint64_t)RNG_PHILOX_M1 * c[2];
     uint32_t n0 = (uint32_t)(p1 >> 32) ^ c[1] ^ k0;
     uint32_t n2 = (uint32_t)(p0 >> 32) ^ c[3] ^ k1;
     c[1] = (uint32_t)p1;
@@ -25,8 +25,8 @@ static inline void philox(uint32_t c[4], int rounds, uint64_t key, uint64_t coun
     uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
     for (int round = 0; round < rounds; round++) {
         philox_round(c, k0, k1);
-        k0 += 0x9E3779B9u;
-        k1 += 0xBB67AE85u;
+        k0 += RNG_PHILOX_W0;
+        k1 += RNG_PHILOX_W1;
     }
 }
 
@@ -36,7 +36,7 @@ void rng_block(uint32_t out[4], uint64_t key, uint64_t counter_hi, uint64_t coun
 
 void rng_mask(uint16_t out[8], uint64_t key, uint64_t counter_hi, uint64_t counter_lo) {
     uint32_t words[4];
-    philox(words, 7, key, counter_hi, counter_lo);
+    philox(words, RNG_MASK_ROUNDS, key, counter_hi, counter_lo);
     for (int i = 0; i < 8; i++) out[i] = (uint16_t)(words[i / 2] >> (16 * (i % 2)));
 }
 

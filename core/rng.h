@@ -25,6 +25,13 @@ typedef enum RngPurpose {
 /* The four 32-bit numbers of (key, counter). */
 void rng_block(uint32_t out[4], uint64_t key, uint64_t counter_hi, uint64_t counter_lo);
 
+/* The constants of Philox4x32, for those who draw many blocks side by side. */
+#define RNG_PHILOX_M0 0xD2511F53u
+#define RNG_PHILOX_M1 0xCD9E8D57u
+#define RNG_PHILOX_W0 0x9E3779B9u
+#define RNG_PHILOX_W1 0xBB67AE85u
+enum { RNG_MASK_ROUNDS = 7 };
+
 /* Eight 16-bit numbers of (key, counter) from one block of Philox4x32-7, for masks that are drawn
  * again wherever they are used: seven rounds are the fewest that pass BigCrush (Salmon et al.), and
  * 16 bits are fine enough for a probability. Number i is half i % 2 (the low one first) of word
