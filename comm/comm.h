@@ -1,9 +1,10 @@
 /* Ranks and what they do together.
  *
- * A process that mpirun or srun started is a rank of MPI; one started by hand is a run of one rank
- * and never touches MPI. Functions that every rank must call, in the same order, say `Collective.`
- * A rank that fails alone must not leave the others waiting: local work that can fail ends in
- * comm_agree before the next collective. */
+ * A process that mpirun or srun started is a rank of MPI; one with CADVLM_RENDEZVOUS in its
+ * environment meets the others by TCP instead (comm/meeting.h); any other is a run of one rank. The
+ * last two never touch MPI. Functions that every rank must call, in the same order, say
+ * `Collective.` A rank that fails alone must not leave the others waiting: local work that can fail
+ * ends in comm_agree before the next collective. */
 #ifndef CADVLM_COMM_COMM_H
 #define CADVLM_COMM_COMM_H
 
@@ -31,7 +32,7 @@ int comm_local_size(const Comm *comm);
  * job at once, by comm_abort. */
 Err comm_finish(Comm **comm, Err err);
 
-/* "Open MPI v4.1.4, …", or "none" */
+/* Of the MPI that the program was built with: "Open MPI v4.1.4, …", or "none". */
 const char *comm_library_version(void);
 
 /* Ends the whole job at once because this rank cannot go on; the current error is printed with the

@@ -1,8 +1,9 @@
-/* Collectives on 1, 2 and 3 ranks. */
+/* Collectives on 1, 2, 3 and 5 ranks, by MPI. test_rendezvous.c runs the same without MPI. */
 #include "comm/comm.h"
+#include "core/rng.h"
 #include "tests/test.h"
 
-TEST_RANKS(collectives_agree_on_every_rank, 1, 2, 3) {
+TEST_RANKS(collectives_agree_on_every_rank, 1, 2, 3, 5) {
     Comm *comm;
     ASSERT_OK(comm_open(&comm));
     int rank = comm_rank(comm), size = comm_size(comm);
@@ -49,12 +50,86 @@ TEST_RANKS(collectives_agree_on_every_rank, 1, 2, 3) {
     comm_close(&comm);
 }
 
+/* What rank `from` has for rank `to`, at index i. */
+static float value_of(int from, int to, int64_t i) {
+    uint32_t out[4];
+    rng_block(out, 7, (uint64_t)(from * 64 + to), (uint64_t)(i / 4));
+    return (float)out[i % 4];
+}
+
+/* About a million floats, of every residue, and none where (from + to) is a multiple of 3. */
+static int64_t count_of(int from, int to) {
+    return (from + to) % 3 == 0 ? 0 : 1000003 + 31 * from - 17 * to;
+}
+
+/* All ranks send at once, far more than sockets hold: they must not wait for each other. */
+TEST_RANKS(large_and_empty_runs_arrive_whole, 1, 2, 3, 5) {
+    Comm *comm;
+    ASSERT_OK(comm_open(&comm));
+    int rank = comm_rank(comm), size = comm_size(comm);
+    int64_t out[8], in[8], sent = 0, got = 0;
+    for (int r = 0; r < size; r++) {
+        sent += out[r] = count_of(rank, r);
+        got += in[r] = count_of(r, rank);
+    }
+    float *send = malloc((size_t)sent * sizeof *send + 4),
+          *received = malloc((size_t)got * sizeof *received + 4);
+    for (int64_t r = 0, at = 0; r < size; at += out[r], r++)
+        for (int64_t i = 0; i < out[r]; i++) send[at + i] = value_of(rank, (int)r, i);
+    ASSERT_OK(comm_exchange_floats(comm, received, in, send, out));
+    for (int64_t r = 0, at = 0; r < size; at += in[r], r++)
+        for (int64_t i = 0; i < in[r]; i++)
+            ASSERT_REAL(received[at + i], ==, value_of((int)r, rank, i));
+    free(received);
+
+    /* The same runs gathered, rank r's first; from elsewhere, and in reverse order. */
+    int64_t counts[8], offsets[8], total = 0;
+    for (int r = size - 1; r >= 0; r--) {
+        counts[r] = count_of(r, 0);
+        offsets[r] = total;
+        total += counts[r];
+    }
+    float *all = malloc((size_t)total * sizeof *all + 4);
+    ASSERT_OK(comm_gather_floats(comm, all, send, counts, offsets));
+    for (int r = 0; r < size; r++)
+        for (int64_t i = 0; i < counts[r]; i++)
+            ASSERT_REAL(all[offsets[r] + i], ==, value_of(r, 0, i));
+    free(send);
+
+    /* Broadcast and gathered bytes beyond what a socket holds. */
+    size_t bytes = 3000017;
+    char *data = malloc(bytes), *everybody = malloc(bytes * (size_t)size);
+    for (size_t i = 0; i < bytes; i++) data[i] = rank == 0 ? (char)(i * 31 >> 3) : 0;
+    ASSERT_OK(comm_broadcast(comm, data, bytes));
+    for (size_t i = 0; i < bytes; i++) ASSERT_INT(data[i], ==, (char)(i * 31 >> 3));
+    data[bytes - 1] = (char)rank;
+    ASSERT_OK(comm_gather_all(comm, everybody, data, bytes));
+    for (int r = 0; r < size; r++) {
+        ASSERT_INT(everybody[bytes * (size_t)r + bytes - 1], ==, r);
+        ASSERT_INT(memcmp(everybody + bytes * (size_t)r, data, bytes - 1), ==, 0);
+    }
+    ASSERT_OK(comm_gather_all(comm, everybody, data, 0));
+    ASSERT_OK(comm_broadcast(comm, data, 0));
+    free(everybody);
+    free(data);
+    free(all);
+    comm_close(&comm);
+}
+
+TEST_RANKS(ranks_of_this_machine_are_numbered, 1, 2, 3, 5) {
+    Comm *comm;
+    ASSERT_OK(comm_open(&comm));
+    ASSERT_INT(comm_local_rank(comm), ==, comm_rank(comm));
+    ASSERT_INT(comm_local_size(comm), ==, comm_size(comm));
+    comm_close(&comm);
+}
+
 static Err fail_on(int rank, int who, Err code) {
     REQUIRE(rank != who, code, "no room on rank %d", rank);
     return OK;
 }
 
-TEST_RANKS(one_failing_rank_is_heard_by_all, 2, 3) {
+TEST_RANKS(one_failing_rank_is_heard_by_all, 2, 3, 5) {
     Comm *comm;
     ASSERT_OK(comm_open(&comm));
     int rank = comm_rank(comm);
