@@ -17,6 +17,15 @@ struct Comm {
     int speaker;          /* and this one tells it */
 };
 
+/* srun has started several processes, and each believes that it is the only one. */
+static void warn_of_strangers(const Comm *comm) {
+    const char *tasks = getenv("SLURM_STEP_NUM_TASKS");
+    if (comm->size == 1 && tasks && atoi(tasks) > 1)
+        log_warn("srun has started %d processes, but this one has met no other and works alone: use "
+                 "srun --mpi=pmix, or set CADVLM_RENDEZVOUS (docs/running.md)",
+                 atoi(tasks));
+}
+
 Err comm_open(Comm **out) {
     Comm *comm = calloc(1, sizeof *comm);
     CHECK(comm, "out of memory: a communicator");
@@ -27,6 +36,7 @@ Err comm_open(Comm **out) {
               : mpi_wanted() ? mpi_open(&comm->transport)
                              : OK;
     const Transport *t = comm->transport;
+    if (err == OK && (!t || t->size == 1)) warn_of_strangers(comm);
     if (!t) return err;
     comm->rank = t->rank;
     comm->size = t->size;
