@@ -9,321 +9,12 @@
 
 #include "core/clock.h"
 #include "core/log.h"
-#include "core/progress.h"
-#include "trainer/checkpoint.h"
-#include "trainer/metrics.h"
-#include "trainer/reducer.h"
 #include "trainer/schedule.h"
-#include "trainer/setup.h"
 #include "trainer/signals.h"
+#include "trainer/train_parts.h"
 #include "trainer/validate.h"
 
 enum { SKIPPED_STEPS_MAX = 10 }; /* in a row, before a run gives up */
-
-/* Moments of the device's work: of every slot, then of the step's end. */
-enum { MARK_FORWARD, MARK_BACKWARD, MARK_SLOT_END, MARKS_A_SLOT };
-enum { MARK_REDUCED, MARK_UPDATED, MARKS_A_STEP };
-
-/* What one slot says of itself before it has run; its losses follow from the device (LossSum). Summed
- * in the order of slots, so that the bits are the same on any ranks. */
-typedef struct SlotReport {
-    int64_t labels, tokens, samples;
-    double flops;
-} SlotReport;
-
-/* What one rank says of a step. */
-typedef struct RankReport {
-    double data, forward, backward, communication;
-    int stop;
-} RankReport;
-
-typedef struct Trainer {
-    Comm *comm;
-    const Config *config;
-    Exec *ex;
-    Data data;
-    Tokenizer *tokenizer;
-    char tokenizer_file[PATH_SIZE], checkpoints[PATH_SIZE];
-    Model *model;
-    Optim optim;
-    Reducer *reducer;
-    Batches *batches;
-    BatchesOptions options;
-    Metrics metrics;
-    Progress progress;
-    TrainState state;
-    int64_t steps, first_step;
-    int slot_first, slot_end, slots_most; /* slots_most: of any rank */
-    SlotReport *reports;                  /* [ranks · slots_most] */
-    LossSum *losses;                      /* the same */
-    LossSum *device_losses;               /* device: [slots_most], of this rank */
-    RankReport *rank_reports;             /* [ranks] */
-    Buf slot_samples;                     /* "step's slot: names" of this rank's samples, a line each */
-    double peak_flops;                    /* of all ranks together, measured */
-    int skipped_in_a_row;
-    bool stopping;
-    double loss, val_loss, began;
-    double trained_seconds, trained_flops; /* of the steps of this process, without the first */
-    int64_t trained_samples, trained_tokens;
-    int64_t saved_step;
-} Trainer;
-
-/* ---- setting up ---- */
-
-/* Number tokens of the tokenizer start out alike where their numbers are. */
-static void init_numbers(Trainer *t) {
-    int32_t ids[MODEL_NUMBERS];
-    for (int number = 0; number < MODEL_NUMBERS; number++) {
-        char text[8];
-        snprintf(text, sizeof text, "%d", number);
-        ids[number] = tokenizer_id(t->tokenizer, text);
-    }
-    model_init_numbers(t->model, (uint64_t)t->config->seed, ids);
-}
-
-static Err open_model(Trainer *t) {
-    const Config *config = t->config;
-    if (config->base_model[0])
-        REQUIRE(file_exists(config->base_model), ERR_UNSUPPORTED,
-                "base_model %s is no folder here; models of the Hugging Face hub are not there yet "
-                "in this version",
-                config->base_model);
-    TRY(tokenizer_path(t->tokenizer_file, config));
-    TRY(tokenizer_open(&t->tokenizer, t->tokenizer_file));
-    REQUIRE(tokenizer_eos(t->tokenizer) >= 0 && tokenizer_bos(t->tokenizer) >= 0, ERR_INPUT,
-            "%s has no <bos> and <eos>", t->tokenizer_file);
-    ModelSpec spec;
-    Config base;
-    char checkpoint[PATH_SIZE] = "";
-    if (config->base_model[0]) {
-        TRY(checkpoint_resolve(checkpoint, config->base_model));
-        char path[PATH_SIZE];
-        TRY(path_join(path, checkpoint, "config.yaml"));
-        TRY(config_load(&base, path, NULL, 0));
-    } else {
-        REQUIRE(config->model.from_scratch, ERR_CONFIG,
-                "neither base_model nor model: says what to train");
-        base = *config;
-    }
-    base.tune = config->tune;
-    base.lora = config->lora;
-    base.training.max_length = config->training.max_length;
-    model_spec_from_config(&spec, &base, tokenizer_vocab(t->tokenizer));
-    REQUIRE(spec.llm.vocab >= tokenizer_vocab(t->tokenizer), ERR_CONFIG,
-            "vocab %d in the tokenizer, %lld in the model: set model.llm.vocab",
-            tokenizer_vocab(t->tokenizer), (long long)spec.llm.vocab);
-    TRY(model_open(&t->model, t->ex, &spec, precision_dtype(t->ex, config->precision)));
-    model_init(t->model, (uint64_t)config->seed, ~0u);
-    if (checkpoint[0])
-        TRY(checkpoint_load_base(t->model, t->ex, checkpoint, tokenizer_vocab(t->tokenizer)));
-    else
-        init_numbers(t);
-    return exec_status(t->ex);
-}
-
-/* The config with the sizes of the base model filled in: what checkpoints describe. */
-static void describe_config(const Trainer *t, Config *out) {
-    const ModelSpec *spec = model_spec(t->model);
-    *out = *t->config;
-    out->model.vision = spec->vision;
-    out->model.connector = spec->connector;
-    out->model.llm = spec->llm;
-    out->tokenizer[0] = 0; /* it lies in the checkpoint */
-}
-
-/* Takes up the newest good checkpoint of this run, if there is one. */
-static Err resume(Trainer *t) {
-    char path[PATH_SIZE];
-    TRY(checkpoint_find(path, t->checkpoints));
-    t->state = (TrainState){.val_loss = NAN, .config_hash = config_hash(t->config)};
-    if (!path[0]) return OK;
-    TrainState found;
-    TRY(checkpoint_read_state(&found, path));
-    TRY(checkpoint_load(&t->optim, path));
-    if (found.config_hash != t->state.config_hash)
-        log_warn("the config has changed since %s was written; going on with the new one", path);
-    found.config_hash = t->state.config_hash;
-    t->state = found;
-    t->saved_step = found.step;
-    t->val_loss = found.val_loss;
-    log_info("resuming after step %lld from %s", (long long)found.step, path);
-    return OK;
-}
-
-static Err settle_slots(Trainer *t) {
-    const TrainingConfig *c = &t->config->training;
-    int ranks = comm_size(t->comm);
-    int slots = c->slots         ? (int)c->slots
-                : t->state.slots ? t->state.slots
-                                 : (int)c->gradient_accumulation_steps * ranks;
-    if (t->state.slots && slots != t->state.slots)
-        log_warn("training.slots %d, the checkpoint was made with %d: batches differ from here on",
-                 slots, t->state.slots);
-    if (slots < ranks)
-        log_warn("%d slots a step for %d ranks: %d ranks have nothing to do", slots, ranks,
-                 ranks - slots);
-    t->state.slots = slots;
-    reducer_slots(slots, comm_rank(t->comm), ranks, &t->slot_first, &t->slot_end);
-    t->slots_most = (slots + ranks - 1) / ranks;
-    t->reports = calloc((size_t)(ranks * t->slots_most), sizeof *t->reports);
-    t->losses = calloc((size_t)(ranks * t->slots_most), sizeof *t->losses);
-    t->rank_reports = calloc((size_t)ranks, sizeof *t->rank_reports);
-    t->device_losses = exec_alloc(t->ex, (size_t)t->slots_most * sizeof *t->device_losses);
-    CHECK(t->reports && t->losses && t->rank_reports && t->device_losses,
-          "out of memory: reports of %d ranks", ranks);
-    TRY(exec_marks(t->ex, MARKS_A_SLOT * t->slots_most + MARKS_A_STEP));
-    double samples = t->config->samples_per_epoch ? (double)t->config->samples_per_epoch
-                                                  : (double)t->data.samples;
-    double step_samples = (double)slots * (double)c->per_device_batch_size;
-    t->steps = c->max_steps ? c->max_steps : (int64_t)ceil(c->num_epochs * samples / step_samples);
-    REQUIRE(t->steps > 0, ERR_CONFIG, "there are no steps to train: %g epochs of %.0f samples",
-            c->num_epochs, samples);
-    t->first_step = t->state.step;
-    return OK;
-}
-
-static Err open_batches(Trainer *t) {
-    batches_setup(&t->options, t->config, model_spec(t->model), t->tokenizer);
-    t->options.split = SPLIT_TRAIN;
-    t->options.slots = t->state.slots;
-    t->options.slot_first = t->slot_first;
-    t->options.slot_end = t->slot_end;
-    t->options.first_step = t->state.step;
-    t->options.shift = (int)t->config->training.image_shift;
-    t->options.shift_steps = t->config->training.image_shift_steps;
-    for (int i = 0; i < t->data.count; i++) {
-        const DatasetConfig *c = t->data.sets[i].config;
-        t->options.sources[i] =
-            (BatchSource){.dataset = t->data.sets[i].dataset,
-                          .name = c->name,
-                          .weight = c->weight,
-                          .limit = (size_t)(c->limit ? c->limit : t->config->limit)};
-    }
-    t->options.source_count = t->data.count;
-    return t->slot_first < t->slot_end ? batches_open(&t->batches, &t->options) : OK;
-}
-
-static Err open_run_folder(Trainer *t, const Json *versions) {
-    char path[PATH_SIZE];
-    const char *folder = t->config->output_dir;
-    TRY(path_format(path, "%s/log", folder));
-    TRY(file_make_directories(path));
-    TRY(path_format(path, "%s/log/rank-%d.txt", folder, comm_rank(t->comm)));
-    TRY(log_open_file(path));
-    TRY(path_join(t->checkpoints, folder, "checkpoints"));
-    if (comm_rank(t->comm) != 0) return OK;
-    Buf text = {0};
-    config_print(&text, t->config);
-    Err err = path_join(path, folder, "config.yaml");
-    if (err == OK) err = file_write(path, text.data, text.size);
-    buf_free(&text);
-    if (err == OK && versions) err = path_join(path, folder, "version.json");
-    if (err == OK && versions) err = js_write(path, versions);
-    return err;
-}
-
-static Err refuse_old_checkpoints(const Trainer *t) {
-    char path[PATH_SIZE];
-    TRY(path_join(path, t->checkpoints, "latest"));
-    REQUIRE(!file_exists(path), ERR_CONFIG,
-            "%s already has checkpoints: delete them, or choose another output_dir for a fresh run",
-            t->checkpoints);
-    return OK;
-}
-
-/* What a config may say and this version does not do; never passed over in silence. */
-static Err refuse_what_is_missing(const Config *c) {
-    const struct {
-        bool asked;
-        const char *what;
-    } missing[] = {
-        {c->curriculum.by != CURRICULUM_NONE, "curriculum"},
-        {c->gradient_checkpointing, "gradient_checkpointing"},
-        {c->training.early_stopping_patience > 0, "training.early_stopping_patience"},
-        {c->deepspeed_config[0] != 0, "deepspeed_config"},
-        {c->image_folder[0] != 0, "image_folder (TinyLLaVA JSON)"},
-        {c->image_aspect != ASPECT_SQUARE, "image_aspect_ratio: pad"},
-    };
-    for (size_t i = 0; i < sizeof missing / sizeof missing[0]; i++)
-        REQUIRE(!missing[i].asked, ERR_UNSUPPORTED, "%s is not there yet in this version",
-                missing[i].what);
-    for (int i = 0; i < c->dataset_count; i++)
-        REQUIRE(c->datasets[i].max_epochs == 0, ERR_UNSUPPORTED,
-                "datasets: max_epochs (of %s) is not there yet in this version",
-                c->datasets[i].name);
-    return OK;
-}
-
-/* Device memory of a rank, by what it is for. */
-typedef struct MemoryReport {
-    size_t parameters, gradients, optimiser, activations, scratch;
-} MemoryReport;
-
-static MemoryReport memory_report(const Trainer *t) {
-    ModelMemory m = model_memory(t->model);
-    return (MemoryReport){.parameters = m.parameters,
-                          .gradients = reducer_bytes(t->reducer),
-                          .optimiser = 3 * (size_t)t->optim.count * sizeof(float),
-                          .activations = m.activations,
-                          .scratch = exec_scratch_bytes(t->ex)};
-}
-
-static size_t memory_of(const Trainer *t) {
-    MemoryReport m = memory_report(t);
-    return m.parameters + m.gradients + m.optimiser + m.activations + m.scratch;
-}
-
-static Err set_up(Trainer *t, bool fresh, const Json *versions) {
-    const TrainingConfig *c = &t->config->training;
-    TRY(open_run_folder(t, versions));
-    if (fresh) TRY(refuse_old_checkpoints(t));
-    TRY(refuse_what_is_missing(t->config));
-    TRY(setup_device(&t->ex, t->config, t->comm));
-    TRY(open_model(t));
-    TRY(data_setup(&t->data, t->config));
-    int samples = (int)c->per_device_batch_size, rows = model_image_rows(model_spec(t->model));
-    REQUIRE(c->max_length > rows + 1, ERR_CONFIG,
-            "training.max_length %lld leaves no room behind %d image rows",
-            (long long)c->max_length, rows);
-    ModelLimits limits = {.samples = samples,
-                          .images = samples,
-                          .tokens = samples * (int)c->max_length,
-                          .labels = samples * ((int)c->max_length - rows)};
-    TRY(model_prepare(t->model, &limits, true));
-    TRY(optim_open(&t->optim, t->ex, t->model, c));
-    TRY(resume(t));
-    TRY(settle_slots(t));
-    TRY(open_batches(t));
-    if (comm_rank(t->comm) == 0) {
-        char path[PATH_SIZE];
-        TRY(path_join(path, t->config->output_dir, "metrics.jsonl"));
-        TRY(metrics_open(&t->metrics, path, t->state.step));
-    }
-    return OK;
-}
-
-static void describe(const Trainer *t) {
-    MemoryReport m = memory_report(t);
-    double mib = 1.0 / (1 << 20);
-    log_info("%s, %d rank%s, weights in %s", exec_description(t->ex), comm_size(t->comm),
-             comm_size(t->comm) == 1 ? "" : "s", dtype_name(model_params(t->model)->dtype));
-    size_t parameters = m.parameters / dtype_size(model_params(t->model)->dtype);
-    log_info("%.2f of %.2f million parameters trained", 1e-6 * (double)t->optim.count,
-             1e-6 * (double)parameters);
-    char scratch[80] = "";
-    if (!exec_is_host(t->ex)) {
-        size_t total, available;
-        exec_memory(t->ex, &total, &available);
-        snprintf(scratch, sizeof scratch, ", scratch %.0f; of %.0f MiB %.0f are left",
-                 (double)m.scratch * mib, (double)total * mib, (double)available * mib);
-    }
-    log_info("memory of a rank in MiB: parameters %.0f, gradients %.0f, optimiser %.0f, activations "
-             "%.0f%s",
-             (double)m.parameters * mib, (double)m.gradients * mib, (double)m.optimiser * mib,
-             (double)m.activations * mib, scratch);
-    log_info("%lld steps of %d × %lld samples from %zu", (long long)t->steps, t->state.slots,
-             (long long)t->config->training.per_device_batch_size, t->data.samples);
-}
 
 /* ---- one step ---- */
 
@@ -423,8 +114,8 @@ static Err collect_step(Trainer *t, RankReport *rank, UpdateState *update, LossS
     name_bad_samples(t, own);
     rank->communication = reducer_seconds(t->reducer);
     if (err == OK && reducer_overlaps(t->reducer) && t->slot_first < t->slot_end)
-        rank->communication = exec_mark_seconds(
-            t->ex, slot_mark(t, t->slot_end - 1, MARK_SLOT_END), step_mark(t, MARK_REDUCED));
+        rank->communication = exec_mark_seconds(t->ex, slot_mark(t, t->slot_end - 1, MARK_SLOT_END),
+                                                step_mark(t, MARK_REDUCED));
     rank->stop = signals_pending();
     err = comm_agree(t->comm, err);
     if (err == OK)
@@ -488,7 +179,7 @@ static Err note_step(Trainer *t, const SlotReport *total, const LossSum *losses,
                      .samples = t->state.samples,
                      .labels = total->labels,
                      .skipped = !update->stepped,
-                     .memory_bytes = memory_of(t)};
+                     .memory_bytes = train_memory(t)};
     m.seconds.whole = clock_seconds() - began;
     m.seconds.optimiser =
         exec_mark_seconds(t->ex, step_mark(t, MARK_REDUCED), step_mark(t, MARK_UPDATED));
@@ -523,8 +214,9 @@ static Err check_update(Trainer *t, const UpdateState *update) {
     if (update->stepped) return OK;
     bool searching = t->optim.scaled && !optim_scale_is_least(&t->optim, update);
     if (comm_rank(t->comm) == 0 && searching)
-        log_info("step %lld: gradients overflow fp16; the update is skipped, the loss scale is %g now",
-                 (long long)t->state.step, (double)update->loss_scale);
+        log_info(
+            "step %lld: gradients overflow fp16; the update is skipped, the loss scale is %g now",
+            (long long)t->state.step, (double)update->loss_scale);
     else if (comm_rank(t->comm) == 0)
         log_warn("step %lld: the gradient's norm is %g; the update is skipped",
                  (long long)t->state.step, update->grad_norm);
@@ -596,7 +288,7 @@ static Err run_validation(Trainer *t) {
 static Err save(Trainer *t) {
     Config described;
     if (t->saved_step == t->state.step) return OK;
-    describe_config(t, &described);
+    train_describe_config(t, &described);
     TRY(checkpoint_save(t->comm, t->checkpoints, &described, t->tokenizer_file, &t->optim,
                         &t->state, (int)t->config->training.save_total_limit));
     t->saved_step = t->state.step;
@@ -670,13 +362,13 @@ Err train_run(Comm *comm, const Config *config, bool fresh, const Json *versions
                  .began = clock_seconds(),
                  .saved_step = -1};
     signals_catch();
-    Err err = comm_agree(comm, set_up(&t, fresh, versions));
+    Err err = comm_agree(comm, train_set_up(&t, fresh, versions));
     if (err == OK)
         err = reducer_open(&t.reducer, comm, t.ex, t.optim.count, t.state.slots,
                            config->deterministic);
     if (err == OK) err = measure_peak(&t);
     if (err == OK) {
-        describe(&t);
+        train_describe(&t);
         if (comm_rank(comm) == 0)
             progress_open(&t.progress, "training", "steps", t.state.step, t.steps);
         err = loop(&t);

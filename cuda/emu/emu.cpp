@@ -16,7 +16,6 @@
 
 #include "cuda/emu/control.h"
 #include "cuda/emu/inside.h"
-#include "cuda/emu/ptx.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/common_interface_defs.h>
@@ -289,10 +288,10 @@ Thread *pick() {
                m.threads[end].waits_line == t->waits_line)
             end++;
         fprintf(stderr, "  threads %d to %d %s %s:%d\n", i, end - 1,
-                t->state == ENDED       ? "have ended; last waited at"
-                : t->state == IN_WARP   ? "wait for lanes of their warp at"
+                t->state == ENDED        ? "have ended; last waited at"
+                : t->state == IN_WARP    ? "wait for lanes of their warp at"
                 : t->state == AT_BARRIER ? "wait at the barrier of"
-                                        : "could run at",
+                                         : "could run at",
                 t->waits_file ? t->waits_file : "(nowhere)", t->waits_line);
         i = end;
     }
@@ -409,9 +408,7 @@ int barrier(BarrierKind kind, int predicate, const char *file, int line) {
     if (++m.arrived < m.alive) {
         wait_as(AT_BARRIER, file, line);
     } else {
-        m.result = kind == BARRIER_OR    ? m.any
-                   : kind == BARRIER_AND ? m.all
-                                         : m.counted;
+        m.result = kind == BARRIER_OR ? m.any : kind == BARRIER_AND ? m.all : m.counted;
         m.arrived = 0;
         m.passed++;
         running.barriers = m.passed;
@@ -426,7 +423,8 @@ void warp_collective(unsigned mask, const char *name, void *argument,
     Thread *t = m.current;
     Warp *w = &m.warps[t->warp];
     unsigned self = 1u << t->lane;
-    if (!(mask & self)) report("%s at %s:%d: this lane is not in its own mask %08x", name, file, line, mask);
+    if (!(mask & self))
+        report("%s at %s:%d: this lane is not in its own mask %08x", name, file, line, mask);
     if (mask & ~w->existing)
         report("%s at %s:%d: mask %08x has lanes that the warp lacks (it has %08x)", name, file,
                line, mask, w->existing);
@@ -493,7 +491,8 @@ void *dynamic_shared(const char *name) {
 /* ---- copies in the background ---- */
 
 void copy_begin(void *shared, const void *global, int source_bytes) {
-    if (reinterpret_cast<uintptr_t>(shared) % 16 || (source_bytes && reinterpret_cast<uintptr_t>(global) % 16))
+    if (reinterpret_cast<uintptr_t>(shared) % 16 ||
+        (source_bytes && reinterpret_cast<uintptr_t>(global) % 16))
         report("cp.async: %p to %p is not aligned to 16", global, shared);
     if (source_bytes < 0 || source_bytes > 16) report("cp.async of %d bytes", source_bytes);
     /* Until it lands, the place holds neither the old nor the new. */
@@ -550,79 +549,6 @@ extern "C" void __asan_on_error() {
 #endif
 
 } // namespace emu
-
-/* ---- instructions of whole warps ---- */
-
-namespace ptx {
-
-void ldmatrix_work(void **lanes, unsigned) {
-    const LdmatrixArgument *first = static_cast<LdmatrixArgument *>(lanes[0]);
-    for (int i = 0; i < 8 * first->matrices; i++) {
-        const void *row = static_cast<LdmatrixArgument *>(lanes[i])->row;
-        if (reinterpret_cast<uintptr_t>(row) % 16)
-            emu::report("ldmatrix: the row of lane %d is not aligned to 16", i);
-    }
-    for (int lane = 0; lane < 32; lane++) {
-        LdmatrixArgument *a = static_cast<LdmatrixArgument *>(lanes[lane]);
-        for (int i = 0; i < first->matrices; i++) {
-            uint32_t bits = 0;
-            for (int k = 0; k < 2; k++) {
-                int row = a->trans ? 2 * (lane % 4) + k : lane / 4,
-                    col = a->trans ? lane / 4 : 2 * (lane % 4) + k;
-                const char *at = static_cast<const char *>(
-                                     static_cast<LdmatrixArgument *>(lanes[8 * i + row])->row) +
-                                 2 * col;
-                emu::note_read(at, 2);
-                uint16_t element;
-                memcpy(&element, at, 2);
-                bits |= static_cast<uint32_t>(element) << (16 * k);
-            }
-            a->result[i] = bits;
-        }
-    }
-}
-
-/* One of the two elements of a register; Raw is NVIDIA's struct of the bits of T. */
-template <typename T, typename Raw>
-static float half_of(uint32_t bits, int which) {
-    Raw raw = {static_cast<uint16_t>(bits >> (16 * which))};
-    return static_cast<float>(T(raw));
-}
-
-/* A and B are put together from the lanes' registers, multiplied, and the sums dealt out. */
-template <typename T, typename Raw>
-static void mma_work(void **lanes) {
-    float a[16][16], b[16][8];
-    for (int lane = 0; lane < 32; lane++) {
-        const MmaArgument *x = static_cast<MmaArgument *>(lanes[lane]);
-        int g = lane / 4, t = lane % 4;
-        for (int k = 0; k < 2; k++) {
-            for (int i = 0; i < 4; i++)
-                a[g + 8 * (i % 2)][2 * t + k + 8 * (i / 2)] = half_of<T, Raw>(x->a[i], k);
-            for (int i = 0; i < 2; i++) b[2 * t + k + 8 * i][g] = half_of<T, Raw>(x->b[i], k);
-        }
-    }
-    for (int lane = 0; lane < 32; lane++) {
-        MmaArgument *x = static_cast<MmaArgument *>(lanes[lane]);
-        int g = lane / 4, t = lane % 4;
-        for (int i = 0; i < 4; i++) {
-            int row = g + 8 * (i / 2), col = 2 * t + i % 2;
-            float sum = x->d[i];
-            for (int k = 0; k < 16; k++) sum += a[row][k] * b[k][col];
-            x->d[i] = sum;
-        }
-    }
-}
-
-void mma_work_bf16(void **lanes, unsigned) {
-    mma_work<__nv_bfloat16, __nv_bfloat16_raw>(lanes);
-}
-
-void mma_work_f16(void **lanes, unsigned) {
-    mma_work<__half, __half_raw>(lanes);
-}
-
-} // namespace ptx
 
 /* ---- control ---- */
 

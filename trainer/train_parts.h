@@ -1,0 +1,74 @@
+/* The inside of a training run, shared by its two files: setting up and going through the steps. */
+#ifndef CADVLM_TRAINER_TRAIN_PARTS_H
+#define CADVLM_TRAINER_TRAIN_PARTS_H
+
+#include "core/progress.h"
+#include "trainer/checkpoint.h"
+#include "trainer/metrics.h"
+#include "trainer/reducer.h"
+#include "trainer/setup.h"
+#include "trainer/train.h"
+
+/* Moments of the device's work: of every slot, then of the step's end. */
+enum { MARK_FORWARD, MARK_BACKWARD, MARK_SLOT_END, MARKS_A_SLOT };
+enum { MARK_REDUCED, MARK_UPDATED, MARKS_A_STEP };
+
+/* What one slot says of itself before it has run; its losses follow from the device (LossSum).
+ * Summed in the order of slots, so that the bits are the same on any ranks. */
+typedef struct SlotReport {
+    int64_t labels, tokens, samples;
+    double flops;
+} SlotReport;
+
+/* What one rank says of a step. */
+typedef struct RankReport {
+    double data, forward, backward, communication;
+    int stop;
+} RankReport;
+
+typedef struct Trainer {
+    Comm *comm;
+    const Config *config;
+    Exec *ex;
+    Data data;
+    Tokenizer *tokenizer;
+    char tokenizer_file[PATH_SIZE], checkpoints[PATH_SIZE];
+    Model *model;
+    Optim optim;
+    Reducer *reducer;
+    Batches *batches;
+    BatchesOptions options;
+    Metrics metrics;
+    Progress progress;
+    TrainState state;
+    int64_t steps, first_step;
+    int slot_first, slot_end, slots_most; /* slots_most: of any rank */
+    SlotReport *reports;                  /* [ranks · slots_most] */
+    LossSum *losses;                      /* the same */
+    LossSum *device_losses;               /* device: [slots_most], of this rank */
+    RankReport *rank_reports;             /* [ranks] */
+    Buf slot_samples;  /* "step's slot: names" of this rank's samples, a line each */
+    double peak_flops; /* of all ranks together, measured */
+    int skipped_in_a_row;
+    bool stopping;
+    double loss, val_loss, began;
+    double trained_seconds, trained_flops; /* of the steps of this process, without the first */
+    int64_t trained_samples, trained_tokens;
+    int64_t saved_step;
+} Trainer;
+
+/* ---- train_open.c ---- */
+
+/* Everything up to the first step but the reducer, whose opening is collective. */
+Err train_set_up(Trainer *t, bool fresh, const Json *versions);
+
+/* What will be trained, on what, with how much memory: into the log. */
+void train_describe(const Trainer *t);
+
+/* Device memory of this rank. */
+size_t train_memory(const Trainer *t);
+
+/* The config with the sizes of the model filled in: what checkpoints describe. */
+void train_describe_config(const Trainer *t, Config *out);
+
+#endif
