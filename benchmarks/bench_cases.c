@@ -210,7 +210,7 @@ static void linear_gelu(Exec *ex, OpTest *t) {
 
 static void rmsnorm_frozen(Exec *ex, OpTest *t) {
     op_rmsnorm_bwd(ex, grad(t, 0), true, tensor_none(), grad(t, 2), value(t, 4), value(t, 3),
-                   value(t, 1));
+                   value(t, 1), 0);
 }
 
 static void layernorm_frozen(Exec *ex, OpTest *t) {

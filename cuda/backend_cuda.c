@@ -112,15 +112,16 @@ static void row_lora_dx(Exec *ex, Tensor dx, Tensor g, Tensor a, Dropout dropout
 /* ---- norms ---- */
 
 static void row_rmsnorm_fwd(Exec *ex, Tensor out, Tensor sum, Tensor rstd, Tensor h, Tensor delta,
-                            Tensor w, float eps) {
-    LAUNCHED(ex, cuda_rmsnorm_fwd(stream, out, sum, rstd, h, delta, w, eps));
+                            Tensor w, float w_offset, float eps) {
+    LAUNCHED(ex, cuda_rmsnorm_fwd(stream, out, sum, rstd, h, delta, w, w_offset, eps));
 }
 
 static void row_rmsnorm_bwd(Exec *ex, Tensor dh, bool accumulate, Tensor dw, Tensor dout, Tensor h,
-                            Tensor rstd, Tensor w) {
+                            Tensor rstd, Tensor w, float w_offset) {
     size_t bytes = tensor_is_none(dw) ? 0 : cuda_rmsnorm_bwd_scratch(h.rows, h.cols);
-    LAUNCHED_WITH(ex, bytes,
-                  cuda_rmsnorm_bwd(stream, scratch, dh, accumulate, dw, dout, h, rstd, w));
+    LAUNCHED_WITH(
+        ex, bytes,
+        cuda_rmsnorm_bwd(stream, scratch, dh, accumulate, dw, dout, h, rstd, w, w_offset));
 }
 
 static void row_layernorm_fwd(Exec *ex, Tensor out, Tensor sum, Tensor stats, Tensor h,
@@ -134,6 +135,14 @@ static void row_layernorm_bwd(Exec *ex, Tensor dh, bool accumulate, Tensor dw, T
     LAUNCHED_WITH(
         ex, bytes,
         cuda_layernorm_bwd(stream, scratch, dh, accumulate, dw, dbias, dout, h, stats, w));
+}
+
+static void row_scale(Exec *ex, Tensor out, Tensor x, float factor) {
+    LAUNCHED(ex, cuda_scale(stream, out, x, factor));
+}
+
+static void row_dropout(Exec *ex, Tensor out, Tensor x, Dropout dropout, bool accumulate) {
+    LAUNCHED(ex, cuda_dropout(stream, out, x, dropout, accumulate));
 }
 
 static void row_add(Exec *ex, Tensor out, Tensor a, Tensor b) {
@@ -304,6 +313,8 @@ const Backend *backend_cuda(int *count, const char **why) {
         .layernorm_fwd = row_layernorm_fwd,
         .layernorm_bwd = row_layernorm_bwd,
         .add = row_add,
+        .scale = row_scale,
+        .dropout = row_dropout,
         .qk_rope_fwd = row_qk_rope_fwd,
         .qk_rope_bwd = row_qk_rope_bwd,
         .attention_fwd = row_attention_fwd,

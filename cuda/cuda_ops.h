@@ -1,10 +1,11 @@
-/* The kernels as backend_cuda.c calls them: one function a row of ops/backend.h, with the meaning of
- * ops/ops.h.
+/* The kernels as backend_cuda.c calls them: one function a row of ops/backend.h, with the meaning
+ * of ops/ops.h.
  *
  * Pointers are device memory, specs are host memory and copied into the launch. Each function puts
- * its launches on `stream` and returns; launch errors come out of cudaGetLastError. Shapes have been
- * checked. `scratch` is device memory whose size the function named …_scratch says; its contents
- * mean nothing before and after. Compute types are f32, bf16 and f16 unless a line says otherwise.
+ * its launches on `stream` and returns; launch errors come out of cudaGetLastError. Shapes have
+ * been checked. `scratch` is device memory whose size the function named …_scratch says; its
+ * contents mean nothing before and after. Compute types are f32, bf16 and f16 unless a line says
+ * otherwise.
  *
  * Rows of compute-type tensors may start anywhere (a stride or a pointer that is no multiple of 16
  * bytes): kernels take a slower way there; the model's tensors are all aligned. */
@@ -22,10 +23,10 @@ extern "C" {
 /* ---- norm.cu ---- */
 
 void cuda_rmsnorm_fwd(cudaStream_t stream, Tensor out, Tensor sum, Tensor rstd, Tensor h,
-                      Tensor delta, Tensor w, float eps);
+                      Tensor delta, Tensor w, float w_offset, float eps);
 size_t cuda_rmsnorm_bwd_scratch(int64_t rows, int64_t cols);
 void cuda_rmsnorm_bwd(cudaStream_t stream, void *scratch, Tensor dh, bool accumulate, Tensor dw,
-                      Tensor dout, Tensor h, Tensor rstd, Tensor w);
+                      Tensor dout, Tensor h, Tensor rstd, Tensor w, float w_offset);
 void cuda_layernorm_fwd(cudaStream_t stream, Tensor out, Tensor sum, Tensor stats, Tensor h,
                         Tensor delta, Tensor w, Tensor bias, float eps);
 size_t cuda_layernorm_bwd_scratch(int64_t rows, int64_t cols);
@@ -62,6 +63,7 @@ void cuda_glu_bwd(cudaStream_t stream, Tensor dx, Tensor dout, Tensor x, Activat
 
 void cuda_patchify(cudaStream_t stream, Tensor patches, const uint8_t *pixels,
                    const PatchSpec *spec);
+void cuda_scale(cudaStream_t stream, Tensor out, Tensor x, float factor);
 void cuda_add(cudaStream_t stream, Tensor out, Tensor a, Tensor b);
 void cuda_add_positions(cudaStream_t stream, Tensor x, Tensor table);
 void cuda_add_positions_bwd(cudaStream_t stream, Tensor dtable, Tensor dx);

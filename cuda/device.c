@@ -96,14 +96,12 @@ void device_free(Exec *ex, void *memory, size_t bytes) {
 }
 
 void device_upload(Exec *ex, void *device, const void *host, size_t bytes) {
-    keep(ex,
-         cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, device_of(ex)->stream),
+    keep(ex, cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, device_of(ex)->stream),
          "copying to the device");
 }
 
 void device_download(Exec *ex, void *host, const void *device, size_t bytes) {
-    keep(ex,
-         cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, device_of(ex)->stream),
+    keep(ex, cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, device_of(ex)->stream),
          "copying from the device");
     device_wait(ex);
 }
@@ -204,7 +202,8 @@ void device_send(Exec *ex, void *device, size_t bytes) {
 
 void device_record_forget(Exec *ex) {
     CudaDevice *d = device_of(ex);
-    if (d->recording.graph) keep(ex, cudaGraphExecDestroy(d->recording.graph), "forgetting a graph");
+    if (d->recording.graph)
+        keep(ex, cudaGraphExecDestroy(d->recording.graph), "forgetting a graph");
     d->recording = (Recording){0};
 }
 
@@ -282,8 +281,8 @@ static double product_seconds(CudaDevice *d, Tensor c, Tensor a, Tensor b, cudaE
     float ms = -1;
     for (int i = 0; i < 2; i++) { /* the first time finds its plan */
         cudaEventRecord(events[0], d->stream);
-        if (cuda_matmul(d->matmuls, d->stream, &(CudaProduct){.c = c, .a = a, .b = b, .alpha = 1}) !=
-            OK)
+        if (cuda_matmul(d->matmuls, d->stream,
+                        &(CudaProduct){.c = c, .a = a, .b = b, .alpha = 1}) != OK)
             return -1;
         cudaEventRecord(events[1], d->stream);
         cudaEventSynchronize(events[1]);
@@ -303,10 +302,9 @@ double device_peak_flops(Exec *ex) {
             size_t bytes = (size_t)(n * n) * 2;
             char *memory = device_alloc(ex, 3 * bytes);
             if (!memory) break;
-            double seconds =
-                product_seconds(d, tensor(memory, DT_BF16, n, n),
-                                tensor(memory + bytes, DT_BF16, n, n),
-                                tensor(memory + 2 * bytes, DT_BF16, n, n), events);
+            double seconds = product_seconds(d, tensor(memory, DT_BF16, n, n),
+                                             tensor(memory + bytes, DT_BF16, n, n),
+                                             tensor(memory + 2 * bytes, DT_BF16, n, n), events);
             device_free(ex, memory, 3 * bytes);
             if (seconds <= 0) break;
             double rate = 2.0 * (double)n * (double)n * (double)n / seconds;

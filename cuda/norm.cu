@@ -65,7 +65,7 @@ template <typename T> struct NormFwd {
     const T *w, *bias;
     int64_t rows;
     int packs;
-    float cols, eps;
+    float cols, eps, w_offset;
 };
 
 /* A team does one row: x = h + delta, rounded and stored, in the first pass; for the layer norm
@@ -146,7 +146,8 @@ __global__ void __launch_bounds__(S::BLOCK) norm_fwd(NormFwd<T> a) {
             Values<N> v = x.bits[k].values(), g = w.bits[k].values(), b = {};
             if constexpr (CENTRED) b = bias.bits[k].values();
 #pragma unroll
-            for (int i = 0; i < N; i++) v.x[i] = (v.x[i] - mean) * scale * g.x[i] + b.x[i];
+            for (int i = 0; i < N; i++)
+                v.x[i] = (v.x[i] - mean) * scale * (a.w_offset + g.x[i]) + b.x[i];
             store_values(a.out[row] + static_cast<int64_t>(at) * N, v);
         }
     }
@@ -167,7 +168,7 @@ template <typename T> struct NormBwd {
     float *partials; /* [gridDim.x, C] of dw, then as many of dbias */
     int64_t rows;
     int packs;
-    float cols;
+    float cols, w_offset;
     bool accumulate;
 };
 
@@ -210,7 +211,7 @@ __global__ void __launch_bounds__(S::BLOCK) norm_bwd(NormBwd<T> a) {
                 Values<N> v = x.bits[k].values(), d = dy.bits[k].values(), g = w.bits[k].values();
 #pragma unroll
                 for (int i = 0; i < N; i++) {
-                    float back = g.x[i] * d.x[i];
+                    float back = (a.w_offset + g.x[i]) * d.x[i];
                     means[0] += back * (v.x[i] - mean) * scale;
                     if constexpr (CENTRED) means[1] += back;
                 }
@@ -234,7 +235,7 @@ __global__ void __launch_bounds__(S::BLOCK) norm_bwd(NormBwd<T> a) {
 #pragma unroll
                 for (int i = 0; i < N; i++) {
                     v.x[i] = (v.x[i] - mean) * scale;
-                    float inner = g.x[i] * d.x[i] - v.x[i] * means[0];
+                    float inner = (a.w_offset + g.x[i]) * d.x[i] - v.x[i] * means[0];
                     if constexpr (CENTRED) inner -= means[1];
                     dx.x[i] += scale * inner;
                     v.x[i] *= d.x[i];
@@ -312,7 +313,7 @@ template <typename T, bool heavy, typename F> void with_team(bool aligned, int64
 
 template <bool CENTRED>
 void launch_fwd(cudaStream_t stream, Tensor out, Tensor sum, Tensor stats, Tensor h, Tensor delta,
-                Tensor w, Tensor bias, float eps) {
+                Tensor w, float w_offset, Tensor bias, float eps) {
     bool aligned = rows_aligned(out) && rows_aligned(sum) && rows_aligned(h) &&
                    rows_aligned(delta) && rows_aligned(w) && rows_aligned(bias);
     with_type(h.dtype, [&](auto element) {
@@ -329,7 +330,8 @@ void launch_fwd(cudaStream_t stream, Tensor out, Tensor sum, Tensor stats, Tenso
                             h.rows,
                             static_cast<int>(h.cols / S::N),
                             static_cast<float>(h.cols),
-                            eps};
+                            eps,
+                            w_offset};
             unsigned grid = static_cast<unsigned>(ceil_div<int64_t>(h.rows, S::TEAMS));
             LAUNCH((norm_fwd<T, S, CENTRED>), grid, S::BLOCK, 0, stream, a);
         });
@@ -344,7 +346,7 @@ int64_t norm_parts(int64_t rows) {
 
 template <bool CENTRED, bool SUMS>
 void launch_bwd(cudaStream_t stream, void *scratch, Tensor dh, bool accumulate, Tensor dw,
-                Tensor dbias, Tensor dout, Tensor h, Tensor stats, Tensor w) {
+                Tensor dbias, Tensor dout, Tensor h, Tensor stats, Tensor w, float w_offset) {
     bool aligned = rows_aligned(dh) && rows_aligned(dout) && rows_aligned(h) && rows_aligned(w);
     float *partials = static_cast<float *>(scratch);
     int64_t parts = norm_parts(h.rows);
@@ -361,6 +363,7 @@ void launch_bwd(cudaStream_t stream, void *scratch, Tensor dh, bool accumulate, 
                             h.rows,
                             static_cast<int>(h.cols / S::N),
                             static_cast<float>(h.cols),
+                            w_offset,
                             accumulate};
             int64_t blocks = SUMS ? parts : ceil_div<int64_t>(h.rows, S::TEAMS);
             LAUNCH((norm_bwd<T, S, CENTRED, SUMS>), static_cast<unsigned>(blocks), S::BLOCK, 0,
@@ -377,13 +380,13 @@ void launch_bwd(cudaStream_t stream, void *scratch, Tensor dh, bool accumulate, 
 } // namespace
 
 void cuda_rmsnorm_fwd(cudaStream_t stream, Tensor out, Tensor sum, Tensor rstd, Tensor h,
-                      Tensor delta, Tensor w, float eps) {
-    launch_fwd<false>(stream, out, sum, rstd, h, delta, w, tensor_none(), eps);
+                      Tensor delta, Tensor w, float w_offset, float eps) {
+    launch_fwd<false>(stream, out, sum, rstd, h, delta, w, w_offset, tensor_none(), eps);
 }
 
 void cuda_layernorm_fwd(cudaStream_t stream, Tensor out, Tensor sum, Tensor stats, Tensor h,
                         Tensor delta, Tensor w, Tensor bias, float eps) {
-    launch_fwd<true>(stream, out, sum, stats, h, delta, w, bias, eps);
+    launch_fwd<true>(stream, out, sum, stats, h, delta, w, 0, bias, eps);
 }
 
 size_t cuda_rmsnorm_bwd_scratch(int64_t rows, int64_t cols) {
@@ -395,13 +398,13 @@ size_t cuda_layernorm_bwd_scratch(int64_t rows, int64_t cols) {
 }
 
 void cuda_rmsnorm_bwd(cudaStream_t stream, void *scratch, Tensor dh, bool accumulate, Tensor dw,
-                      Tensor dout, Tensor h, Tensor rstd, Tensor w) {
+                      Tensor dout, Tensor h, Tensor rstd, Tensor w, float w_offset) {
     auto *launch = tensor_is_none(dw) ? launch_bwd<false, false> : launch_bwd<false, true>;
-    launch(stream, scratch, dh, accumulate, dw, tensor_none(), dout, h, rstd, w);
+    launch(stream, scratch, dh, accumulate, dw, tensor_none(), dout, h, rstd, w, w_offset);
 }
 
 void cuda_layernorm_bwd(cudaStream_t stream, void *scratch, Tensor dh, bool accumulate, Tensor dw,
                         Tensor dbias, Tensor dout, Tensor h, Tensor stats, Tensor w) {
     auto *launch = tensor_is_none(dw) ? launch_bwd<true, false> : launch_bwd<true, true>;
-    launch(stream, scratch, dh, accumulate, dw, dbias, dout, h, stats, w);
+    launch(stream, scratch, dh, accumulate, dw, dbias, dout, h, stats, w, 0);
 }

@@ -84,6 +84,28 @@ template <typename T, int N> struct Add {
     }
 };
 
+/* out = factor · x; out may be x. Floor: 2·T·C elements of memory. At the floor by count; not yet
+ * run on a GPU. */
+template <typename T, int N> struct Scale {
+    Rows<T> out;
+    Rows<const T> x;
+    float factor;
+    typedef Bits<T, N> Loaded;
+
+    __device__ __forceinline__ Loaded load(int64_t row, int64_t at) const {
+        Loaded l;
+        l.load(x[row] + at * N);
+        return l;
+    }
+
+    __device__ __forceinline__ void store(int64_t row, int64_t at, const Loaded &l) const {
+        Values<N> v = l.values();
+#pragma unroll
+        for (int i = 0; i < N; i++) v.x[i] *= factor;
+        store_values(out[row] + at * N, v);
+    }
+};
+
 void add_rows(cudaStream_t stream, Tensor out, Tensor a, Tensor b) {
     bool aligned = rows_aligned(out) && rows_aligned(a) && rows_aligned(b);
     CHECK(a.rows < INT32_MAX, "%ld rows", static_cast<long>(a.rows));
@@ -101,6 +123,19 @@ void add_rows(cudaStream_t stream, Tensor out, Tensor a, Tensor b) {
 }
 
 } // namespace
+
+void cuda_scale(cudaStream_t stream, Tensor out, Tensor x, float factor) {
+    with_type(x.dtype, [&](auto element) {
+        using T = decltype(element);
+        constexpr int N = 16 / sizeof(T);
+        Rows<T> to = rows_of<T>(out);
+        Rows<const T> from = rows_of<const T>(x);
+        if (rows_aligned(out) && rows_aligned(x))
+            launch_map(stream, Scale<T, N>{to, from, factor}, x.rows, x.cols / N);
+        else
+            launch_map(stream, Scale<T, 1>{to, from, factor}, x.rows, x.cols);
+    });
+}
 
 void cuda_add(cudaStream_t stream, Tensor out, Tensor a, Tensor b) {
     add_rows(stream, out, a, b);

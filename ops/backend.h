@@ -57,14 +57,16 @@ typedef struct Backend {
     void (*lora_dx)(Exec *ex, Tensor dx, Tensor g, Tensor a, Dropout dropout);
 
     void (*rmsnorm_fwd)(Exec *ex, Tensor out, Tensor sum, Tensor rstd, Tensor h, Tensor delta,
-                        Tensor w, float eps);
+                        Tensor w, float w_offset, float eps);
     void (*rmsnorm_bwd)(Exec *ex, Tensor dh, bool accumulate, Tensor dw, Tensor dout, Tensor h,
-                        Tensor rstd, Tensor w);
+                        Tensor rstd, Tensor w, float w_offset);
     void (*layernorm_fwd)(Exec *ex, Tensor out, Tensor sum, Tensor stats, Tensor h, Tensor delta,
                           Tensor w, Tensor bias, float eps);
     void (*layernorm_bwd)(Exec *ex, Tensor dh, bool accumulate, Tensor dw, Tensor dbias,
                           Tensor dout, Tensor h, Tensor stats, Tensor w);
     void (*add)(Exec *ex, Tensor out, Tensor a, Tensor b);
+    void (*scale)(Exec *ex, Tensor out, Tensor x, float factor);
+    void (*dropout)(Exec *ex, Tensor out, Tensor x, Dropout dropout, bool accumulate);
 
     void (*qk_rope_fwd)(Exec *ex, Tensor qk, Tensor rstd, Tensor qkv, Tensor wq, Tensor wk,
                         const RopeSpec *spec);

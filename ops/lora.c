@@ -65,6 +65,15 @@ void op_lora_fwd(Exec *ex, Tensor y, Tensor xa, Tensor x, Tensor a, Tensor b, fl
     ex->backend->product(ex, y, xa, b, true, 1, true);
 }
 
+void op_lora_down(Exec *ex, Tensor xa, Tensor x, Tensor a, float scale, Dropout dropout) {
+    check_compute(ex, __func__, x);
+    SHAPE(a, a.rows, x.cols);
+    SHAPE(xa, x.rows, a.rows);
+    TYPE(xa, x.dtype);
+    TYPE(a, x.dtype);
+    if (x.rows && runs(ex)) down(ex, xa, x, a, scale, dropout);
+}
+
 void op_linear_lora_fwd(Exec *ex, Tensor y, Tensor xa, Tensor x, Tensor w, Tensor bias, Tensor a,
                         Tensor b, float scale, Dropout dropout) {
     check_adapter(ex, __func__, y.rows, y.cols, xa, x, a, b, dropout);

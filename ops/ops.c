@@ -271,7 +271,7 @@ void op_linear_bwd_w(Exec *ex, Tensor dw, Tensor dbias, Tensor dy, Tensor x) {
 /* ---- norms ---- */
 
 void op_rmsnorm_fwd(Exec *ex, Tensor out, Tensor sum, Tensor rstd, Tensor h, Tensor delta, Tensor w,
-                    float eps) {
+                    float w_offset, float eps) {
     COMPUTE(h);
     SHAPE(out, h.rows, h.cols);
     OPTIONAL(delta, h.rows, h.cols);
@@ -279,11 +279,12 @@ void op_rmsnorm_fwd(Exec *ex, Tensor out, Tensor sum, Tensor rstd, Tensor h, Ten
     OPTIONAL(rstd, h.rows, 1);
     TYPE(rstd, DT_F32);
     SHAPE(w, 1, h.cols);
-    if (h.rows && runs(ex)) ex->backend->rmsnorm_fwd(ex, out, sum, rstd, h, delta, w, eps);
+    if (h.rows && runs(ex))
+        ex->backend->rmsnorm_fwd(ex, out, sum, rstd, h, delta, w, w_offset, eps);
 }
 
 void op_rmsnorm_bwd(Exec *ex, Tensor dh, bool accumulate, Tensor dw, Tensor dout, Tensor h,
-                    Tensor rstd, Tensor w) {
+                    Tensor rstd, Tensor w, float w_offset) {
     COMPUTE(h);
     SHAPE(dh, h.rows, h.cols);
     SHAPE(dout, h.rows, h.cols);
@@ -291,7 +292,8 @@ void op_rmsnorm_bwd(Exec *ex, Tensor dh, bool accumulate, Tensor dw, Tensor dout
     OPTIONAL(dw, 1, h.cols);
     TYPE(dw, DT_F32);
     SHAPE(w, 1, h.cols);
-    if (h.rows && runs(ex)) ex->backend->rmsnorm_bwd(ex, dh, accumulate, dw, dout, h, rstd, w);
+    if (h.rows && runs(ex))
+        ex->backend->rmsnorm_bwd(ex, dh, accumulate, dw, dout, h, rstd, w, w_offset);
 }
 
 void op_layernorm_fwd(Exec *ex, Tensor out, Tensor sum, Tensor stats, Tensor h, Tensor delta,
@@ -329,6 +331,21 @@ void op_add(Exec *ex, Tensor out, Tensor a, Tensor b) {
     SHAPE(out, a.rows, a.cols);
     SHAPE(b, a.rows, a.cols);
     if (a.rows && runs(ex)) ex->backend->add(ex, out, a, b);
+}
+
+void op_scale(Exec *ex, Tensor out, Tensor x, float factor) {
+    COMPUTE(x);
+    SHAPE(out, x.rows, x.cols);
+    TYPE(out, x.dtype);
+    if (x.rows && runs(ex)) ex->backend->scale(ex, out, x, factor);
+}
+
+void op_dropout(Exec *ex, Tensor out, Tensor x, Dropout dropout, bool accumulate) {
+    COMPUTE(x);
+    SHAPE(out, x.rows, x.cols);
+    TYPE(out, x.dtype);
+    CHECK(dropout.p >= 0 && dropout.p < 1, "dropout %g", (double)dropout.p);
+    if (x.rows && runs(ex)) ex->backend->dropout(ex, out, x, dropout, accumulate);
 }
 
 /* ---- attention ---- */

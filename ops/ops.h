@@ -156,6 +156,9 @@ typedef struct Dropout {
 void op_lora_fwd(Exec *ex, Tensor y, Tensor xa, Tensor x, Tensor a, Tensor b, float scale,
                  Dropout dropout);
 
+/* xa alone, where backward needs it again. */
+void op_lora_down(Exec *ex, Tensor xa, Tensor x, Tensor a, float scale, Dropout dropout);
+
 /* g[T,r] = scale · dy · b;  db[N,r] += dyᵀ · xa;  da[r,K] += gᵀ · dropout(x);  dx +=
  * dropout'(g · a). dx may be none. g has the compute type; nobody needs it afterwards. */
 void op_lora_bwd(Exec *ex, Tensor dx, Tensor da, Tensor db, Tensor g, Tensor dy, Tensor xa,
@@ -179,17 +182,18 @@ void op_lora_merge(Exec *ex, Tensor w, Tensor a, Tensor b, float scale);
 
 /* ---- norms, fused with the residual stream ---- */
 
-/* sum = h + delta (delta none: sum is not written and h is normalised);  out = sum / rms(sum) · w.
- * rstd[T,1] (f32) is kept for backward and may be none. Root mean square norm: Zhang & Sennrich
- * 2019. */
+/* sum = h + delta (delta none: sum is not written and h is normalised);  out = sum / rms(sum) ·
+ * (w_offset + w); the offset is 0, or 1 (Gemma). rstd[T,1] (f32) is kept for backward and may be
+ * none. Root mean square norm: Zhang & Sennrich 2019. */
 void op_rmsnorm_fwd(Exec *ex, Tensor out, Tensor sum, Tensor rstd, Tensor h, Tensor delta, Tensor w,
-                    float eps);
+                    float w_offset, float eps);
 
 /* dh (+)= the gradient through the norm at its input h;  dw[1,C] += (may be none). */
 void op_rmsnorm_bwd(Exec *ex, Tensor dh, bool accumulate, Tensor dw, Tensor dout, Tensor h,
-                    Tensor rstd, Tensor w);
+                    Tensor rstd, Tensor w, float w_offset);
 
-/* The same with mean and bias (Ba et al. 2016); stats[T,2] = mean, 1/σ (f32). */
+/* The same with mean and bias (Ba et al. 2016); stats[T,2] = mean, 1/σ (f32). Backward: dh may be
+ * dout where it does not accumulate. */
 void op_layernorm_fwd(Exec *ex, Tensor out, Tensor sum, Tensor stats, Tensor h, Tensor delta,
                       Tensor w, Tensor bias, float eps);
 void op_layernorm_bwd(Exec *ex, Tensor dh, bool accumulate, Tensor dw, Tensor dbias, Tensor dout,
@@ -197,6 +201,12 @@ void op_layernorm_bwd(Exec *ex, Tensor dh, bool accumulate, Tensor dw, Tensor db
 
 /* out = a + b. */
 void op_add(Exec *ex, Tensor out, Tensor a, Tensor b);
+
+/* out = factor · x; out may be x. */
+void op_scale(Exec *ex, Tensor out, Tensor x, float factor);
+
+/* out = dropout(x), or += with `accumulate`; out may be x. Backward is the same over gradients. */
+void op_dropout(Exec *ex, Tensor out, Tensor x, Dropout dropout, bool accumulate);
 
 /* ---- attention ---- */
 

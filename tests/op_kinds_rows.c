@@ -3,9 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/rng.h"
 #include "tests/op_loops.h"
 
-/* ---- norms: T C delta? ---- */
+/* ---- norms: T C delta? (rmsnorm: offset) ---- */
 
 static const float EPS = 1e-5f;
 
@@ -47,7 +48,9 @@ static void norm_reference(OpTest *t, bool centred) {
         for (int64_t i = 0; i < n; i++) squares += (x[i] - mean) * (x[i] - mean) / (double)n;
         double scale = 1 / sqrt(squares + (double)EPS);
         for (int64_t i = 0; i < n; i++)
-            V(2)[r * n + i] = (x[i] - mean) * scale * V(1)[i] + (centred ? V(6)[i] : 0);
+            V(2)
+            [r * n + i] =
+                (x[i] - mean) * scale * ((double)D(3) + V(1)[i]) + (centred ? V(6)[i] : 0);
     }
 }
 
@@ -61,7 +64,7 @@ static void layernorm_reference(OpTest *t) {
 
 static void rmsnorm_forward(Exec *ex, OpTest *t) {
     op_rmsnorm_fwd(ex, T(2), D(2) ? T(4) : tensor_none(), T(3), T(0), D(2) ? T(5) : tensor_none(),
-                   T(1), EPS);
+                   T(1), (float)D(3), EPS);
 }
 
 static void layernorm_forward(Exec *ex, OpTest *t) {
@@ -84,7 +87,7 @@ static void norm_finish(OpTest *t) {
 }
 
 static void rmsnorm_backward(Exec *ex, OpTest *t) {
-    op_rmsnorm_bwd(ex, G(0), D(2) != 0, G(1), G(2), D(2) ? T(4) : T(0), T(3), T(1));
+    op_rmsnorm_bwd(ex, G(0), D(2) != 0, G(1), G(2), D(2) ? T(4) : T(0), T(3), T(1), (float)D(3));
 }
 
 static void layernorm_backward(Exec *ex, OpTest *t) {
@@ -105,6 +108,53 @@ static void add_reference(OpTest *t) {
 
 static void add_forward(Exec *ex, OpTest *t) {
     op_add(ex, T(2), T(0), T(1));
+}
+
+/* ---- scale: T C ---- */
+
+static const float FACTOR = 45.25f;
+
+static void scale_setup(OpTest *t) {
+    op_test_add(t, "x", ROLE_FIXED, D(0), D(1));
+    op_test_add(t, "out", ROLE_OUTPUT, D(0), D(1));
+}
+
+static void scale_reference(OpTest *t) {
+    for (int64_t i = 0; i < D(0) * D(1); i++) V(1)[i] = (double)FACTOR * V(0)[i];
+}
+
+static void scale_forward(Exec *ex, OpTest *t) {
+    op_scale(ex, T(1), T(0), FACTOR);
+}
+
+/* ---- dropout: T C percent ---- */
+
+static Dropout row_dropout(const OpTest *t) {
+    return (Dropout){.p = (float)D(2) / 100, .key = rng_key(11, RNG_DROPOUT)};
+}
+
+static void dropout_setup(OpTest *t) {
+    op_test_add(t, "x", ROLE_INPUT, D(0), D(1));
+    op_test_add(t, "out", ROLE_OUTPUT, D(0), D(1));
+}
+
+static void dropout_reference(OpTest *t) {
+    Dropout dropout = row_dropout(t);
+    uint16_t threshold = rng_mask_threshold(dropout.p), numbers[8];
+    for (int64_t r = 0; r < D(0); r++)
+        for (int64_t c = 0; c < D(1); c++) {
+            rng_mask(numbers, dropout.key, (uint64_t)r, (uint64_t)(c / 8));
+            bool kept = numbers[c % 8] >= threshold;
+            V(1)[r * D(1) + c] = kept ? V(0)[r * D(1) + c] / (1.0 - (double)dropout.p) : 0;
+        }
+}
+
+static void dropout_forward(Exec *ex, OpTest *t) {
+    op_dropout(ex, T(1), T(0), row_dropout(t), false);
+}
+
+static void dropout_backward(Exec *ex, OpTest *t) {
+    op_dropout(ex, G(0), G(1), row_dropout(t), false);
 }
 
 /* ---- qk_rope: T Hq Hk D rotary norm? ---- */
@@ -386,6 +436,8 @@ const OpKind op_kinds_rows[] = {
      .prepare = norm_prepare, .finish = norm_finish},
     {"layernorm", layernorm_setup, layernorm_reference, layernorm_forward, layernorm_backward,
      .prepare = norm_prepare, .finish = norm_finish},
+    {"scale", scale_setup, scale_reference, scale_forward, NULL, .flops = NULL},
+    {"dropout", dropout_setup, dropout_reference, dropout_forward, dropout_backward, .flops = NULL},
     {"add", add_setup, add_reference, add_forward, NULL, .flops = NULL},
     {"qk_rope", qk_rope_setup, qk_rope_reference, qk_rope_forward, qk_rope_backward, .flops = NULL},
     {"act", act_setup, act_reference, act_forward, act_backward, .flops = NULL},

@@ -180,19 +180,20 @@ static void add_partial(const Sums *sums, const float *partial, int64_t width) {
 /* ---- the rows of the table ---- */
 
 static void cpu_rmsnorm_fwd(Exec *ex, Tensor out, Tensor sum, Tensor rstd, Tensor h, Tensor delta,
-                            Tensor w, float eps) {
+                            Tensor w, float w_offset, float eps) {
     Cpu *cpu = cpu_of(ex);
-    FOR_ROWS(h.rows, h.cols,
-             cpu->kernels->rmsnorm_fwd(line, first, count, out, sum, rstd, h, delta, w, eps));
+    FOR_ROWS(
+        h.rows, h.cols,
+        cpu->kernels->rmsnorm_fwd(line, first, count, out, sum, rstd, h, delta, w, w_offset, eps));
 }
 
 static void cpu_rmsnorm_bwd(Exec *ex, Tensor dh, bool accumulate, Tensor dw, Tensor dout, Tensor h,
-                            Tensor rstd, Tensor w) {
+                            Tensor rstd, Tensor w, float w_offset) {
     Cpu *cpu = cpu_of(ex);
     const Sums *sums = tensor_is_none(dw) ? NULL : &(Sums){dw, tensor_none()};
-    FOR_ROWS_SUMMED(
-        h.rows, h.cols, h.cols, sums,
-        cpu->kernels->rmsnorm_bwd(line, first, count, dh, accumulate, partial, dout, h, rstd, w));
+    FOR_ROWS_SUMMED(h.rows, h.cols, h.cols, sums,
+                    cpu->kernels->rmsnorm_bwd(line, first, count, dh, accumulate, partial, dout, h,
+                                              rstd, w, w_offset));
 }
 
 static void cpu_layernorm_fwd(Exec *ex, Tensor out, Tensor sum, Tensor stats, Tensor h,
@@ -263,6 +264,11 @@ static void cpu_patchify(Exec *ex, Tensor patches, const uint8_t *pixels, const 
     Cpu *cpu = cpu_of(ex);
     FOR_ROWS(patches.rows, patches.cols,
              cpu->kernels->patchify(line, first, count, patches, pixels, spec));
+}
+
+static void cpu_scale(Exec *ex, Tensor out, Tensor x, float factor) {
+    Cpu *cpu = cpu_of(ex);
+    FOR_ROWS(x.rows, x.cols, cpu->kernels->scale(line, first, count, out, x, factor));
 }
 
 static void cpu_add_positions(Exec *ex, Tensor x, Tensor table) {
@@ -463,6 +469,8 @@ const Backend *backend_cpu(void) {
         .layernorm_fwd = cpu_layernorm_fwd,
         .layernorm_bwd = cpu_layernorm_bwd,
         .add = cpu_add,
+        .scale = cpu_scale,
+        .dropout = cpu_dropout,
         .qk_rope_fwd = cpu_qk_rope_fwd,
         .qk_rope_bwd = cpu_qk_rope_bwd,
         .attention_fwd = cpu_attention_fwd,

@@ -118,7 +118,8 @@ static double sum_squares(const float *x, int64_t count) {
 /* Elements at, at + 1, … of a segment's strided copy. */
 static void write_copy(const AdamwSegment *segment, int64_t at, const float *x, int64_t count) {
     while (count > 0) {
-        int64_t col = at % segment->cols, n = segment->cols - col < count ? segment->cols - col : count,
+        int64_t col = at % segment->cols,
+                n = segment->cols - col < count ? segment->cols - col : count,
                 to = at / segment->cols * segment->stride + col;
         if (segment->copy_dtype == DT_BF16)
             narrow((uint16_t *)segment->copy + to, x, n);
@@ -209,8 +210,7 @@ static void dropout_rows(float *line, int64_t first, int64_t count, Tensor out, 
             uint16_t numbers[8 * MASK_LANES];
             draw_masks(numbers, dropout.key, (uint64_t)r, (uint64_t)(i / 8));
             int64_t here = n - i < 8 * MASK_LANES ? n - i : 8 * MASK_LANES;
-            for (int64_t k = 0; k < here; k++)
-                factor[i + k] = numbers[k] < threshold ? 0 : keep;
+            for (int64_t k = 0; k < here; k++) factor[i + k] = numbers[k] < threshold ? 0 : keep;
         }
         const float *old = accumulating ? row_read(line + 2 * n, out, r) : NULL;
         float *y = row_begin(line + 3 * n, out, r);
@@ -229,6 +229,7 @@ const CpuKernels CPU_KERNELS = {
     .layernorm_fwd = layernorm_fwd,
     .layernorm_bwd = layernorm_bwd,
     .add = add_rows,
+    .scale = scale_rows,
     .qk_rope_fwd = qk_rope_fwd,
     .qk_rope_bwd = qk_rope_bwd,
     .act_fwd = act_fwd,

@@ -15,14 +15,16 @@ typedef struct CpuKernels {
     const char *name;
 
     void (*rmsnorm_fwd)(float *line, int64_t first, int64_t count, Tensor out, Tensor sum,
-                        Tensor rstd, Tensor h, Tensor delta, Tensor w, float eps);
+                        Tensor rstd, Tensor h, Tensor delta, Tensor w, float w_offset, float eps);
     void (*rmsnorm_bwd)(float *line, int64_t first, int64_t count, Tensor dh, bool accumulate,
-                        float *partial, Tensor dout, Tensor h, Tensor rstd, Tensor w);
+                        float *partial, Tensor dout, Tensor h, Tensor rstd, Tensor w,
+                        float w_offset);
     void (*layernorm_fwd)(float *line, int64_t first, int64_t count, Tensor out, Tensor sum,
                           Tensor stats, Tensor h, Tensor delta, Tensor w, Tensor bias, float eps);
     void (*layernorm_bwd)(float *line, int64_t first, int64_t count, Tensor dh, bool accumulate,
                           float *partial, Tensor dout, Tensor h, Tensor stats,
                           Tensor w); /* partial: [2C], weight then bias */
+    void (*scale)(float *line, int64_t first, int64_t count, Tensor out, Tensor x, float factor);
     void (*add)(float *line, int64_t first, int64_t count, Tensor out, Tensor a, Tensor b);
 
     void (*qk_rope_fwd)(float *line, int64_t first, int64_t count, Tensor qk, Tensor rstd,

@@ -1,10 +1,18 @@
 /* Norms and the residual add. Included by kernels.c only. */
 
+/* The weight of a root mean square norm with its offset, in f32; `line` is memory for it. */
+static const float *weight_read(float *line, Tensor w, float w_offset) {
+    const float *weight = row_read(line, w, 0);
+    if (w_offset == 0) return weight;
+    for (int64_t i = 0; i < w.cols; i++) line[i] = w_offset + weight[i];
+    return line;
+}
+
 static void rmsnorm_fwd(float *line, int64_t first, int64_t count, Tensor out, Tensor sum,
-                        Tensor rstd, Tensor h, Tensor delta, Tensor w, float eps) {
+                        Tensor rstd, Tensor h, Tensor delta, Tensor w, float w_offset, float eps) {
     int64_t n = h.cols;
     float *buffer = line + n, *result = line + 2 * n;
-    const float *weight = row_read(line + 3 * n, w, 0);
+    const float *weight = weight_read(line + 3 * n, w, w_offset);
     for (int64_t r = first; r < first + count; r++) {
         const float *x = row_read(line, h, r);
         if (!tensor_is_none(delta)) {
@@ -27,9 +35,10 @@ static void rmsnorm_fwd(float *line, int64_t first, int64_t count, Tensor out, T
 
 /* y = w·x̂, x̂ = x·s, s = rms⁻¹:  dx = s·(w·dy - x̂·mean(w·dy·x̂)). */
 static void rmsnorm_bwd(float *line, int64_t first, int64_t count, Tensor dh, bool accumulate,
-                        float *partial, Tensor dout, Tensor h, Tensor rstd, Tensor w) {
+                        float *partial, Tensor dout, Tensor h, Tensor rstd, Tensor w,
+                        float w_offset) {
     int64_t n = h.cols;
-    const float *weight = row_read(line + 3 * n, w, 0);
+    const float *weight = weight_read(line + 3 * n, w, w_offset);
     for (int64_t r = first; r < first + count; r++) {
         const float *x = row_read(line, h, r), *dy = row_read(line + n, dout, r);
         float s = ((const float *)rstd.data)[r * rstd.stride];
@@ -113,6 +122,16 @@ static void layernorm_bwd(float *line, int64_t first, int64_t count, Tensor dh, 
                 dx[i] = s * (weight[i] * dy[i] - a - (x[i] - mean) * s * b);
         }
         row_end(dx, dh, r);
+    }
+}
+
+static void scale_rows(float *line, int64_t first, int64_t count, Tensor out, Tensor x,
+                       float factor) {
+    for (int64_t r = first; r < first + count; r++) {
+        const float *from = row_read(line, x, r);
+        float *to = row_begin(line + x.cols, out, r);
+        for (int64_t i = 0; i < x.cols; i++) to[i] = factor * from[i];
+        row_end(to, out, r);
     }
 }
 
