@@ -1,6 +1,7 @@
 /* Defaults, checks across keys, and writing. */
 #include "config/config.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "config/check.h"
@@ -46,6 +47,7 @@ void config_defaults(Config *config) {
         .mean = {1, {0.5}},
         .std = {1, {0.5}},
         .drop_first_patch = true,
+        .patch_bias = true,
     };
     config->model.connector.activation = ACTIVATION_GELU;
     config->model.llm = (LlmConfig){
@@ -56,6 +58,10 @@ void config_defaults(Config *config) {
         .kv_heads = {1, {3}},
         .ffn = {1, {768}},
         .qk_norm = true,
+        .gated = true,
+        .activation = ACTIVATION_SILU,
+        .tied_head = true,
+        .rotary_share = 1,
         .rope_theta = 10000,
         .norm_eps = 1e-6,
     };
@@ -106,6 +112,11 @@ static int check_model(const Config *config) {
     if (v->std.count != 1 && v->std.count != v->channels)
         WRONG("model.vision.std: %d numbers for %lld channels", v->std.count,
               (long long)v->channels);
+    double rotary = (double)l->head_dim * l->rotary_share;
+    if (rotary != floor(rotary) || fmod(rotary, 2) != 0)
+        WRONG(
+            "model.llm: rotary_share %g of head_dim %lld is %g channels; an even number is needed",
+            l->rotary_share, (long long)l->head_dim, rotary);
     if (l->head_dim % 2)
         WRONG("model.llm.head_dim: %lld; rotary positions need an even number",
               (long long)l->head_dim);
@@ -139,6 +150,11 @@ int config_check(Config *config) {
     if (config->tune.llm == TUNE_FROZEN && config->tune.vision == TUNE_FROZEN &&
         config->tune.connector == TUNE_FROZEN)
         WRONG("tune: everything is frozen, so there is nothing to train");
+    const TrainingConfig *t = &config->training;
+    if (t->learning_rate == 0 &&
+        (t->llm_learning_rate || t->vision_learning_rate || t->connector_learning_rate))
+        WRONG(
+            "training.learning_rate: 0 beside the rate of a part; rates of parts are shares of it");
     double total = 0;
     for (int i = 0; i < config->dataset_count; i++) {
         total += config->datasets[i].weight;

@@ -32,6 +32,24 @@ typedef enum ActivationName {
     ACTIVATION_SILU
 } ActivationName;
 typedef enum ImageAspect { ASPECT_SQUARE, ASPECT_PAD } ImageAspect;
+/* How a picture of another size is brought to the model's: not at all (an error), squashed
+ * (SigLIP), or its shorter side scaled and the middle cut out (CLIP). */
+typedef enum ImageFit { FIT_EXACT, FIT_SQUASH, FIT_CROP } ImageFit;
+/* Root mean square; the same with 1 + weight (Gemma); mean and variance, with a bias (Phi). */
+typedef enum NormKind { NORM_RMS, NORM_RMS_PLUS_ONE, NORM_LAYER } NormKind;
+/* How the language model's parameters are called and joined in files: OpenELM has q, k and v in one
+ * matrix, gate and up in another; Llama (and Gemma) and Phi have each apart. */
+typedef enum LlmNames { NAMES_OPENELM, NAMES_LLAMA, NAMES_PHI } LlmNames;
+/* How prompt and answer become tokens; llama, gemma and phi are TinyLLaVA's conversations. */
+typedef enum TemplateName {
+    TEMPLATE_NAME_PLAIN,
+    TEMPLATE_NAME_LLAMA,
+    TEMPLATE_NAME_GEMMA,
+    TEMPLATE_NAME_PHI
+} TemplateName;
+/* Which activations backward computes again: none, those that cost no matrix product, all inside a
+ * layer. */
+typedef enum Checkpointing { CHECKPOINT_NONE, CHECKPOINT_CHEAP, CHECKPOINT_LAYERS } Checkpointing;
 typedef enum CurriculumBy { CURRICULUM_NONE, CURRICULUM_COMPLEXITY } CurriculumBy;
 
 /* A number for all layers (count 1), or one for each. */
@@ -58,7 +76,10 @@ typedef struct VisionConfig {
     ActivationName activation;
     double norm_eps;
     RealList mean, std;    /* of pixels in 0 … 1, one for all channels or one for each */
-    bool drop_first_patch; /* as TinyLLaVA does with SigLIP */
+    bool drop_first_patch; /* the first row of the tower's end: CLIP's class token; of SigLIP, which
+                              has none, a patch, as in TinyLLaVA */
+    bool class_token, pre_norm, patch_bias; /* CLIP: yes, yes, no */
+    ImageFit fit;
 } VisionConfig;
 
 typedef struct ConnectorConfig {
@@ -69,13 +90,36 @@ typedef struct ConnectorConfig {
 typedef struct LlmConfig {
     int64_t layers, width, head_dim, vocab; /* vocab 0: the tokenizer's */
     IntList q_heads, kv_heads, ffn;
-    bool qk_norm;
+    LlmNames names;
+    NormKind norm;
+    bool qk_norm, bias; /* bias: of every linear, the head's too */
+    bool gated;         /* act(gate) · up; else a plain MLP */
+    ActivationName activation;
+    bool parallel;           /* h += attn(norm h) + mlp(norm h), one norm */
+    bool tied_head;          /* the head is the embedding */
+    bool scale_embedding;    /* rows enter times √width, those of pictures too (Gemma) */
+    double rotary_share;     /* of a head's channels, from the first on, that turn */
+    double residual_dropout; /* on what attention and MLP add to the stream, in training */
     double rope_theta, norm_eps;
 } LlmConfig;
+
+/* "name: value" pairs; a name is the end of a module's name, as in PEFT's rank_pattern. */
+enum { PATTERNS_MAX = 32, PATTERN_NAME = 96 };
+typedef struct PatternList {
+    int count;
+    struct {
+        char name[PATTERN_NAME];
+        double value;
+    } items[PATTERNS_MAX];
+} PatternList;
 
 typedef struct LoraConfig {
     int64_t r;
     double alpha, dropout;
+    bool use_rslora;                  /* alpha / √r in the place of alpha / r */
+    char target_modules[CONFIG_TEXT]; /* ends of names, with commas between; empty: all linears of
+                                         tower and language model, never the head */
+    PatternList rank_pattern, alpha_pattern;
 } LoraConfig;
 
 typedef struct TrainingConfig {
@@ -83,6 +127,7 @@ typedef struct TrainingConfig {
     int64_t max_steps; /* 0: by epochs */
     int64_t per_device_batch_size, gradient_accumulation_steps, slots;
     double learning_rate, min_lr_ratio, warmup_ratio;
+    double llm_learning_rate, vision_learning_rate, connector_learning_rate; /* 0: learning_rate */
     int64_t warmup_steps; /* overrides warmup_ratio when > 0 */
     Schedule lr_scheduler_type;
     double max_grad_norm, weight_decay, adam_beta1, adam_beta2, adam_epsilon;
@@ -119,13 +164,16 @@ typedef struct Config {
         VisionConfig vision;
         ConnectorConfig connector;
         LlmConfig llm;
+        TemplateName template;
+        char system_prompt[CONFIG_TEXT]; /* of the conversation; empty: OpenECADv2's */
     } model;
     ImageAspect image_aspect;
 
     Device device;
     Precision precision;
-    bool deterministic; /* gradients are summed to the same bits on any number of ranks, on GPUs too */
-    bool gradient_checkpointing;
+    bool deterministic; /* gradients are summed to the same bits on any number of ranks, on GPUs too
+                         */
+    Checkpointing gradient_checkpointing;
     int64_t threads; /* of the CPU backend in each rank; 0: the processors of this machine / its
                         ranks */
     int64_t dataloader_num_workers;

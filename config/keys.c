@@ -16,6 +16,11 @@ static const char *const SCHEDULES[] = {"cosine", "linear", "constant", NULL};
 static const char *const OVERLONGS[] = {"drop", "truncate", "error", NULL};
 static const char *const ACTIVATIONS[] = {"gelu_pytorch_tanh", "gelu", "quick_gelu", "silu", NULL};
 static const char *const ASPECTS[] = {"square", "pad", NULL};
+static const char *const FITS[] = {"exact", "squash", "crop", NULL};
+static const char *const NORMS[] = {"rms", "rms_plus_one", "layer", NULL};
+static const char *const LLM_NAMES[] = {"openelm", "llama", "phi", NULL};
+static const char *const TEMPLATES[] = {"plain", "llama", "gemma", "phi", NULL};
+static const char *const CHECKPOINTINGS[] = {"none", "cheap", "layers", NULL};
 static const char *const CURRICULA[] = {"none", "complexity", NULL};
 
 #define FIELD(member) offsetof(Config, member)
@@ -31,6 +36,8 @@ static const char *const CURRICULA[] = {"none", "complexity", NULL};
     { path, KEY_CHOICE, FIELD(member), 0, 0, 0, names, help, d }
 #define INTS(path, member, lo, hi, help, d)                                                        \
     { path, KEY_INTS, FIELD(member), 0, lo, hi, NULL, help, d }
+#define PATTERNS(path, member, lo, hi, help, d)                                                    \
+    { path, KEY_PATTERNS, FIELD(member), 0, lo, hi, NULL, help, d }
 #define REALS(path, member, lo, hi, help, d)                                                       \
     { path, KEY_REALS, FIELD(member), 0, lo, hi, NULL, help, d }
 
@@ -52,6 +59,10 @@ const Key config_keys[] = {
     INT("lora.r", lora.r, 1, 4096, "rank", true),
     REAL("lora.alpha", lora.alpha, 0, 1e6, "updates are scaled by alpha / r", true),
     REAL("lora.dropout", lora.dropout, 0, 0.95, "on the adapter's input", true),
+    BOOL("lora.use_rslora", lora.use_rslora, "scale by alpha / sqrt(r)", true),
+    TEXT("lora.target_modules", lora.target_modules, "ends of names with commas between; empty: every linear of tower and language model", true),
+    PATTERNS("lora.rank_pattern", lora.rank_pattern, 1, 4096, "{ end of a module's name: rank }", true),
+    PATTERNS("lora.alpha_pattern", lora.alpha_pattern, 0, 1e6, "likewise alpha", true),
     CHOICE("tune.llm", tune.llm, TUNES, "how the language model is trained", true),
     CHOICE("tune.vision", tune.vision, TUNES, "how the vision tower is trained", true),
     CHOICE("tune.connector", tune.connector, TUNES, "how the connector is trained", true),
@@ -61,6 +72,9 @@ const Key config_keys[] = {
     INT("training.gradient_accumulation_steps", training.gradient_accumulation_steps, 1, 65536, "slots a rank and step", false),
     INT("training.slots", training.slots, 0, 1 << 20, "slots a step over all ranks; 0: accumulation × ranks", true),
     REAL("training.learning_rate", training.learning_rate, 0, 100, "peak", true),
+    REAL("training.llm_learning_rate", training.llm_learning_rate, 0, 100, "peak for the language model; 0: learning_rate", true),
+    REAL("training.vision_learning_rate", training.vision_learning_rate, 0, 100, "likewise the vision tower", true),
+    REAL("training.connector_learning_rate", training.connector_learning_rate, 0, 100, "likewise the connector", true),
     REAL("training.min_lr_ratio", training.min_lr_ratio, 0, 1, "share of the peak at the end of a decay", true),
     REAL("training.warmup_ratio", training.warmup_ratio, 0, 1, "share of the steps with a rising rate", true),
     INT("training.warmup_steps", training.warmup_steps, 0, 1e12, "the same in steps; 0: by ratio", true),
@@ -90,6 +104,10 @@ const Key config_keys[] = {
     REAL("model.vision.norm_eps", model.vision.norm_eps, 0, 1, "", true),
     REALS("model.vision.mean", model.vision.mean, -10, 10, "of pixels in 0 … 1; for all channels, or for each", true),
     REALS("model.vision.std", model.vision.std, 1e-3, 10, "", true),
+    BOOL("model.vision.class_token", model.vision.class_token, "CLIP: a learned row before the patches", true),
+    BOOL("model.vision.pre_norm", model.vision.pre_norm, "CLIP: a LayerNorm before the first layer", true),
+    BOOL("model.vision.patch_bias", model.vision.patch_bias, "the patch embedding has a bias (CLIP: no)", true),
+    CHOICE("model.vision.fit", model.vision.fit, FITS, "how a picture of another size becomes image_size: not at all, squashed, cropped", true),
     BOOL("model.connector.norm", model.connector.norm, "a LayerNorm before its two linears", true),
     CHOICE("model.connector.activation", model.connector.activation, ACTIVATIONS, "", true),
     INT("model.llm.layers", model.llm.layers, 1, CONFIG_LIST, "", true),
@@ -97,17 +115,29 @@ const Key config_keys[] = {
     INT("model.llm.head_dim", model.llm.head_dim, 2, 512, "", true),
     INTS("model.llm.q_heads", model.llm.q_heads, 1, 1024, "query heads, for all layers or for each", true),
     INTS("model.llm.kv_heads", model.llm.kv_heads, 1, 1024, "key heads, likewise", true),
-    INTS("model.llm.ffn", model.llm.ffn, 1, 1 << 18, "hidden channels of the gated MLP, likewise", true),
+    INTS("model.llm.ffn", model.llm.ffn, 1, 1 << 18, "hidden channels of the MLP, likewise", true),
     INT("model.llm.vocab", model.llm.vocab, 0, 1 << 22, "0: the tokenizer's", true),
+    CHOICE("model.llm.names", model.llm.names, LLM_NAMES, "how its parameters are called and joined in files", true),
+    CHOICE("model.llm.norm", model.llm.norm, NORMS, "root mean square, the same with 1 + weight, or LayerNorm", true),
+    BOOL("model.llm.bias", model.llm.bias, "linears and head have biases", true),
+    BOOL("model.llm.gated", model.llm.gated, "the MLP is act(gate) * up, not plain", true),
+    CHOICE("model.llm.activation", model.llm.activation, ACTIVATIONS, "of the MLP", true),
+    BOOL("model.llm.parallel", model.llm.parallel, "attention and MLP read one norm and are added together", true),
+    BOOL("model.llm.tied_head", model.llm.tied_head, "the head is the embedding", true),
+    BOOL("model.llm.scale_embedding", model.llm.scale_embedding, "rows enter times sqrt(width), those of pictures too", true),
+    REAL("model.llm.rotary_share", model.llm.rotary_share, 0, 1, "share of a head's channels that turn with position", true),
+    REAL("model.llm.residual_dropout", model.llm.residual_dropout, 0, 0.95, "on what a branch adds, in training", true),
     BOOL("model.llm.qk_norm", model.llm.qk_norm, "RMSNorm of queries and keys", true),
     REAL("model.llm.rope_theta", model.llm.rope_theta, 1, 1e12, "base of the rotary angles", true),
     REAL("model.llm.norm_eps", model.llm.norm_eps, 0, 1, "", true),
-    BOOL("vision.drop_first_patch", model.vision.drop_first_patch, "as TinyLLaVA does with SigLIP", true),
+    CHOICE("model.template", model.template, TEMPLATES, "how prompt and code become tokens", true),
+    TEXT("model.system_prompt", model.system_prompt, "opens a conversation; empty: OpenECADv2's", true),
+    BOOL("vision.drop_first_patch", model.vision.drop_first_patch, "the tower's first row does not reach the connector (as in TinyLLaVA)", true),
     CHOICE("image_aspect_ratio", image_aspect, ASPECTS, "how a picture that is not square fits", true),
     CHOICE("device", device, DEVICES, "", false),
     CHOICE("precision", precision, PRECISIONS, "of weights and activations; auto: bf16 where it is fast", true),
     BOOL("deterministic", deterministic, "on GPUs: the same bits on any number of ranks, as on the CPU always", false),
-    BOOL("gradient_checkpointing", gradient_checkpointing, "recompute instead of keeping activations", false),
+    CHOICE("gradient_checkpointing", gradient_checkpointing, CHECKPOINTINGS, "what backward computes again: none, cheap (no products), layers (true)", false),
     INT("threads", threads, 0, 1024, "of the CPU backend in each rank; 0: processors / ranks", false),
     INT("dataloader_num_workers", dataloader_num_workers, 0, 1024, "batches fetched ahead", false),
     INT("seed", seed, 0, 9e15, "of weights, order and augmentation", true),
@@ -150,6 +180,9 @@ const char *const key_aliases[][2] = {
     {"lora_r", "lora.r"},
     {"lora_alpha", "lora.alpha"},
     {"lora_dropout", "lora.dropout"},
+    {"use_rslora", "lora.use_rslora"},
+    {"mm_projector_lr", "training.connector_learning_rate"},
+    {"vision_tower_lr", "training.vision_learning_rate"},
     {"tune_type_llm", "tune.llm"},
     {"tune_type_vision_tower", "tune.vision"},
     {"tune_type_connector", "tune.connector"},
@@ -203,22 +236,28 @@ static Err parse_real(const Key *key, const char *text, double *out) {
     return OK;
 }
 
-static Err parse_bool(const Key *key, const char *text, bool *out) {
-    static const char *const yes[] = {"true", "True", "TRUE", "yes", "on"}, *const no[] = {
-                                                                                "false", "False",
-                                                                                "FALSE", "no",
-                                                                                "off"};
+static bool parse_bool_text(const char *text, bool *out) {
+    static const char *const yes[] = {"true", "True", "TRUE", "yes", "on"};
+    static const char *const no[] = {"false", "False", "FALSE", "no", "off"};
     for (int i = 0; i < 5; i++)
         if (!strcmp(text, yes[i]) || !strcmp(text, no[i])) {
             *out = !strcmp(text, yes[i]);
-            return OK;
+            return true;
         }
+    return false;
+}
+
+static Err parse_bool(const Key *key, const char *text, bool *out) {
+    if (parse_bool_text(text, out)) return OK;
     FAIL(ERR_CONFIG, "%s: \"%s\"; true or false is expected", key->path, text);
 }
 
 static Err parse_choice(const Key *key, const char *text, int *out) {
     Buf names = {0};
     int count = 0;
+    bool flag; /* users write it as yes or no too */
+    if (key->choices == CHECKPOINTINGS && parse_bool_text(text, &flag))
+        text = flag ? "layers" : "none";
     for (; key->choices[count]; count++) {
         if (!strcmp(key->choices[count], text)) {
             *out = count;
@@ -231,6 +270,26 @@ static Err parse_choice(const Key *key, const char *text, int *out) {
                         key->path, text, buf_cstr(&names));
     buf_free(&names);
     return err;
+}
+
+/* Items are name, value, name, value, … (of a mapping), or "name=value" each (of an override). */
+static Err parse_patterns(const Key *key, const char *const *items, int count, PatternList *out) {
+    PatternList list = {0};
+    for (int i = 0; i < count; i++) {
+        const char *name = items[i], *equals = strchr(name, '='), *value = NULL;
+        size_t length = equals ? (size_t)(equals - name) : strlen(name);
+        value = equals ? equals + 1 : ++i < count ? items[i] : NULL;
+        REQUIRE(value && length && length < PATTERN_NAME, ERR_CONFIG,
+                "%s: { name: value } is expected, names of at most %d characters", key->path,
+                PATTERN_NAME - 1);
+        REQUIRE(list.count < PATTERNS_MAX, ERR_CONFIG, "%s: more than %d names", key->path,
+                PATTERNS_MAX);
+        memcpy(list.items[list.count].name, name, length);
+        TRY(parse_real(key, value, &list.items[list.count].value));
+        list.count++;
+    }
+    *out = list;
+    return OK;
 }
 
 Err key_set(const Key *key, void *base, const char *const *items, int count, bool is_list) {
@@ -252,6 +311,8 @@ Err key_set(const Key *key, void *base, const char *const *items, int count, boo
             *(RealList *)(void *)field = reals;
         return OK;
     }
+    if (key->type == KEY_PATTERNS)
+        return parse_patterns(key, items, count, (PatternList *)(void *)field);
     REQUIRE(!is_list, ERR_CONFIG, "%s: a list where one value is expected", key->path);
     const char *text = items[0];
     switch (key->type) {
@@ -297,11 +358,22 @@ void key_print(Buf *out, const Key *key, const void *base) {
     const char *field = (const char *)base + key->offset;
     const IntList *ints = (const IntList *)(const void *)field;
     const RealList *reals = (const RealList *)(const void *)field;
+    const PatternList *patterns = (const PatternList *)(const void *)field;
     switch (key->type) {
     case KEY_TEXT: print_text(out, field); return;
     case KEY_INT: buf_format(out, "%lld", (long long)*(const int64_t *)(const void *)field); return;
     case KEY_REAL: print_real(out, *(const double *)(const void *)field); return;
     case KEY_BOOL: buf_text(out, *(const bool *)field ? "true" : "false"); return;
+    case KEY_PATTERNS:
+        buf_text(out, "{");
+        for (int i = 0; i < patterns->count; i++) {
+            buf_text(out, i ? ", " : " ");
+            print_text(out, patterns->items[i].name);
+            buf_text(out, ": ");
+            print_real(out, patterns->items[i].value);
+        }
+        buf_text(out, patterns->count ? " }" : "}");
+        return;
     case KEY_CHOICE: buf_text(out, key->choices[*(const int *)(const void *)field]); return;
     case KEY_INTS:
         buf_text(out, "[");

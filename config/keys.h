@@ -11,7 +11,8 @@ typedef enum KeyType {
     KEY_BOOL,
     KEY_CHOICE,
     KEY_INTS,
-    KEY_REALS
+    KEY_REALS,
+    KEY_PATTERNS /* { name: number } */
 } KeyType;
 
 typedef struct Key {

@@ -93,9 +93,23 @@ static void set_key(Reader *reader, const char *path, const char *const *items, 
         reader->config->stated[key_number(key)] = 1;
 }
 
-/* A scalar, or a list of scalars. */
+/* A scalar, a list of scalars, or (where the key takes one) a mapping of scalars: key, value, key,
+ * value, … */
 static bool read_items(Reader *reader, const yaml_node_t *node, const char **items, int *count) {
     *count = 0;
+    if (node->type == YAML_MAPPING_NODE) {
+        for (yaml_node_pair_t *pair = node->data.mapping.pairs.start;
+             pair < node->data.mapping.pairs.top; pair++) {
+            const yaml_node_t *name = yaml_document_get_node(&reader->document, pair->key);
+            const yaml_node_t *value = yaml_document_get_node(&reader->document, pair->value);
+            if (name->type != YAML_SCALAR_NODE || value->type != YAML_SCALAR_NODE ||
+                *count + 2 > CONFIG_LIST)
+                return false;
+            items[(*count)++] = scalar(name);
+            items[(*count)++] = scalar(value);
+        }
+        return true;
+    }
     if (node->type == YAML_SCALAR_NODE) {
         items[(*count)++] = scalar(node);
         return true;
@@ -173,10 +187,10 @@ static void read_mapping(Reader *reader, const yaml_node_t *node, const char *pr
             read_datasets(reader, value);
         else if (value->type == YAML_MAPPING_NODE && is_section(path))
             read_mapping(reader, value, path, depth + 1);
-        else if (value->type == YAML_MAPPING_NODE && key_find(path))
+        else if (value->type == YAML_MAPPING_NODE && key_find(path) &&
+                 key_find(path)->type != KEY_PATTERNS)
             MISTAKE(reader, line_of(value), "%s: a section where a value is expected", path);
-        else if (value->type == YAML_MAPPING_NODE ||
-                 (!key_find(path) && value->type == YAML_SEQUENCE_NODE))
+        else if (!key_find(path) && value->type != YAML_SCALAR_NODE)
             unknown_key(reader, path, line_of(name), config_keys, config_key_count);
         else if (is_section(path) && !key_find(path))
             MISTAKE(reader, line_of(value), "%s: a value where a section of keys is expected",
@@ -188,7 +202,7 @@ static void read_mapping(Reader *reader, const yaml_node_t *node, const char *pr
                  value->data.scalar.style == YAML_PLAIN_SCALAR_STYLE)
             continue; /* "key:" with nothing behind it: the default */
         else
-            set_key(reader, path, items, count, value->type == YAML_SEQUENCE_NODE, line_of(value));
+            set_key(reader, path, items, count, value->type != YAML_SCALAR_NODE, line_of(value));
     }
 }
 
@@ -213,7 +227,8 @@ static void read_document(Reader *reader, const char *text, size_t size) {
     yaml_parser_delete(&parser);
 }
 
-/* "key=value"; a value in brackets is a list: "model.llm.ffn=[352,352]". */
+/* "key=value"; a value in brackets is a list: "model.llm.ffn=[352,352]"; in braces, pairs:
+ * "lora.rank_pattern={q_proj:8,fc1:4}". */
 static void read_override(Reader *reader, const char *text) {
     const char *equals = strchr(text, '=');
     char path[256], value[CONFIG_TEXT];
@@ -226,15 +241,18 @@ static void read_override(Reader *reader, const char *text) {
     snprintf(value, sizeof value, "%s", equals + 1);
     const char *items[CONFIG_LIST] = {value};
     size_t length = strlen(value);
-    if (length < 2 || value[0] != '[' || value[length - 1] != ']') {
+    bool list = length >= 2 && value[0] == '[' && value[length - 1] == ']',
+         pairs = length >= 2 && value[0] == '{' && value[length - 1] == '}';
+    if (!list && !pairs) {
         set_key(reader, path, items, 1, false, 0);
         return;
     }
     value[length - 1] = 0;
     int count = 0;
     char *rest = NULL;
-    for (char *item = strtok_r(value + 1, ", ", &rest); item && count < CONFIG_LIST;
-         item = strtok_r(NULL, ", ", &rest))
+    const char *between = pairs ? ",: " : ", ";
+    for (char *item = strtok_r(value + 1, between, &rest); item && count < CONFIG_LIST;
+         item = strtok_r(NULL, between, &rest))
         items[count++] = item;
     set_key(reader, path, items, count, true, 0);
 }
