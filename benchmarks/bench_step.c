@@ -52,6 +52,7 @@ static const Case demo_case = {
                         .heads = 4,
                         .mlp = 512,
                         .norm_eps = 1e-6,
+                        .patch_bias = true,
                         .mean = {1, {0.92}},
                         .std = {1, {0.333}}},
              .connector = {.norm = true, .activation = ACTIVATION_GELU},
@@ -63,6 +64,10 @@ static const Case demo_case = {
                      .kv_heads = {1, {2}},
                      .ffn = {1, {352}},
                      .qk_norm = true,
+                     .gated = true,
+                     .activation = ACTIVATION_SILU,
+                     .tied_head = true,
+                     .rotary_share = 1,
                      .rope_theta = 10000,
                      .norm_eps = 1e-6},
              .lora = {.r = 8, .alpha = 16},
@@ -86,6 +91,7 @@ static const Case layer_case = {
                         .heads = 1,
                         .mlp = 64,
                         .norm_eps = 1e-6,
+                        .patch_bias = true,
                         .mean = {1, {0.5}},
                         .std = {1, {0.5}}},
              .connector = {.activation = ACTIVATION_GELU},
@@ -97,6 +103,10 @@ static const Case layer_case = {
                      .kv_heads = {1, {6}},
                      .ffn = {1, {5376}},
                      .qk_norm = true,
+                     .gated = true,
+                     .activation = ACTIVATION_SILU,
+                     .tied_head = true,
+                     .rotary_share = 1,
                      .rope_theta = 10000,
                      .norm_eps = 1e-6},
              .lora = {.r = 128, .alpha = 256},
@@ -116,7 +126,8 @@ static const Case layer_case = {
         .kv_heads = {20, {3, 3, 3, 4, 4, 4, 4, 4, 4, 4, 5, 5, 5, 5, 5, 5, 6, 6, 6, 6}},            \
         .ffn = {20, {768,  1024, 1280, 1536, 1792, 2304, 2560, 2816, 3072, 3328,                   \
                      3584, 3840, 4096, 4352, 4608, 5120, 5376, 5632, 5888, 6144}},                 \
-        .qk_norm = true, .rope_theta = 10000, .norm_eps = 1e-6                                     \
+        .qk_norm = true, .gated = true, .activation = ACTIVATION_SILU, .tied_head = true,          \
+        .rotary_share = 1, .rope_theta = 10000, .norm_eps = 1e-6                                   \
     }
 
 static const Case case_089b = {
@@ -130,6 +141,7 @@ static const Case case_089b = {
                         .mlp = 4304,
                         .activation = ACTIVATION_GELU_TANH,
                         .norm_eps = 1e-6,
+                        .patch_bias = true,
                         .mean = {1, {0.5}},
                         .std = {1, {0.5}},
                         .drop_first_patch = true},
@@ -156,6 +168,9 @@ static const Case case_055b = {
                         .mlp = 3072,
                         .activation = ACTIVATION_QUICK_GELU,
                         .norm_eps = 1e-5,
+                        .class_token = true,
+                        .pre_norm = true,
+                        .drop_first_patch = true,
                         .mean = {1, {0.5}},
                         .std = {1, {0.5}}},
              .connector = {.activation = ACTIVATION_GELU},

@@ -130,7 +130,8 @@ static void run_pass(Session *s, const int *rows_of, const int32_t *ids, int row
     starts_q[n] = at;
     starts_k[n] = s->sequences * s->capacity;
     exec_upload(model->ex, s->device_ints, s->ints, s->int_count * sizeof *s->ints);
-    /* With one row a sequence, passes over as many sequences do the same work on the same memory. */
+    /* With one row a sequence, passes over as many sequences do the same work on the same memory.
+     */
     bool alike = rows == n;
     if (alike) pass.longest_k = s->capacity;
     if (alike && exec_replay(model->ex, (uint64_t)n)) return;
@@ -139,7 +140,7 @@ static void run_pass(Session *s, const int *rows_of, const int32_t *ids, int row
     size_t mark = arena_mark(&model->arena);
     Tensor out = decoder_cached(model, &pass);
     Tensor logits = take_act(model, n, model->spec.llm.vocab);
-    op_linear_fwd(model->ex, logits, out, value_of(model, model->embedding), tensor_none());
+    classifier_logits(model, logits, out);
     op_argmax(model->ex, s->best, s->probability, logits);
     arena_release(&model->arena, mark);
     if (alike) exec_record_end(model->ex);

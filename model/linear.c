@@ -6,6 +6,7 @@
  * its own. */
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "core/rng.h"
 #include "model/parts.h"
@@ -24,68 +25,131 @@ static Param make_param(const char *module, const char *suffix, Part part, Param
     return p;
 }
 
-void linear_declare(Model *model, Linear *linear, Part part, const char *const *modules, int count,
-                    int64_t out_each, int64_t in, bool bias, bool adapters, float init_scale) {
+/* Whether `name` is, or ends behind a dot with, `end` (PEFT's rule for its patterns). */
+static bool name_ends(const char *name, const char *end, size_t length) {
+    size_t size = strlen(name);
+    if (length > size || memcmp(name + size - length, end, length) != 0) return false;
+    return length == size || name[size - length - 1] == '.';
+}
+
+static bool is_target(const LoraConfig *lora, const char *name) {
+    if (!lora->target_modules[0]) return true;
+    for (const char *at = lora->target_modules; *at;) {
+        size_t length = strcspn(at, ", ");
+        if (length && name_ends(name, at, length)) return true;
+        at += length + strspn(at + length, ", ");
+    }
+    return false;
+}
+
+static double of_pattern(const PatternList *list, const char *name, double otherwise) {
+    for (int i = 0; i < list->count; i++)
+        if (name_ends(name, list->items[i].name, strlen(list->items[i].name)))
+            return list->items[i].value;
+    return otherwise;
+}
+
+/* Rank and scale of a module's adapter, as PEFT has them; r = 0: it has none. */
+static struct Adapter adapter_of(const LoraConfig *lora, const char *name) {
+    struct Adapter adapter = {.a = PARAM_NONE, .b = PARAM_NONE};
+    if (!is_target(lora, name)) return adapter;
+    adapter.r = (int64_t)of_pattern(&lora->rank_pattern, name, (double)lora->r);
+    double alpha = of_pattern(&lora->alpha_pattern, name, lora->alpha), r = (double)adapter.r;
+    adapter.scale = (float)(lora->use_rslora ? alpha / sqrt(r) : alpha / r);
+    return adapter;
+}
+
+static void declare_adapter(Model *model, Linear *linear, const Module *module, int64_t first) {
+    Params *params = &model->params;
+    struct Adapter adapter = adapter_of(&model->spec.lora, module->name);
+    if (!adapter.r) return;
+    adapter.first = first;
+    adapter.count = module->out;
+    Param a = make_param(module->name, "lora_A.weight", linear->part, PARAM_LORA_A, adapter.r,
+                         linear->in, true, 1.0f / sqrtf((float)linear->in));
+    Param b = make_param(module->name, "lora_B.weight", linear->part, PARAM_LORA_B, module->out,
+                         adapter.r, true, 0);
+    if (linear->modules == 1) {
+        adapter.a = params_declare_below(params, &a, linear->weight);
+        adapter.b = params_declare_behind(params, &b, linear->weight);
+    } else {
+        adapter.a = params_declare(params, &a, false);
+        adapter.b = params_declare(params, &b, false);
+    }
+    linear->lora[linear->lora_count++] = adapter;
+}
+
+void linear_declare(Model *model, Linear *linear, Part part, const Module *modules, int count,
+                    int64_t in, bool bias, bool adapters, float init_scale) {
     Params *params = &model->params;
     Tune tune = model->spec.tune[part];
     bool full = tune == TUNE_FULL, adapted = tune == TUNE_LORA && adapters;
-    int64_t r = model->spec.lora.r;
-    *linear = (Linear){
-        .part = part, .modules = count, .in = in, .out = out_each * count, .bias = PARAM_NONE};
+    *linear = (Linear){.part = part, .modules = count, .in = in, .bias = PARAM_NONE};
     for (int i = 0; i < count; i++) {
-        Param p =
-            make_param(modules[i], "weight", part, PARAM_MATRIX, out_each, in, full, init_scale);
-        if (adapted && count == 1) p.room = r;
+        Param p = make_param(modules[i].name, "weight", part, PARAM_MATRIX, modules[i].out, in,
+                             full, init_scale);
+        if (adapted && count == 1) p.room = adapter_of(&model->spec.lora, modules[i].name).r;
         ParamId id = params_declare(params, &p, i > 0);
         if (i == 0) linear->weight = id;
+        linear->out += modules[i].out;
     }
     for (int i = 0; i < count && bias; i++) {
-        Param p = make_param(modules[i], "bias", part, PARAM_BIAS, 1, out_each, full, 0);
+        Param p = make_param(modules[i].name, "bias", part, PARAM_BIAS, 1, modules[i].out, full, 0);
         ParamId id = params_declare(params, &p, i > 0);
         if (i == 0) linear->bias = id;
     }
-    if (!adapted) return;
-    linear->lora_count = count;
-    for (int i = 0; i < count; i++) {
-        Param a = make_param(modules[i], "lora_A.weight", part, PARAM_LORA_A, r, in, true,
-                             1.0f / sqrtf((float)in));
-        Param b = make_param(modules[i], "lora_B.weight", part, PARAM_LORA_B, out_each, r, true, 0);
-        if (count == 1) {
-            linear->lora[i].a = params_declare_below(params, &a, linear->weight);
-            linear->lora[i].b = params_declare_behind(params, &b, linear->weight);
-        } else {
-            linear->lora[i].a = params_declare(params, &a, false);
-            linear->lora[i].b = params_declare(params, &b, false);
-        }
-        linear->lora[i].first = i * out_each;
-        linear->lora[i].count = out_each;
-    }
+    int64_t first = 0;
+    for (int i = 0; i < count && adapted; first += modules[i++].out)
+        declare_adapter(model, linear, &modules[i], first);
 }
 
 /* Whether adapter and linear are one operation. */
 static bool is_fused(const Linear *linear) {
-    return linear->lora_count == 1;
+    return linear->modules == 1 && linear->lora_count == 1;
+}
+
+int64_t linear_room(const Linear *linear) {
+    int64_t room = 0;
+    for (int i = 0; i < linear->lora_count; i++)
+        if (linear->lora[i].r > room) room = linear->lora[i].r;
+    return room;
+}
+
+void take_adapters(Model *model, const Linear *linear, int64_t rows, LoraActs *acts) {
+    for (int i = 0; i < linear->lora_count; i++)
+        acts->xa[i] = take_act(model, rows, linear->lora[i].r);
 }
 
 Tensor take_input(Model *model, const Linear *linear, int64_t rows, LoraActs *acts) {
-    int64_t r = model->spec.lora.r;
     if (is_fused(linear)) {
-        Tensor x = take_roomy(model, rows, linear->in, r);
-        acts->xa[0] = tensor_behind(x, r);
+        Tensor x = take_roomy(model, rows, linear->in, linear->lora[0].r);
+        acts->xa[0] = tensor_behind(x, linear->lora[0].r);
         return x;
     }
-    for (int i = 0; i < linear->lora_count; i++) acts->xa[i] = take_act(model, rows, r);
+    take_adapters(model, linear, rows, acts);
     return take_act(model, rows, linear->in);
 }
 
-static Dropout dropout_of(const Model *model, ParamId a) {
-    if (!model->training) return (Dropout){0};
-    return (Dropout){.p = (float)model->spec.lora.dropout,
-                     .key = rng_key(model->dropout_key + (uint64_t)a, RNG_DROPOUT)};
+void take_saved(Model *model, const Linear *linear, int64_t rows, LoraActs *acts) {
+    for (int i = 0; i < linear->lora_count; i++)
+        acts->saved[i] = take_act(model, rows, linear->lora[i].r);
 }
 
-static float lora_scale(const Model *model) {
-    return (float)(model->spec.lora.alpha / (double)model->spec.lora.r);
+void save_adapters(Model *model, const Linear *linear, LoraActs *acts) {
+    for (int i = 0; i < linear->lora_count; i++) op_convert(model->ex, acts->saved[i], acts->xa[i]);
+}
+
+void use_saved(const Linear *linear, LoraActs *acts) {
+    for (int i = 0; i < linear->lora_count; i++) acts->xa[i] = acts->saved[i];
+}
+
+Dropout dropout_of(const Model *model, double p, ParamId id) {
+    if (!model->training || p == 0) return (Dropout){0};
+    return (Dropout){.p = (float)p, .key = rng_key(model->dropout_key + (uint64_t)id, RNG_DROPOUT)};
+}
+
+static Dropout adapter_dropout(const Model *model, const struct Adapter *adapter) {
+    return dropout_of(model, model->spec.lora.dropout, adapter->a);
 }
 
 void linear_forward(Model *model, const Linear *linear, Tensor y, Tensor x, const LoraActs *acts) {
@@ -93,17 +157,25 @@ void linear_forward(Model *model, const Linear *linear, Tensor y, Tensor x, cons
     Tensor w = params_joined_value(params, linear->weight, linear->modules),
            bias = params_joined_value(params, linear->bias, linear->modules);
     if (is_fused(linear)) {
-        ParamId a = linear->lora[0].a, b = linear->lora[0].b;
-        op_linear_lora_fwd(model->ex, y, acts->xa[0], x, w, bias, value_of(model, a),
-                           value_of(model, b), lora_scale(model), dropout_of(model, a));
+        const struct Adapter *l = &linear->lora[0];
+        op_linear_lora_fwd(model->ex, y, acts->xa[0], x, w, bias, value_of(model, l->a),
+                           value_of(model, l->b), l->scale, adapter_dropout(model, l));
         return;
     }
     op_linear_fwd(model->ex, y, x, w, bias);
     for (int i = 0; i < linear->lora_count; i++) {
-        ParamId a = linear->lora[i].a, b = linear->lora[i].b;
-        op_lora_fwd(model->ex, tensor_cols(y, linear->lora[i].first, linear->lora[i].count),
-                    acts->xa[i], x, value_of(model, a), value_of(model, b), lora_scale(model),
-                    dropout_of(model, a));
+        const struct Adapter *l = &linear->lora[i];
+        op_lora_fwd(model->ex, tensor_cols(y, l->first, l->count), acts->xa[i], x,
+                    value_of(model, l->a), value_of(model, l->b), l->scale,
+                    adapter_dropout(model, l));
+    }
+}
+
+void linear_forward_kept(Model *model, const Linear *linear, Tensor x, const LoraActs *acts) {
+    for (int i = 0; i < linear->lora_count; i++) {
+        const struct Adapter *l = &linear->lora[i];
+        op_lora_down(model->ex, acts->xa[i], x, value_of(model, l->a), l->scale,
+                     adapter_dropout(model, l));
     }
 }
 
@@ -121,8 +193,7 @@ void linear_act_forward(Model *model, const Linear *linear, Tensor g, Tensor f, 
 }
 
 /* Memory for scale · dy · b. */
-static Tensor take_g(Model *model, Tensor dy) {
-    int64_t r = model->spec.lora.r;
+static Tensor take_g(Model *model, Tensor dy, int64_t r) {
     return dy.stride - dy.cols >= r ? tensor_behind(dy, r) : take_act(model, dy.rows, r);
 }
 
@@ -136,21 +207,19 @@ void linear_backward(Model *model, const Linear *linear, Tensor dx, bool accumul
         op_linear_bwd_w(ex, params_joined_grad(params, linear->weight, linear->modules),
                         params_joined_grad(params, linear->bias, linear->modules), dy, x);
     if (is_fused(linear)) {
-        ParamId a = linear->lora[0].a, b = linear->lora[0].b;
-        op_linear_lora_bwd(ex, dx, accumulate, grad_of(model, a), grad_of(model, b),
-                           take_g(model, dy), dy, acts->xa[0], x, w, value_of(model, a),
-                           value_of(model, b), lora_scale(model), dropout_of(model, a));
-    } else {
-        if (!tensor_is_none(dx)) op_linear_bwd_x(ex, dx, dy, w, accumulate);
-        Tensor g =
-            linear->lora_count ? take_act(model, dy.rows, model->spec.lora.r) : tensor_none();
-        for (int i = 0; i < linear->lora_count; i++) {
-            ParamId a = linear->lora[i].a, b = linear->lora[i].b;
-            op_lora_bwd(ex, dx, grad_of(model, a), grad_of(model, b), g,
-                        tensor_cols(dy, linear->lora[i].first, linear->lora[i].count), acts->xa[i],
-                        x, value_of(model, a), value_of(model, b), lora_scale(model),
-                        dropout_of(model, a));
-        }
+        const struct Adapter *l = &linear->lora[0];
+        op_linear_lora_bwd(ex, dx, accumulate, grad_of(model, l->a), grad_of(model, l->b),
+                           take_g(model, dy, l->r), dy, acts->xa[0], x, w, value_of(model, l->a),
+                           value_of(model, l->b), l->scale, adapter_dropout(model, l));
+    } else if (!tensor_is_none(dx)) {
+        op_linear_bwd_x(ex, dx, dy, w, accumulate);
+    }
+    for (int i = 0; i < linear->lora_count && !is_fused(linear); i++) {
+        const struct Adapter *l = &linear->lora[i];
+        op_lora_bwd(ex, dx, grad_of(model, l->a), grad_of(model, l->b),
+                    take_act(model, dy.rows, l->r), tensor_cols(dy, l->first, l->count),
+                    acts->xa[i], x, value_of(model, l->a), value_of(model, l->b), l->scale,
+                    adapter_dropout(model, l));
     }
     arena_release(&model->arena, mark);
 }

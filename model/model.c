@@ -14,6 +14,7 @@ void model_spec_from_config(ModelSpec *spec, const Config *config, int vocab) {
                         .connector = config->model.connector,
                         .llm = config->model.llm,
                         .lora = config->lora,
+                        .checkpointing = config->gradient_checkpointing,
                         .max_positions = (int)config->training.max_length};
     spec->tune[PART_VISION] = config->tune.vision;
     spec->tune[PART_CONNECTOR] = config->tune.connector;
@@ -26,8 +27,12 @@ static int patches_of(const ModelSpec *spec) {
     return side * side;
 }
 
+static int tower_rows_of(const ModelSpec *spec) {
+    return patches_of(spec) + (spec->vision.class_token ? 1 : 0);
+}
+
 int model_image_rows(const ModelSpec *spec) {
-    return patches_of(spec) - (spec->vision.drop_first_patch ? 1 : 0);
+    return tower_rows_of(spec) - (spec->vision.drop_first_patch ? 1 : 0);
 }
 
 Err model_open(Model **out, Exec *ex, const ModelSpec *spec, DType dtype) {
@@ -39,6 +44,8 @@ Err model_open(Model **out, Exec *ex, const ModelSpec *spec, DType dtype) {
     model->dtype = dtype;
     model->params.dtype = dtype;
     model->patches = patches_of(spec);
+    model->tower_rows = tower_rows_of(spec);
+    model->rotary_dim = (int)((double)spec->llm.head_dim * spec->llm.rotary_share) / 2 * 2;
     model->vision = calloc((size_t)spec->vision.layers, sizeof *model->vision);
     model->vision_acts = calloc((size_t)spec->vision.layers, sizeof *model->vision_acts);
     model->layers = calloc((size_t)spec->llm.layers, sizeof *model->layers);
@@ -57,6 +64,7 @@ static void free_activations(Model *model) {
     exec_free(model->ex, model->memory, model->arena.size);
     exec_free(model->ex, model->vision_starts, 0);
     exec_free(model->ex, model->kept_patches, 0);
+    exec_free(model->ex, model->class_ids, 0);
     exec_free(model->ex, model->rope, 0);
     exec_free(model->ex, model->one, 0);
     exec_free(model->ex, model->loss_sum, 0);
@@ -64,7 +72,7 @@ static void free_activations(Model *model) {
     model->one = NULL;
     model->loss_sum = NULL;
     model->memory = NULL;
-    model->vision_starts = model->kept_patches = NULL;
+    model->vision_starts = model->kept_patches = model->class_ids = NULL;
     model->rope = NULL;
 }
 
@@ -91,34 +99,49 @@ Params *model_params(Model *model) {
 
 /* ---- memory ---- */
 
+/* Device memory with `count` integers; NULL where there is none. */
+static int32_t *upload_ints(Exec *ex, const int32_t *host, size_t count) {
+    int32_t *device = exec_alloc(ex, count * sizeof *host);
+    if (device) exec_upload(ex, device, host, count * sizeof *host);
+    return device;
+}
+
+/* Of every picture there may be in a batch: where its rows start, which of them reach the
+ * connector, and which are patches. */
+static void upload_picture_tables(Model *model) {
+    int images = model->limits.images, rows = model->tower_rows, kept = rows - 1,
+        class_rows = rows - model->patches;
+    size_t count = (size_t)images * (size_t)rows;
+    int32_t *ints = malloc((count + 1) * sizeof *ints);
+    CHECK(ints, "out of memory: tables of the model");
+    for (int i = 0; i <= images; i++) ints[i] = i * rows;
+    model->vision_starts = upload_ints(model->ex, ints, (size_t)images + 1);
+    for (int i = 0; i < images * kept; i++) ints[i] = i / kept * rows + 1 + i % kept;
+    model->kept_patches = upload_ints(model->ex, ints, (size_t)images * (size_t)kept);
+    for (int i = 0; i < images * rows; i++) {
+        int image = i / rows, patch = i % rows - class_rows;
+        ints[i] = patch < 0 ? 0 : -1 - (image * model->patches + patch);
+    }
+    model->class_ids = upload_ints(model->ex, ints, count);
+    free(ints);
+}
+
 static Err upload_tables(Model *model) {
     Exec *ex = model->ex;
-    const LlmConfig *c = &model->spec.llm;
-    int images = model->limits.images, kept = model->patches - 1;
-    size_t rope_count = (size_t)model->spec.max_positions * (size_t)c->head_dim;
-    size_t starts_bytes = (size_t)(images + 1) * sizeof(int32_t),
-           kept_bytes = (size_t)images * (size_t)kept * sizeof(int32_t);
-    model->rope = exec_alloc(ex, rope_count * sizeof(float));
-    model->vision_starts = exec_alloc(ex, starts_bytes);
-    model->kept_patches = exec_alloc(ex, kept_bytes);
+    size_t angles = (size_t)model->spec.max_positions * (size_t)model->rotary_dim;
+    float *rope = malloc((angles + 1) * sizeof *rope);
+    CHECK(rope, "out of memory: tables of the model");
+    rope_table(rope, model->spec.max_positions, model->rotary_dim, model->spec.llm.rope_theta);
+    upload_picture_tables(model);
+    model->rope = exec_alloc(ex, (angles + 1) * sizeof *rope);
     model->one = exec_alloc(ex, sizeof *model->one);
     model->loss_sum = exec_alloc(ex, sizeof *model->loss_sum);
-    REQUIRE(model->rope && model->vision_starts && model->kept_patches && model->one &&
-                model->loss_sum,
-            ERR_MEMORY, "out of memory: tables of the model");
-    exec_upload(ex, model->one, &(float){1}, sizeof(float));
-    float *rope = malloc(rope_count * sizeof *rope);
-    int32_t *starts = malloc(starts_bytes), *rows = malloc(kept_bytes + 1);
-    CHECK(rope && starts && rows, "out of memory: tables of the model");
-    rope_table(rope, model->spec.max_positions, (int)c->head_dim, c->rope_theta);
-    for (int i = 0; i <= images; i++) starts[i] = i * model->patches;
-    for (int i = 0; i < images * kept; i++) rows[i] = i / kept * model->patches + 1 + i % kept;
-    exec_upload(ex, model->rope, rope, rope_count * sizeof *rope);
-    exec_upload(ex, model->vision_starts, starts, starts_bytes);
-    exec_upload(ex, model->kept_patches, rows, kept_bytes);
+    bool all = model->rope && model->vision_starts && model->kept_patches && model->class_ids &&
+               model->one && model->loss_sum;
+    if (all) exec_upload(ex, model->one, &(float){1}, sizeof(float));
+    if (all) exec_upload(ex, model->rope, rope, angles * sizeof *rope);
     free(rope);
-    free(starts);
-    free(rows);
+    REQUIRE(all, ERR_MEMORY, "out of memory: tables of the model");
     return OK;
 }
 
@@ -152,7 +175,8 @@ static Err no_room(const Model *model, size_t bytes) {
                  model->spec.max_positions,
                  (int)((double)model->spec.max_positions * (double)available / (double)bytes));
     FAIL(ERR_MEMORY,
-         "out of memory: activations of %d samples (%d rows) need %zu MiB, %zu of %zu MiB are free: %s",
+         "out of memory: activations of %d samples (%d rows) need %zu MiB, %zu of %zu MiB are "
+         "free: %s",
          limits->samples, limits->tokens, bytes >> 20, available >> 20, total >> 20, what);
 }
 
@@ -256,7 +280,7 @@ static double linear_flops(const Model *model, const Linear *l, double rows, boo
                            bool below) {
     double weight = 2.0 * rows * (double)l->in * (double)l->out, adapter = 0;
     for (int i = 0; i < l->lora_count; i++)
-        adapter += 2.0 * rows * (double)model->spec.lora.r * (double)(l->in + l->lora[i].count);
+        adapter += 2.0 * rows * (double)l->lora[i].r * (double)(l->in + l->lora[i].count);
     if (!train) return weight + adapter;
     bool full = model->params.items[l->weight].trained;
     return weight * (1 + (below ? 1 : 0) + (full ? 1 : 0)) + adapter * 3;
@@ -265,11 +289,12 @@ static double linear_flops(const Model *model, const Linear *l, double rows, boo
 double model_flops(const Model *model, const Batch *batch, bool train) {
     const VisionConfig *v = &model->spec.vision;
     const LlmConfig *c = &model->spec.llm;
-    double rows = (double)batch->images * model->patches, tokens = batch->tokens,
+    double patches = (double)batch->images * model->patches,
+           rows = (double)batch->images * model->tower_rows, tokens = batch->tokens,
            labels = batch->labels, total = 0;
     bool tower = train && model->spec.tune[PART_VISION] != TUNE_FROZEN,
          features = train && features_need_gradient(model);
-    total += linear_flops(model, &model->patch, rows, tower, false);
+    total += linear_flops(model, &model->patch, patches, tower, false);
     for (int i = 0; i < v->layers; i++) {
         const VisionLayer *l = &model->vision[i];
         bool below = i > 0 || model->spec.tune[PART_VISION] == TUNE_FULL;
@@ -277,13 +302,14 @@ double model_flops(const Model *model, const Batch *batch, bool train) {
                  linear_flops(model, &l->out, rows, tower, true) +
                  linear_flops(model, &l->fc1, rows, tower, true) +
                  linear_flops(model, &l->fc2, rows, tower, true);
-        total += (tower ? 3.5 : 1.0) * 4.0 * rows * model->patches *
+        total += (tower ? 3.5 : 1.0) * 4.0 * rows * model->tower_rows *
                  (double)v->width; /* backward: five products for two */
     }
     double image_rows = (double)batch->images * batch->image_rows;
     total += linear_flops(model, &model->connector_1, image_rows, features, tower) +
              linear_flops(model, &model->connector_2, image_rows, features, true);
-    double pairs = 0, last_pairs = 0, active = 0; /* what queries see: of a layer, of the last one */
+    double pairs = 0, last_pairs = 0,
+           active = 0; /* what queries see: of a layer, of the last one */
     for (int s = 0, label = 0; s < batch->samples; s++) {
         double n = batch->starts[s + 1] - batch->starts[s], seen, rows_last;
         pairs += n * (n + 1) / 2;
@@ -302,12 +328,12 @@ double model_flops(const Model *model, const Batch *batch, bool train) {
         double behind = last ? active : tokens; /* rows behind attention */
         total += linear_flops(model, &l->qkv, tokens, train, below) +
                  linear_flops(model, &l->out, behind, train, true) +
-                 linear_flops(model, &l->proj_1, behind, train, true) +
-                 linear_flops(model, &l->proj_2, behind, train, true);
+                 linear_flops(model, &l->up, behind, train, true) +
+                 linear_flops(model, &l->down, behind, train, true);
         total += (train ? 3.5 : 1.0) * 4.0 * (last ? last_pairs : pairs) *
                  (double)(l->heads_q * c->head_dim);
     }
     double head = 2.0 * labels * (double)c->width * (double)c->vocab;
-    total += head * (train ? (model->params.items[model->embedding].trained ? 3 : 2) : 1);
+    total += head * (train ? (model->params.items[model->head_w].trained ? 3 : 2) : 1);
     return total;
 }

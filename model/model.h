@@ -19,6 +19,7 @@ typedef struct ModelSpec {
     LlmConfig llm; /* vocab is set */
     LoraConfig lora;
     Tune tune[PART_COUNT];
+    Checkpointing checkpointing;
     int max_positions; /* the longest sample, rows */
 } ModelSpec;
 
@@ -65,10 +66,10 @@ typedef struct ModelMemory {
 
 ModelMemory model_memory(const Model *model);
 
-/* Forward over a batch, whose arrays lie in host memory and may be changed when this returns. Without
- * `train`, dropout is off and nothing is kept. With `train`, the gradient of the summed loss at the
- * labels' rows is already taken: gradients must have been zeroed before. Nothing here waits for the
- * device. */
+/* Forward over a batch, whose arrays lie in host memory and may be changed when this returns.
+ * Without `train`, dropout is off and nothing is kept. With `train`, the gradient of the summed
+ * loss at the labels' rows is already taken: gradients must have been zeroed before. Nothing here
+ * waits for the device. */
 Err model_forward(Model *model, const Batch *batch, bool train);
 
 /* Backward of the last forward with train: adds the gradient of the summed (not averaged) loss,
@@ -88,8 +89,8 @@ Err model_backward_into(Model *model, const GradSink *sink);
 /* What losses are multiplied by before backward: a float in device memory; NULL: 1. */
 void model_set_loss_scale(Model *model, const float *device);
 
-/* Of the last forward: Σ loss over the labels and how many were predicted right. Into device memory,
- * or (this one waits) into the host's. */
+/* Of the last forward: Σ loss over the labels and how many were predicted right. Into device
+ * memory, or (this one waits) into the host's. */
 void model_loss_to(Model *model, LossSum *device);
 Err model_loss(Model *model, double *sum, int64_t *hits);
 

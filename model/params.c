@@ -86,18 +86,20 @@ Tensor param_grad(const Params *params, ParamId id) {
     return params_joined_grad(params, id, 1);
 }
 
-static int64_t joined_rows(const Params *params, ParamId id, int count) {
-    int64_t rows = 0;
-    for (int i = 0; i < count; i++) rows += params->items[id + i].rows;
-    return rows;
+/* Rows of joined matrices; the length of joined vectors (biases of q, k, v), which are one row. */
+static int64_t joined_length(const Params *params, ParamId id, int count, bool vectors) {
+    int64_t length = 0;
+    for (int i = 0; i < count; i++)
+        length += vectors ? params->items[id + i].cols : params->items[id + i].rows;
+    return length;
 }
 
 Tensor params_joined_value(const Params *params, ParamId id, int count) {
     if (id == PARAM_NONE) return tensor_none();
     const Param *p = &params->items[id];
-    /* Joined rows of vectors (biases of q, k, v) are one longer row. */
-    int64_t rows = p->dims == 1 ? 1 : joined_rows(params, id, count),
-            cols = p->dims == 1 ? p->cols * count : p->cols;
+    bool vectors = p->dims == 1;
+    int64_t length = joined_length(params, id, count, vectors), rows = vectors ? 1 : length,
+            cols = vectors ? length : p->cols;
     Tensor value = tensor(params->values + p->offset, params->dtype, rows, cols);
     if (p->dims != 1) value.stride = p->stride;
     return value;

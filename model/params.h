@@ -17,7 +17,7 @@ typedef enum ParamKind {
     PARAM_MATRIX, /* decayed */
     PARAM_BIAS,
     PARAM_NORM,
-    PARAM_EMBEDDING, /* tokens, positions */
+    PARAM_EMBEDDING, /* tokens, positions, the class row */
     PARAM_LORA_A,    /* decayed, as matrices are */
     PARAM_LORA_B
 } ParamKind;
@@ -30,7 +30,8 @@ typedef struct Param {
     Part part;
     ParamKind kind;
     int64_t rows, cols; /* a bias or norm is one row */
-    int dims;           /* in files: 1 or 2 */
+    int dims;           /* in files: 1, 2, or 4 */
+    int64_t tail[3];    /* of 4: the shape behind the rows, whose product is cols */
     int64_t room;       /* of a matrix: columns behind it and rows below it, for its adapter */
     bool trained;
     float init_scale; /* of random initial weights: standard deviation, or bound for LORA_A; norms

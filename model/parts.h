@@ -13,16 +13,24 @@ typedef struct Linear {
     ParamId weight, bias; /* of the first module; the others are joined to it */
     int modules;
     int64_t in, out; /* out: of all modules together */
-    struct {
+    struct Adapter {
         ParamId a, b;
-        int64_t first, count; /* columns of y */
+        int64_t r, first, count; /* columns of y */
+        float scale;
     } lora[LINEAR_MODULES];
     int lora_count;
 } Linear;
 
-/* What an adapter keeps for backward: scale · dropout(x) · aᵀ, one for each module. */
+/* A module of a linear, as files call it. */
+typedef struct Module {
+    const char *name;
+    int64_t out;
+} Module;
+
+/* What an adapter keeps for backward: scale · dropout(x) · aᵀ, one for each. It lies behind x (then
+ * adapter and linear are one product), or is saved from there where x is made again. */
 typedef struct LoraActs {
-    Tensor xa[LINEAR_MODULES];
+    Tensor xa[LINEAR_MODULES], saved[LINEAR_MODULES];
 } LoraActs;
 
 typedef struct VisionLayer {
@@ -31,13 +39,25 @@ typedef struct VisionLayer {
     Linear qkv, out, fc1, fc2;
 } VisionLayer;
 
+typedef struct Norm {
+    ParamId w, b; /* b: only of a LayerNorm */
+} Norm;
+
 typedef struct DecoderLayer {
     int64_t first; /* of its trained parameters, in the flat arrays */
     int heads_q, heads_k;
     int64_t ffn;
-    ParamId attn_norm, ffn_norm, q_norm, k_norm;
-    Linear qkv, out, proj_1, proj_2;
+    Norm attn_norm, ffn_norm; /* a parallel block has the first alone */
+    ParamId q_norm, k_norm;
+    Linear qkv, out, up, down; /* up: gate and up of a gated MLP */
 } DecoderLayer;
+
+/* What a pass over a layer is for, and so what it keeps of it. */
+typedef enum Pass {
+    PASS_INFER, /* nothing */
+    PASS_TRAIN, /* what the level of checkpointing says */
+    PASS_AGAIN  /* backward makes again what was not kept; its last product is left out */
+} Pass;
 
 typedef struct VisionActs {
     Tensor h, n1, stats1, qkv, att, lse, h2, n2, stats2, f1, g;
@@ -45,10 +65,10 @@ typedef struct VisionActs {
 } VisionActs;
 
 typedef struct DecoderActs {
-    Tensor h, n1, rstd1, qkv, qk, rstd_qk;
+    Tensor h, n1, stats1, qkv, qk, rstd_qk;
     Tensor q; /* queries of the rows behind attention */
-    Tensor att, lse, h2, n2, rstd2, gu, s;
-    LoraActs l_qkv, l_out, l_proj_1, l_proj_2;
+    Tensor att, lse, h2, n2, stats2, gu, s;
+    LoraActs l_qkv, l_out, l_up, l_down;
 } DecoderActs;
 
 /* Sizes of one batch. */
@@ -79,19 +99,23 @@ struct Model {
     Params params;
 
     Linear patch;
-    ParamId positions;
+    ParamId class_row, positions;
+    Norm pre_norm;
     VisionLayer *vision;
     ParamId connector_norm_w, connector_norm_b;
     Linear connector_1, connector_2;
-    ParamId embedding, final_norm;
+    ParamId embedding, head_w, head_b; /* head_w: the embedding where they are tied */
+    Norm final_norm;
     DecoderLayer *layers;
 
     int64_t first_connector, first_llm; /* of their trained parameters, in the flat arrays */
     const GradSink *sink;               /* of the backward pass under way, or NULL */
     int64_t final_from;                 /* gradients from here on are announced */
 
-    float *rope; /* device: [max_positions, head_dim] */
-    int patches; /* of a picture */
+    float *rope;    /* device: [max_positions, rotary_dim] */
+    int rotary_dim; /* channels of a head that turn */
+    int patches;    /* of a picture */
+    int tower_rows; /* the same with the class row */
 
     /* Activations. They are laid out in the arena in the order of the forward pass, anew for each
      * batch. */
@@ -99,7 +123,8 @@ struct Model {
     void *memory;
     ModelLimits limits;
     int32_t *vision_starts; /* device: [images + 1] */
-    int32_t *kept_patches;  /* device: rows of patches that reach the connector; NULL: all */
+    int32_t *kept_patches;  /* device: rows of the tower that reach the connector */
+    int32_t *class_ids;     /* device: of each row of the tower: 0 the class row, -1 - k patch k */
 
     /* The batch under way with its arrays on the device; where that is the host, the caller's own.
      */
@@ -118,14 +143,16 @@ struct Model {
     bool training;
     Tensor
         branch; /* what a branch adds to the stream next, scratch of the tower and of the decoder */
+    Tensor stream;     /* the stream behind a layer, where layers do not keep it */
     Tensor patch_rows; /* [images · P, channels · patch²], kept where the tower is trained whole */
-    Tensor vision_out; /* the tower's end: [images · P, W] */
+    Tensor tower_in, tower_stats; /* before the tower's first norm, likewise */
+    Tensor vision_out;            /* the tower's end: [images · P, W] */
     Tensor connector_in, connector_n, connector_stats, connector_f, connector_g, features;
     LoraActs l_connector;
     VisionActs *vision_acts;
     DecoderActs *acts;
-    Tensor last_h, last_rstd; /* label rows at the final norm */
-    Tensor d_last;            /* gradient at the final norm's output, label rows */
+    Tensor last_h, last_stats; /* label rows at the final norm */
+    Tensor d_last;             /* gradient at the final norm's output, label rows */
     Tensor loss, hits;
 };
 
@@ -137,11 +164,20 @@ float init_scale_of(int64_t fan_in, bool residual);
 
 /* ---- linear.c ---- */
 
-void linear_declare(Model *model, Linear *linear, Part part, const char *const *modules, int count,
-                    int64_t out_each, int64_t in, bool bias, bool adapters, float init_scale);
-/* Memory for what a linear reads, x[rows, in], and for its adapters' xa. */
+void linear_declare(Model *model, Linear *linear, Part part, const Module *modules, int count,
+                    int64_t in, bool bias, bool adapters, float init_scale);
+/* Memory for what a linear reads, x[rows, in], and for its adapters' xa, which then are in no other
+ * memory. */
 Tensor take_input(Model *model, const Linear *linear, int64_t rows, LoraActs *acts);
+/* Memory for xa alone, where x belongs to another linear; and to save it in, where x does not last.
+ */
+void take_adapters(Model *model, const Linear *linear, int64_t rows, LoraActs *acts);
+void take_saved(Model *model, const Linear *linear, int64_t rows, LoraActs *acts);
+void save_adapters(Model *model, const Linear *linear, LoraActs *acts);
+void use_saved(const Linear *linear, LoraActs *acts);
 void linear_forward(Model *model, const Linear *linear, Tensor y, Tensor x, const LoraActs *acts);
+/* What backward needs of a forward pass, without y. */
+void linear_forward_kept(Model *model, const Linear *linear, Tensor x, const LoraActs *acts);
 /* f = linear(x);  g = act(f). f may be none where the linear has no adapters: then it is not kept.
  */
 void linear_act_forward(Model *model, const Linear *linear, Tensor g, Tensor f, Tensor x,
@@ -150,6 +186,8 @@ void linear_act_forward(Model *model, const Linear *linear, Tensor g, Tensor f, 
  * (take_roomy), an adapter's gradient goes there. */
 void linear_backward(Model *model, const Linear *linear, Tensor dx, bool accumulate, Tensor dy,
                      Tensor x, const LoraActs *acts);
+/* The largest rank of a linear's adapters. */
+int64_t linear_room(const Linear *linear);
 
 /* ---- vision.c ---- */
 
@@ -172,6 +210,9 @@ Err stage_batch(Model *model, const Batch *batch);
 /* Its pictures alone. */
 Err stage_pixels(Model *model, const Batch *batch);
 
+/* The mask of a dropout of this batch; `id`: a parameter's, so that no two are alike. */
+Dropout dropout_of(const Model *model, double p, ParamId id);
+
 /* Tells the sink that the gradients from `first` on are final, as far as it has not been told. */
 void announce_gradients(Model *model, int64_t first);
 
@@ -188,6 +229,49 @@ typedef struct CachePass {
     const int32_t *ids, *positions, *cache_rows, *starts_q, *starts_k, *lengths_k, *out_rows;
 } CachePass;
 Tensor decoder_cached(Model *model, const CachePass *pass);
+
+/* ---- norm.c ---- */
+
+Norm norm_declare(Model *model, Part part, const char *name, int64_t width);
+/* Columns of a norm's statistics. */
+int norm_stats(const Model *model);
+/* The decoder's norms, of the kind its config names; arguments as in op_rmsnorm_fwd and _bwd. */
+void norm_forward(Model *model, Norm norm, Tensor out, Tensor sum, Tensor stats, Tensor h,
+                  Tensor delta);
+void norm_backward(Model *model, Norm norm, Tensor dh, bool accumulate, Tensor dout, Tensor h,
+                   Tensor stats);
+
+/* ---- decoder_layer.c ---- */
+
+void decoder_layer_declare(Model *model, DecoderLayer *layer, int index);
+/* Takes the stream h and what the branch before gave (delta, none at first), and returns both
+ * anew. */
+void decoder_layer_forward(Model *model, int index, Pass pass, Tensor *h, Tensor *delta);
+/* The same over a key-value cache. */
+void decoder_layer_cached(Model *model, int index, const CachePass *pass, Tensor *h, Tensor *delta);
+/* Scratch of the backward pass, as wide as the widest layer. Gradients of what a linear gives have
+ * room for its adapter's. */
+typedef struct DecoderGrads {
+    Tensor dh, dgu, dqkv;
+    Tensor dn, ds, dqk, datt;
+    Tensor d_active, dq_active, dn_active; /* of the last layer */
+    Tensor d_branch;                       /* dh behind a dropout; none without */
+    int64_t room;
+} DecoderGrads;
+DecoderGrads decoder_grads_take(Model *model);
+/* From the gradient of the stream behind the layer (g->dh; of the last layer g->d_active) to that
+ * of the stream before it (g->dh). `below`: somebody needs it. */
+void decoder_layer_backward(Model *model, int index, const DecoderGrads *g, bool below);
+
+/* ---- classifier.c ---- */
+
+void classifier_declare(Model *model);
+/* The loss of the label rows, and with training its gradient at the final norm's output. */
+void classifier_forward(Model *model, Tensor h, Tensor delta);
+/* → d_active, the gradient of the stream behind the last layer. */
+void classifier_backward(Model *model, Tensor d_active);
+/* out[rows, vocab] of n[rows, width]. */
+void classifier_logits(Model *model, Tensor out, Tensor n);
 
 static inline Tensor value_of(const Model *model, ParamId id) {
     return id == PARAM_NONE ? tensor_none() : param_value(&model->params, id);
@@ -208,9 +292,13 @@ static inline Tensor take_act(Model *model, int64_t rows, int64_t cols) {
     return take(model, model->dtype, rows, cols);
 }
 
-/* Columns that the adapters of a part add to a matrix. */
-static inline int64_t adapter_room(const Model *model, Part part) {
-    return model->spec.tune[part] == TUNE_LORA ? model->spec.lora.r : 0;
+/* Scratch of as many rows as the largest need, cut to `rows`; dense scratch cut to `cols`. */
+static inline Tensor first_rows(Tensor t, int64_t rows) {
+    return tensor_rows(t, 0, rows);
+}
+
+static inline Tensor first_cols(Tensor t, int64_t cols) {
+    return tensor(t.data, t.dtype, t.rows, cols);
 }
 
 /* The first `cols` columns of rows that have `room` more behind them. */

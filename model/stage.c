@@ -70,7 +70,8 @@ void stage_close(Model *model) {
 /* Finds the active rows of a batch, in host memory. */
 static void find_active(Model *model, const Batch *batch) {
     int32_t *rows = model->active_memory, *starts = rows + model->limits.tokens;
-    int32_t *lengths = starts + model->limits.samples + 1, *labels = lengths + model->limits.samples;
+    int32_t *lengths = starts + model->limits.samples + 1,
+            *labels = lengths + model->limits.samples;
     ActiveRows a = {.rows = rows, .starts = starts, .lengths_k = lengths, .labels = labels};
     int label = 0;
     starts[0] = 0;

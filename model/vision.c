@@ -1,8 +1,10 @@
-/* The vision tower (SigLIP's pre-LayerNorm transformer) and the connector, forward and backward.
+/* The vision tower (SigLIP's or CLIP's pre-LayerNorm transformer) and the connector, forward and
+ * backward.
  *
- * A layer is h += out(attn(LN1 h)); h += fc2(gelu(fc1(LN2 h))). The residual adds ride in the
- * norms: each norm first adds what the branch before it gave. Frozen layers keep nothing: their
- * memory is given back layer by layer. */
+ * Patches become rows; CLIP puts a class row before them and norms all before the first layer. A
+ * layer is h += out(attn(LN1 h)); h += fc2(gelu(fc1(LN2 h))). The residual adds ride in the norms:
+ * each norm first adds what the branch before it gave. Frozen layers keep nothing: their memory is
+ * given back layer by layer. A trained tower checkpoints as the decoder does (decoder_layer.c). */
 #include <math.h>
 #include <stdio.h>
 
@@ -48,32 +50,46 @@ static void declare_layer(Model *model, VisionLayer *layer, int index) {
     layer->norm1_b = declare_vector(model, names[1], PART_VISION, PARAM_BIAS, c->width, 0);
     layer->norm2_w = declare_vector(model, names[2], PART_VISION, PARAM_NORM, c->width, 1);
     layer->norm2_b = declare_vector(model, names[3], PART_VISION, PARAM_BIAS, c->width, 0);
-    linear_declare(model, &layer->qkv, PART_VISION,
-                   (const char *const[]){names[4], names[5], names[6]}, 3, c->width, c->width, true,
+    Module qkv[3] = {{names[4], c->width}, {names[5], c->width}, {names[6], c->width}};
+    linear_declare(model, &layer->qkv, PART_VISION, qkv, 3, c->width, true, true,
+                   init_scale_of(c->width, false));
+    linear_declare(model, &layer->out, PART_VISION, &(Module){names[7], c->width}, 1, c->width,
+                   true, true, init_scale_of(c->width, true));
+    linear_declare(model, &layer->fc1, PART_VISION, &(Module){names[8], c->mlp}, 1, c->width, true,
                    true, init_scale_of(c->width, false));
-    linear_declare(model, &layer->out, PART_VISION, (const char *const[]){names[7]}, 1, c->width,
-                   c->width, true, true, init_scale_of(c->width, true));
-    linear_declare(model, &layer->fc1, PART_VISION, (const char *const[]){names[8]}, 1, c->mlp,
-                   c->width, true, true, init_scale_of(c->width, false));
-    linear_declare(model, &layer->fc2, PART_VISION, (const char *const[]){names[9]}, 1, c->width,
-                   c->mlp, true, true, init_scale_of(c->mlp, true));
+    linear_declare(model, &layer->fc2, PART_VISION, &(Module){names[9], c->width}, 1, c->mlp, true,
+                   true, init_scale_of(c->mlp, true));
+}
+
+static ParamId declare_table(Model *model, const char *name, int64_t rows, int dims) {
+    Param p = {.part = PART_VISION,
+               .kind = PARAM_EMBEDDING,
+               .rows = rows,
+               .cols = model->spec.vision.width,
+               .dims = dims,
+               .init_scale = 0.02f,
+               .trained = model->spec.tune[PART_VISION] == TUNE_FULL};
+    snprintf(p.name, sizeof p.name, TOWER "embeddings.%s", name);
+    return params_declare(&model->params, &p, false);
 }
 
 void vision_declare(Model *model) {
     const VisionConfig *c = &model->spec.vision;
     int64_t pixels = c->channels * c->patch_size * c->patch_size;
     linear_declare(model, &model->patch, PART_VISION,
-                   (const char *const[]){TOWER "embeddings.patch_embedding"}, 1, c->width, pixels,
-                   true, false, init_scale_of(pixels, false));
-    Param positions = {.name = TOWER "embeddings.position_embedding.weight",
-                       .part = PART_VISION,
-                       .kind = PARAM_EMBEDDING,
-                       .rows = model->patches,
-                       .cols = c->width,
-                       .dims = 2,
-                       .init_scale = 0.02f,
-                       .trained = model->spec.tune[PART_VISION] == TUNE_FULL};
-    model->positions = params_declare(&model->params, &positions, false);
+                   &(Module){TOWER "embeddings.patch_embedding", c->width}, 1, pixels,
+                   c->patch_bias, false, init_scale_of(pixels, false));
+    /* A convolution in files: [width, channels, patch, patch]. */
+    Param *patch = &model->params.items[model->patch.weight];
+    patch->dims = 4;
+    patch->tail[0] = c->channels;
+    patch->tail[1] = patch->tail[2] = c->patch_size;
+    model->class_row = PARAM_NONE;
+    if (c->class_token) model->class_row = declare_table(model, "class_embedding", 1, 1);
+    model->positions = declare_table(model, "position_embedding.weight", model->tower_rows, 2);
+    model->pre_norm = (Norm){PARAM_NONE, PARAM_NONE};
+    if (c->pre_norm) /* so spelled in CLIP's files */
+        model->pre_norm = norm_declare(model, PART_VISION, TOWER "pre_layrnorm", c->width);
     for (int i = 0; i < c->layers; i++) declare_layer(model, &model->vision[i], i);
 }
 
@@ -87,10 +103,10 @@ void connector_declare(Model *model) {
         model->connector_norm_b =
             declare_vector(model, "connector.norm.bias", PART_CONNECTOR, PARAM_BIAS, in, 0);
     }
-    linear_declare(model, &model->connector_1, PART_CONNECTOR, (const char *const[]){CONNECTOR "0"},
-                   1, out, in, true, false, init_scale_of(in, false));
-    linear_declare(model, &model->connector_2, PART_CONNECTOR, (const char *const[]){CONNECTOR "2"},
-                   1, out, out, true, false, init_scale_of(out, false));
+    linear_declare(model, &model->connector_1, PART_CONNECTOR, &(Module){CONNECTOR "0", out}, 1, in,
+                   true, false, init_scale_of(in, false));
+    linear_declare(model, &model->connector_2, PART_CONNECTOR, &(Module){CONNECTOR "2", out}, 1,
+                   out, true, false, init_scale_of(out, false));
 }
 
 static bool tower_trained(const Model *model) {
@@ -112,49 +128,86 @@ static AttentionSpec attention_of(const Model *model) {
                            .head_dim = head_dim,
                            .starts_q = model->vision_starts,
                            .starts_k = model->vision_starts,
-                           .longest_q = model->patches,
-                           .longest_k = model->patches,
+                           .longest_q = model->tower_rows,
+                           .longest_k = model->tower_rows,
                            .causal = false,
                            .scale = 1.0f / sqrtf((float)head_dim)};
 }
 
-/* Takes the stream h and what the branch before gave (delta, none at first); returns both anew.
- * What `keep` needs for backward gets memory of its own; otherwise the sums are made in place. */
-static void layer_forward(Model *model, const VisionLayer *layer, VisionActs *a, bool keep,
-                          Tensor *h, Tensor *delta) {
-    Exec *ex = model->ex;
+/* What products and attention give; what is cheap to make of them. */
+static void take_products(Model *model, const VisionLayer *layer, VisionActs *a, int64_t rows) {
     const VisionConfig *c = &model->spec.vision;
-    int64_t rows = h->rows, w = c->width;
-    float eps = (float)c->norm_eps;
-
-    a->h = keep && !tensor_is_none(*delta) ? take_act(model, rows, w) : *h;
-    a->n1 = take_input(model, &layer->qkv, rows, &a->l_qkv);
     a->stats1 = take(model, DT_F32, rows, 2);
-    op_layernorm_fwd(ex, a->n1, a->h, a->stats1, *h, *delta, value_of(model, layer->norm1_w),
-                     value_of(model, layer->norm1_b), eps);
-    a->qkv = take_act(model, rows, 3 * w);
-    linear_forward(model, &layer->qkv, a->qkv, a->n1, &a->l_qkv);
+    a->qkv = take_act(model, rows, 3 * c->width);
     a->att = take_input(model, &layer->out, rows, &a->l_out);
     a->lse = take(model, DT_F32, rows, c->heads);
-    AttentionSpec spec = attention_of(model);
-    op_attention_fwd(ex, a->att, a->lse, tensor_cols(a->qkv, 0, w), tensor_cols(a->qkv, w, w),
-                     tensor_cols(a->qkv, 2 * w, w), &spec);
-    Tensor branch = model->branch;
-    linear_forward(model, &layer->out, branch, a->att, &a->l_out);
-
-    a->h2 = keep ? take_act(model, rows, w) : a->h;
-    a->n2 = take_input(model, &layer->fc1, rows, &a->l_fc1);
     a->stats2 = take(model, DT_F32, rows, 2);
-    op_layernorm_fwd(ex, a->n2, a->h2, a->stats2, a->h, branch, value_of(model, layer->norm2_w),
-                     value_of(model, layer->norm2_b), eps);
-    bool need_f1 = keep || layer->fc1.lora_count;
+    bool need_f1 = model->training || layer->fc1.lora_count;
     a->f1 = need_f1 ? take_act(model, rows, c->mlp) : tensor_none();
+}
+
+static void take_cheap(Model *model, const VisionLayer *layer, VisionActs *a, int64_t rows) {
+    a->n1 = take_input(model, &layer->qkv, rows, &a->l_qkv);
+    a->n2 = take_input(model, &layer->fc1, rows, &a->l_fc1);
     a->g = take_input(model, &layer->fc2, rows, &a->l_fc2);
+}
+
+/* out = LayerNorm(h + delta), the sum in `sum`. */
+static void norm(Model *model, ParamId w, ParamId b, Tensor out, Tensor sum, Tensor stats, Tensor h,
+                 Tensor delta) {
+    op_layernorm_fwd(model->ex, out, sum, stats, h, delta, value_of(model, w), value_of(model, b),
+                     (float)model->spec.vision.norm_eps);
+}
+
+/* The layer over h + delta. Its last product is left out without `whole`. */
+static void compute(Model *model, const VisionLayer *layer, VisionActs *a, Tensor h, Tensor delta,
+                    bool whole) {
+    const VisionConfig *c = &model->spec.vision;
+    int64_t w = c->width;
+    norm(model, layer->norm1_w, layer->norm1_b, a->n1, a->h, a->stats1, h, delta);
+    linear_forward(model, &layer->qkv, a->qkv, a->n1, &a->l_qkv);
+    AttentionSpec spec = attention_of(model);
+    op_attention_fwd(model->ex, a->att, a->lse, tensor_cols(a->qkv, 0, w),
+                     tensor_cols(a->qkv, w, w), tensor_cols(a->qkv, 2 * w, w), &spec);
+    linear_forward(model, &layer->out, model->branch, a->att, &a->l_out);
+    norm(model, layer->norm2_w, layer->norm2_b, a->n2, a->h2, a->stats2, a->h, model->branch);
     linear_act_forward(model, &layer->fc1, a->g, a->f1, a->n2, &a->l_fc1,
                        (Activation)c->activation);
-    linear_forward(model, &layer->fc2, branch, a->g, &a->l_fc2);
+    if (whole)
+        linear_forward(model, &layer->fc2, model->branch, a->g, &a->l_fc2);
+    else
+        linear_forward_kept(model, &layer->fc2, a->g, &a->l_fc2);
+}
+
+/* Takes the stream h and what the branch before gave (delta, none at first); returns both anew. */
+static void layer_forward(Model *model, const VisionLayer *layer, VisionActs *a, bool keep,
+                          Tensor *h, Tensor *delta) {
+    int64_t rows = h->rows, w = model->spec.vision.width;
+    Checkpointing level = keep ? model->spec.checkpointing : CHECKPOINT_LAYERS;
+    a->h = keep && !tensor_is_none(*delta) ? take_act(model, rows, w) : *h;
+    if (level != CHECKPOINT_LAYERS)
+        a->h2 = take_act(model, rows, w);
+    else /* in place, where backward does not need what was there */
+        a->h2 = keep ? model->stream : a->h;
+    size_t entry = arena_mark(&model->arena);
+    take_products(model, layer, a, rows);
+    if (level == CHECKPOINT_CHEAP) {
+        take_saved(model, &layer->qkv, rows, &a->l_qkv);
+        take_saved(model, &layer->fc1, rows, &a->l_fc1);
+        take_saved(model, &layer->fc2, rows, &a->l_fc2);
+    }
+    size_t products = arena_mark(&model->arena);
+    take_cheap(model, layer, a, rows);
+    compute(model, layer, a, *h, *delta, true);
+    if (level == CHECKPOINT_CHEAP) {
+        save_adapters(model, &layer->qkv, &a->l_qkv);
+        save_adapters(model, &layer->fc1, &a->l_fc1);
+        save_adapters(model, &layer->fc2, &a->l_fc2);
+        arena_release(&model->arena, products);
+    }
+    if (level == CHECKPOINT_LAYERS) arena_release(&model->arena, entry);
     *h = a->h2;
-    *delta = branch;
+    *delta = model->branch;
 }
 
 static PatchSpec patches_of(const Model *model) {
@@ -170,27 +223,49 @@ static PatchSpec patches_of(const Model *model) {
     return spec;
 }
 
-static void tower_forward(Model *model, const uint8_t *pixels) {
+/* Patches, class row, positions and first norm: what enters the first layer. */
+static Tensor tower_inputs(Model *model, const uint8_t *pixels) {
     Exec *ex = model->ex;
     const VisionConfig *c = &model->spec.vision;
-    int64_t rows = (int64_t)model->dims.images * model->patches;
+    int64_t patches = (int64_t)model->dims.images * model->patches,
+            rows = (int64_t)model->dims.images * model->tower_rows;
+    PatchSpec spec = patches_of(model);
+    model->patch_rows = take_act(model, patches, model->patch.in);
+    op_patchify(ex, model->patch_rows, pixels, &spec);
+    Tensor h = take_act(model, rows, c->width), out = h;
+    if (c->class_token) {
+        size_t mark = arena_mark(&model->arena);
+        out = take_act(model, patches, c->width);
+        linear_forward(model, &model->patch, out, model->patch_rows, NULL);
+        op_embed_fwd(ex, h, model->class_ids, value_of(model, model->class_row), out);
+        arena_release(&model->arena, mark);
+    } else {
+        linear_forward(model, &model->patch, h, model->patch_rows, NULL);
+    }
+    op_add_positions(ex, h, value_of(model, model->positions));
+    if (!c->pre_norm) return h;
+    model->tower_in = h;
+    model->tower_stats = take(model, DT_F32, rows, 2);
+    Tensor normed = take_act(model, rows, c->width);
+    norm(model, model->pre_norm.w, model->pre_norm.b, normed, tensor_none(), model->tower_stats, h,
+         tensor_none());
+    return normed;
+}
+
+static void tower_forward(Model *model, const uint8_t *pixels) {
+    const VisionConfig *c = &model->spec.vision;
+    int64_t rows = (int64_t)model->dims.images * model->tower_rows;
     bool keep = model->training && tower_trained(model);
 
     model->vision_out = take_act(model, rows, c->width);
     size_t mark = arena_mark(&model->arena);
     model->branch = take_act(model, rows, c->width);
-    model->patch_rows = take_act(model, rows, model->patch.in);
-    Tensor h = take_act(model, rows, c->width), delta = tensor_none();
-    PatchSpec spec = patches_of(model);
-    op_patchify(ex, model->patch_rows, pixels, &spec);
-    linear_forward(model, &model->patch, h, model->patch_rows, NULL);
-    op_add_positions(ex, h, value_of(model, model->positions));
-    for (int i = 0; i < c->layers; i++) {
-        size_t layer_mark = arena_mark(&model->arena);
+    if (keep && model->spec.checkpointing == CHECKPOINT_LAYERS)
+        model->stream = take_act(model, rows, c->width);
+    Tensor h = tower_inputs(model, pixels), delta = tensor_none();
+    for (int i = 0; i < c->layers; i++)
         layer_forward(model, &model->vision[i], &model->vision_acts[i], keep, &h, &delta);
-        if (!keep) arena_release(&model->arena, layer_mark);
-    }
-    op_add(ex, model->vision_out, h, delta);
+    op_add(model->ex, model->vision_out, h, delta);
     if (!keep) arena_release(&model->arena, mark); /* a frozen tower leaves nothing but its end */
 }
 
@@ -219,7 +294,7 @@ void vision_forward(Model *model) {
     tower_forward(model, model->batch.pixels);
     model->connector_in = model->vision_out;
     if (model->spec.vision.drop_first_patch) {
-        model->connector_in = take_act(model, (int64_t)model->dims.images * (model->patches - 1),
+        model->connector_in = take_act(model, (int64_t)model->dims.images * (model->tower_rows - 1),
                                        model->spec.vision.width);
         op_gather_rows(model->ex, model->connector_in, model->vision_out, model->kept_patches);
     }
@@ -228,11 +303,36 @@ void vision_forward(Model *model) {
 
 /* ---- backward ---- */
 
-static void layer_backward(Model *model, const VisionLayer *layer, const VisionActs *a, Tensor dh,
+/* Makes again what the forward pass did not keep. */
+static void remake(Model *model, const VisionLayer *layer, VisionActs *a) {
+    int64_t rows = a->h.rows, w = model->spec.vision.width;
+    if (model->spec.checkpointing == CHECKPOINT_NONE) return;
+    if (model->spec.checkpointing == CHECKPOINT_LAYERS) {
+        a->h2 = take_act(model, rows, w);
+        model->branch = take_act(model, rows, w);
+        take_products(model, layer, a, rows);
+        take_cheap(model, layer, a, rows);
+        compute(model, layer, a, a->h, tensor_none(), false);
+        return;
+    }
+    take_cheap(model, layer, a, rows);
+    use_saved(&layer->qkv, &a->l_qkv);
+    use_saved(&layer->fc1, &a->l_fc1);
+    use_saved(&layer->fc2, &a->l_fc2);
+    norm(model, layer->norm1_w, layer->norm1_b, a->n1, tensor_none(), a->stats1, a->h,
+         tensor_none());
+    norm(model, layer->norm2_w, layer->norm2_b, a->n2, tensor_none(), a->stats2, a->h2,
+         tensor_none());
+    op_act_fwd(model->ex, a->g, a->f1, (Activation)model->spec.vision.activation);
+}
+
+static void layer_backward(Model *model, const VisionLayer *layer, VisionActs *a, Tensor dh,
                            Tensor dn, Tensor dg, Tensor dqkv) {
     Exec *ex = model->ex;
     const VisionConfig *c = &model->spec.vision;
     int64_t w = c->width;
+    size_t mark = arena_mark(&model->arena);
+    remake(model, layer, a);
     linear_backward(model, &layer->fc2, dg, false, dh, a->g, &a->l_fc2);
     op_act_bwd(ex, dg, dg, a->f1, (Activation)c->activation);
     linear_backward(model, &layer->fc1, dn, false, dg, a->n2, &a->l_fc1);
@@ -247,23 +347,51 @@ static void layer_backward(Model *model, const VisionLayer *layer, const VisionA
     linear_backward(model, &layer->qkv, dn, false, dqkv, a->n1, &a->l_qkv);
     op_layernorm_bwd(ex, dh, true, grad_of(model, layer->norm1_w), grad_of(model, layer->norm1_b),
                      dn, a->h, a->stats1, value_of(model, layer->norm1_w));
+    arena_release(&model->arena, mark);
+}
+
+/* From the gradient of the first layer's input to those of what made it, where the tower is trained
+ * whole. */
+static void tower_inputs_backward(Model *model, Tensor dh) {
+    Exec *ex = model->ex;
+    const VisionConfig *c = &model->spec.vision;
+    if (c->pre_norm)
+        op_layernorm_bwd(ex, dh, false, grad_of(model, model->pre_norm.w),
+                         grad_of(model, model->pre_norm.b), dh, model->tower_in, model->tower_stats,
+                         value_of(model, model->pre_norm.w));
+    op_add_positions_bwd(ex, grad_of(model, model->positions), dh);
+    Tensor d_patches = dh;
+    if (c->class_token) {
+        d_patches = take_act(model, model->patch_rows.rows, c->width);
+        op_embed_bwd(ex, grad_of(model, model->class_row), d_patches, dh, model->class_ids);
+    }
+    linear_backward(model, &model->patch, tensor_none(), false, d_patches, model->patch_rows, NULL);
+}
+
+/* Room that gradients need behind their rows, for those of adapters. */
+static int64_t tower_room(const Model *model) {
+    int64_t room = 0;
+    for (int i = 0; i < model->spec.vision.layers; i++) {
+        const VisionLayer *l = &model->vision[i];
+        const Linear *all[] = {&l->out, &l->fc1, &l->fc2};
+        for (int k = 0; k < 3; k++)
+            if (linear_room(all[k]) > room) room = linear_room(all[k]);
+    }
+    return room;
 }
 
 /* dh: gradient at the tower's end, with room for adapters'; used up. */
 static void tower_backward(Model *model, Tensor dh) {
-    Exec *ex = model->ex;
     const VisionConfig *c = &model->spec.vision;
     size_t mark = arena_mark(&model->arena);
     Tensor dn = take_act(model, dh.rows, c->width),
-           dg = take_roomy(model, dh.rows, c->mlp, adapter_room(model, PART_VISION)),
+           dg = take_roomy(model, dh.rows, c->mlp, tower_room(model)),
            dqkv = take_act(model, dh.rows, 3 * c->width);
     for (int64_t i = c->layers - 1; i >= 0; i--) {
         layer_backward(model, &model->vision[i], &model->vision_acts[i], dh, dn, dg, dqkv);
         announce_gradients(model, model->vision[i].first);
     }
-    if (model->params.items[model->positions].trained)
-        op_add_positions_bwd(ex, grad_of(model, model->positions), dh);
-    linear_backward(model, &model->patch, tensor_none(), false, dh, model->patch_rows, NULL);
+    if (model->spec.tune[PART_VISION] == TUNE_FULL) tower_inputs_backward(model, dh);
     arena_release(&model->arena, mark);
 }
 
@@ -292,7 +420,7 @@ static void connector_backward(Model *model, Tensor dx, Tensor d_features) {
 
 void vision_backward(Model *model, Tensor d_features) {
     size_t mark = arena_mark(&model->arena);
-    int64_t width = model->spec.vision.width, room = adapter_room(model, PART_VISION);
+    int64_t width = model->spec.vision.width, room = tower_room(model);
     Tensor dx = take_roomy(model, d_features.rows, width, room);
     connector_backward(model, dx, d_features);
     announce_gradients(model, model->first_connector);

@@ -13,6 +13,7 @@ static SafeTensor describe(const Param *p, DType dtype, const void *data) {
         .name = p->name, .dtype = dtype, .dims = p->dims, .count = p->rows * p->cols, .data = data};
     t.shape[0] = p->dims == 1 ? p->cols : p->rows;
     t.shape[1] = p->cols;
+    for (int i = 0; p->dims == 4 && i < 3; i++) t.shape[1 + i] = p->tail[i];
     return t;
 }
 
@@ -189,11 +190,12 @@ void model_master_from_values(Model *model, float *flat) {
 
 static void merge(Model *model, const Linear *linear) {
     Exec *ex = model->ex;
-    float scale = (float)(model->spec.lora.alpha / (double)model->spec.lora.r);
     for (int i = 0; i < linear->lora_count; i++) {
-        Tensor w = param_value(&model->params, linear->weight + i),
-               a = value_of(model, linear->lora[i].a);
-        Tensor b = value_of(model, linear->lora[i].b);
+        const struct Adapter *l = &linear->lora[i];
+        Tensor w = tensor_rows(params_joined_value(&model->params, linear->weight, linear->modules),
+                               l->first, l->count),
+               a = value_of(model, l->a);
+        Tensor b = value_of(model, l->b);
         size_t w_bytes = (size_t)tensor_count(w) * sizeof(float);
         size_t a_bytes = (size_t)tensor_count(a) * sizeof(float),
                b_bytes = (size_t)tensor_count(b) * sizeof(float);
@@ -205,7 +207,7 @@ static void merge(Model *model, const Linear *linear) {
         op_convert(ex, wide, w);
         op_convert(ex, wide_a, a);
         op_convert(ex, wide_b, b);
-        op_lora_merge(ex, wide, wide_a, wide_b, scale);
+        op_lora_merge(ex, wide, wide_a, wide_b, l->scale);
         op_convert(ex, w, wide);
         exec_zero(ex, wide_b.data, b_bytes);
         op_convert(ex, b, wide_b);
@@ -221,7 +223,7 @@ void model_merge_lora(Model *model) {
     }
     for (int i = 0; i < model->spec.llm.layers; i++) {
         const DecoderLayer *l = &model->layers[i];
-        const Linear *all[] = {&l->qkv, &l->out, &l->proj_1, &l->proj_2};
+        const Linear *all[] = {&l->qkv, &l->out, &l->up, &l->down};
         for (int k = 0; k < 4; k++) merge(model, all[k]);
     }
 }

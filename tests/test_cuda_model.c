@@ -1,5 +1,5 @@
-/* The whole model on the CUDA backend beside the CPU backend: losses, gradients, generated tokens; and
- * what a step must not do: allocate, wait. */
+/* The whole model on the CUDA backend beside the CPU backend: losses, gradients, generated tokens;
+ * and what a step must not do: allocate, wait. */
 #include "core/rng.h"
 #include "cuda/emu/control.h"
 #include "model/model.h"
@@ -17,7 +17,8 @@ static Exec *open_cuda(void) {
     return ex;
 }
 
-/* The same model on both backends, every parameter moved a little, so that adapters are not zero. */
+/* The same model on both backends, every parameter moved a little, so that adapters are not zero.
+ */
 static void open_both(Tiny *cpu, Tiny *cuda, const ModelSpec *spec, DType dtype) {
     Exec *ex = open_cuda();
     tiny_open(cpu, spec, DT_F32, 1);
@@ -55,15 +56,10 @@ static double distance(const float *a, const float *b, int64_t n) {
 
 /* f32 differs by the order of sums. 16-bit formats round every activation of a dozen layers: half a
  * unit of 2^-8 (bf16) or 2^-11 (f16) each. */
-static void compare(Tune vision, Tune connector, Tune llm, double dropout, DType dtype,
-                    double allowed) {
-    ModelSpec spec;
-    tiny_spec(&spec, vision, connector, llm);
-    spec.lora.dropout = dropout;
-    spec.vision.drop_first_patch = true;
+static void compare_spec(const ModelSpec *spec, DType dtype, double allowed) {
     Tiny cpu, cuda;
-    open_both(&cpu, &cuda, &spec, dtype);
-    Batch batch = tiny_batch(&spec, 3, 1);
+    open_both(&cpu, &cuda, spec, dtype);
+    Batch batch = tiny_batch(spec, 3, 1);
     double expected = tiny_step(&cpu, &batch), found = tiny_step(&cuda, &batch);
     ASSERT_NEAR(found / expected, 1, allowed / 4);
     float *a = tiny_grads(&cpu), *b = tiny_grads(&cuda);
@@ -76,6 +72,43 @@ static void compare(Tune vision, Tune connector, Tune llm, double dropout, DType
     tiny_batch_free(&batch);
     tiny_close(&cpu);
     tiny_close(&cuda);
+}
+
+static void compare(Tune vision, Tune connector, Tune llm, double dropout, DType dtype,
+                    double allowed) {
+    ModelSpec spec;
+    tiny_spec(&spec, vision, connector, llm);
+    spec.lora.dropout = dropout;
+    spec.vision.drop_first_patch = true;
+    compare_spec(&spec, dtype, allowed);
+}
+
+static void compare_family(TinyFamily family) {
+    ModelSpec spec;
+    tiny_spec_of(&spec, family, TUNE_FULL, TUNE_FULL, TUNE_FULL);
+    compare_spec(&spec, DT_F32, 1e-4);
+    tiny_spec_of(&spec, family, TUNE_LORA, TUNE_FULL, TUNE_LORA);
+    spec.lora.dropout = 0.3;
+    spec.llm.residual_dropout = family == TINY_PHI ? 0.1 : 0;
+    spec.checkpointing = CHECKPOINT_CHEAP;
+    compare_spec(&spec, DT_F32, 1e-4);
+    compare_spec(&spec, DT_BF16, 0.1);
+}
+
+TEST(a_tower_of_clip_matches_the_cpu) {
+    compare_family(TINY_CLIP);
+}
+
+TEST(a_decoder_of_llama_matches_the_cpu) {
+    compare_family(TINY_LLAMA);
+}
+
+TEST(a_decoder_of_gemma_matches_the_cpu) {
+    compare_family(TINY_GEMMA);
+}
+
+TEST(a_decoder_of_phi_matches_the_cpu) {
+    compare_family(TINY_PHI);
 }
 
 TEST(everything_trained_matches_the_cpu_in_f32) {
@@ -142,7 +175,8 @@ TEST(a_step_neither_allocates_nor_waits) {
     for (int i = 0; i < 3; i++) batches[i] = tiny_batch(&spec, 2 + i, (uint64_t)i);
     exec_wait(tiny.ex);
     EmuCounts before = emu_counts();
-    /* Two batches fit into the stages; the third waits for the first, which is no work of its own. */
+    /* Two batches fit into the stages; the third waits for the first, which is no work of its own.
+     */
     for (int i = 0; i < 2; i++) {
         ASSERT_OK(model_forward(tiny.model, &batches[i], true));
         model_loss_to(tiny.model, sum);

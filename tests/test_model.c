@@ -28,14 +28,11 @@ static void shake(Tiny *tiny) {
 
 /* For each trained parameter, the derivative along a random direction, by central differences of
  * the f32 forward pass. */
-static void check_gradients(Tune vision, Tune connector, Tune llm, double dropout) {
-    ModelSpec spec;
-    tiny_spec(&spec, vision, connector, llm);
-    spec.lora.dropout = dropout;
+static void check_gradients_of(const ModelSpec *spec) {
     Tiny tiny;
-    tiny_open(&tiny, &spec, DT_F32, 2);
+    tiny_open(&tiny, spec, DT_F32, 2);
     shake(&tiny);
-    Batch batch = tiny_batch(&spec, 3, 1);
+    Batch batch = tiny_batch(spec, 3, 1);
     tiny_step(&tiny, &batch);
     Params *params = model_params(tiny.model);
     float *grads = calloc((size_t)params->trained, sizeof *grads);
@@ -79,6 +76,99 @@ static void check_gradients(Tune vision, Tune connector, Tune llm, double dropou
     ASSERT_INT(checked, >, 0);
     free(grads);
     tiny_batch_free(&batch);
+    tiny_close(&tiny);
+}
+
+static void check_gradients(Tune vision, Tune connector, Tune llm, double dropout) {
+    ModelSpec spec;
+    tiny_spec(&spec, vision, connector, llm);
+    spec.lora.dropout = dropout;
+    check_gradients_of(&spec);
+}
+
+TEST(gradients_of_every_family_match_differences) {
+    for (int family = 0; family < TINY_FAMILIES; family++) {
+        printf("%s: ", tiny_family_name((TinyFamily)family));
+        ModelSpec spec;
+        tiny_spec_of(&spec, (TinyFamily)family, TUNE_FULL, TUNE_FULL, TUNE_FULL);
+        spec.llm.residual_dropout = family == TINY_PHI ? 0.1 : 0;
+        check_gradients_of(&spec);
+        tiny_spec_of(&spec, (TinyFamily)family, TUNE_LORA, TUNE_FULL, TUNE_LORA);
+        spec.lora.dropout = 0.3;
+        check_gradients_of(&spec);
+    }
+}
+
+/* Loss and every gradient of a training step: the same bits, in f32 and, where it is fast, bf16. */
+static void check_levels(const ModelSpec *given, const char *name, DType dtype) {
+    double loss[3];
+    float *grads[3];
+    size_t bytes = 0, activations[3];
+    ModelSpec spec = *given;
+    for (int level = CHECKPOINT_NONE; level <= CHECKPOINT_LAYERS; level++) {
+        spec.checkpointing = (Checkpointing)level;
+        Tiny tiny;
+        tiny_open(&tiny, &spec, dtype, 1);
+        if (dtype == DT_F32) shake(&tiny);
+        Batch batch = tiny_batch(&spec, 3, 1);
+        loss[level] = tiny_step(&tiny, &batch);
+        grads[level] = tiny_grads(&tiny);
+        bytes = (size_t)model_params(tiny.model)->trained * sizeof(float);
+        activations[level] = model_memory(tiny.model).activations;
+        tiny_batch_free(&batch);
+        tiny_close(&tiny);
+    }
+    printf("%s: activations of %zu, %zu and %zu bytes\n", name, activations[0], activations[1],
+           activations[2]);
+    ASSERT_INT(activations[1], <, activations[0]);
+    ASSERT_INT(activations[2], <, activations[1]);
+    for (int level = 1; level < 3; level++) {
+        ASSERT_TRUE(loss[level] == loss[0]);
+        ASSERT_TRUE(!memcmp(grads[level], grads[0], bytes));
+    }
+    for (int level = 0; level < 3; level++) free(grads[level]);
+}
+
+TEST(every_level_of_checkpointing_gives_the_same_bits) {
+    Exec *ex;
+    ASSERT_OK(exec_open(&ex, EXEC_CPU, 1));
+    bool fast = exec_fast_dtype(ex) == DT_BF16;
+    exec_close(&ex);
+    for (int family = 0; family < TINY_FAMILIES; family++)
+        for (int lora = 0; lora < 2; lora++) {
+            Tune tune = lora ? TUNE_LORA : TUNE_FULL;
+            ModelSpec spec;
+            tiny_spec_of(&spec, (TinyFamily)family, tune, TUNE_FULL, tune);
+            spec.lora.dropout = lora ? 0.1 : 0;
+            spec.llm.residual_dropout = family == TINY_PHI ? 0.1 : 0;
+            check_levels(&spec, tiny_family_name((TinyFamily)family), DT_F32);
+            if (fast) check_levels(&spec, tiny_family_name((TinyFamily)family), DT_BF16);
+        }
+}
+
+TEST(adapters_have_the_rank_and_scale_that_their_name_asks_for) {
+    ModelSpec spec;
+    tiny_spec_of(&spec, TINY_LLAMA, TUNE_LORA, TUNE_FULL, TUNE_LORA);
+    strcpy(spec.lora.target_modules, "q_proj, v_proj,down_proj");
+    spec.lora.rank_pattern = (PatternList){1, {{"layers.1.self_attn.v_proj", 7}}};
+    spec.lora.alpha_pattern = (PatternList){1, {{"down_proj", 12}}};
+    spec.lora.use_rslora = true;
+    check_gradients_of(&spec);
+    Tiny tiny;
+    tiny_open(&tiny, &spec, DT_F32, 1);
+    const Params *params = model_params(tiny.model);
+    int adapters = 0;
+    for (int i = 0; i < params->count; i++) {
+        const Param *p = &params->items[i];
+        if (p->kind != PARAM_LORA_A) continue;
+        adapters++;
+        ASSERT_TRUE(strstr(p->name, "q_proj") || strstr(p->name, "v_proj") ||
+                    strstr(p->name, "down_proj"));
+        bool other = strstr(p->name, "layers.1.self_attn.v_proj") != NULL;
+        ASSERT_INT(p->rows, ==, other ? 7 : 3);
+    }
+    /* Two of each tower layer, three of each decoder layer. */
+    ASSERT_INT(adapters, ==, 2 * 2 + 3 * 3);
     tiny_close(&tiny);
 }
 

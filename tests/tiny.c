@@ -17,6 +17,7 @@ void tiny_spec(ModelSpec *spec, Tune vision, Tune connector, Tune llm) {
                    .mlp = 20,
                    .activation = ACTIVATION_GELU_TANH,
                    .norm_eps = 1e-6,
+                   .patch_bias = true,
                    .mean = {1, {0.5}},
                    .std = {1, {0.5}}},
         .connector = {.norm = true, .activation = ACTIVATION_GELU},
@@ -28,12 +29,64 @@ void tiny_spec(ModelSpec *spec, Tune vision, Tune connector, Tune llm) {
                 .kv_heads = {3, {1, 2, 2}},
                 .ffn = {3, {18, 24, 30}},
                 .qk_norm = true,
+                .gated = true,
+                .activation = ACTIVATION_SILU,
+                .tied_head = true,
+                .rotary_share = 1,
                 .rope_theta = 100,
                 .norm_eps = 1e-6},
         .lora = {.r = 3, .alpha = 6, .dropout = 0},
         .tune = {vision, connector, llm},
         .max_positions = 64,
     };
+}
+
+const char *tiny_family_name(TinyFamily family) {
+    static const char *const names[] = {"openelm", "clip", "llama", "gemma", "phi"};
+    return names[family];
+}
+
+static void separate_names(LlmConfig *llm, LlmNames names) {
+    llm->names = names;
+    llm->qk_norm = false;
+    llm->ffn = (IntList){1, {22}};
+    llm->q_heads = (IntList){1, {4}};
+    llm->kv_heads = (IntList){1, {2}};
+}
+
+void tiny_spec_of(ModelSpec *spec, TinyFamily family, Tune vision, Tune connector, Tune llm) {
+    tiny_spec(spec, vision, connector, llm);
+    VisionConfig *v = &spec->vision;
+    LlmConfig *l = &spec->llm;
+    switch (family) {
+    case TINY_OPENELM: break;
+    case TINY_CLIP:
+        v->class_token = v->pre_norm = v->drop_first_patch = true;
+        v->patch_bias = false;
+        v->activation = ACTIVATION_QUICK_GELU;
+        break;
+    case TINY_LLAMA:
+        separate_names(l, NAMES_LLAMA);
+        l->tied_head = false;
+        break;
+    case TINY_GEMMA:
+        separate_names(l, NAMES_LLAMA);
+        l->norm = NORM_RMS_PLUS_ONE;
+        l->activation = ACTIVATION_GELU_TANH;
+        l->scale_embedding = true;
+        l->kv_heads = (IntList){1, {1}};
+        break;
+    case TINY_PHI:
+        separate_names(l, NAMES_PHI);
+        l->norm = NORM_LAYER;
+        l->bias = l->parallel = true;
+        l->gated = l->tied_head = false;
+        l->activation = ACTIVATION_GELU_TANH;
+        l->kv_heads = (IntList){1, {4}};
+        l->head_dim = 10;
+        l->rotary_share = 0.4;
+        break;
+    }
 }
 
 Batch tiny_batch(const ModelSpec *spec, int samples, uint64_t seed) {

@@ -9,6 +9,12 @@ enum { TINY_VOCAB = 23, TINY_EOS = 2 };
 /* Layers of different widths, grouped queries, QK norm; four patches a picture. */
 void tiny_spec(ModelSpec *spec, Tune vision, Tune connector, Tune llm);
 
+/* The same with the decoder of another family, or CLIP's tower before OpenELM's decoder. */
+typedef enum TinyFamily { TINY_OPENELM, TINY_CLIP, TINY_LLAMA, TINY_GEMMA, TINY_PHI } TinyFamily;
+enum { TINY_FAMILIES = TINY_PHI + 1 };
+const char *tiny_family_name(TinyFamily family);
+void tiny_spec_of(ModelSpec *spec, TinyFamily family, Tune vision, Tune connector, Tune llm);
+
 /* `samples` samples of different lengths with pictures of seeded noise, one picture each. Free with
  * tiny_batch_free. */
 Batch tiny_batch(const ModelSpec *spec, int samples, uint64_t seed);

@@ -5,7 +5,8 @@
 #include <stdlib.h>
 
 /* Of the dynamic loss scale, as DeepSpeed has it in the recipe of OpenECAD: for the mean loss of a
- * micro-batch. Ours is the sum over its labels, so that the scale is divided by about their count. */
+ * micro-batch. Ours is the sum over its labels, so that the scale is divided by about their count.
+ */
 enum { LOSS_SCALE_START = 1 << 16, LOSS_SCALE_WINDOW = 1000, LOSS_SCALE_HYSTERESIS = 2 };
 enum { LABELS_A_SAMPLE = 512 };
 
@@ -17,6 +18,14 @@ static bool is_decayed(ParamKind kind) {
     return kind == PARAM_MATRIX || kind == PARAM_LORA_A || kind == PARAM_LORA_B;
 }
 
+/* A part's own peak over that of the schedule. */
+static float part_rate(const TrainingConfig *t, Part part) {
+    const double own[PART_COUNT] = {[PART_VISION] = t->vision_learning_rate,
+                                    [PART_CONNECTOR] = t->connector_learning_rate,
+                                    [PART_LLM] = t->llm_learning_rate};
+    return own[part] > 0 ? (float)(own[part] / t->learning_rate) : 1;
+}
+
 static void make_segments(Optim *optim, AdamwSegment *segments) {
     const Params *params = model_params(optim->model);
     for (int i = 0; i < params->count; i++) {
@@ -26,7 +35,7 @@ static void make_segments(Optim *optim, AdamwSegment *segments) {
         segments[optim->segment_count++] = (AdamwSegment){
             .first = p->first,
             .count = p->rows * p->cols,
-            .lr_scale = 1,
+            .lr_scale = part_rate(&optim->training, p->part),
             .copy = value.data,
             .cols = value.cols,
             .stride = value.stride,
@@ -55,7 +64,8 @@ static Err no_room(const Optim *optim, size_t bytes) {
     if (params_have_adapters(model_params(optim->model)) && fit >= 1 && fit < rank)
         snprintf(what, sizeof what, "lower lora.r from %d to %d, or freeze more (tune)", rank, fit);
     FAIL(ERR_MEMORY,
-         "out of memory: optimiser state of %lld parameters needs %zu MiB, %zu of %zu MiB are free: %s",
+         "out of memory: optimiser state of %lld parameters needs %zu MiB, %zu of %zu MiB are "
+         "free: %s",
          (long long)optim->count, bytes >> 20, (available + taken) >> 20, total >> 20, what);
 }
 
@@ -80,8 +90,8 @@ Err optim_open(Optim *optim, Exec *ex, Model *model, const TrainingConfig *train
     model_master_from_values(model, optim->master);
     optim->scaled = params->dtype == DT_F16;
     double scale = optim->scaled ? LOSS_SCALE_START * least_loss_scale(training) : 1;
-    optim_set_state(optim, &(UpdateState){.loss_scale = (float)scale,
-                                          .patience = LOSS_SCALE_HYSTERESIS});
+    optim_set_state(optim,
+                    &(UpdateState){.loss_scale = (float)scale, .patience = LOSS_SCALE_HYSTERESIS});
     model_set_loss_scale(model, &optim->state->loss_scale);
     return exec_status(ex);
 }

@@ -44,6 +44,7 @@ static Err open_model(Trainer *t) {
     }
     base.tune = config->tune;
     base.lora = config->lora;
+    base.gradient_checkpointing = config->gradient_checkpointing;
     base.training.max_length = config->training.max_length;
     model_spec_from_config(&spec, &base, tokenizer_vocab(t->tokenizer));
     REQUIRE(spec.llm.vocab >= tokenizer_vocab(t->tokenizer), ERR_CONFIG,
@@ -174,7 +175,6 @@ static Err refuse_what_is_missing(const Config *c) {
         const char *what;
     } missing[] = {
         {c->curriculum.by != CURRICULUM_NONE, "curriculum"},
-        {c->gradient_checkpointing, "gradient_checkpointing"},
         {c->training.early_stopping_patience > 0, "training.early_stopping_patience"},
         {c->deepspeed_config[0] != 0, "deepspeed_config"},
         {c->image_folder[0] != 0, "image_folder (TinyLLaVA JSON)"},

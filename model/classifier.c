@@ -1,0 +1,83 @@
+/* The decoder's end: final norm, head and loss. The head is the embedding, or a matrix of its own,
+ * with or without a bias. */
+#include "model/parts.h"
+
+void classifier_declare(Model *model) {
+    const LlmConfig *c = &model->spec.llm;
+    bool trained = model->spec.tune[PART_LLM] == TUNE_FULL;
+    static const char *const norms[] = {[NAMES_OPENELM] = "language_model.transformer.norm",
+                                        [NAMES_LLAMA] = "language_model.model.norm",
+                                        [NAMES_PHI] = "language_model.model.final_layernorm"};
+    model->final_norm = norm_declare(model, PART_LLM, norms[c->names], c->width);
+    model->head_w = model->embedding;
+    model->head_b = PARAM_NONE;
+    if (!c->tied_head) {
+        Param weight = {.name = "language_model.lm_head.weight",
+                        .part = PART_LLM,
+                        .kind = PARAM_MATRIX,
+                        .rows = c->vocab,
+                        .cols = c->width,
+                        .dims = 2,
+                        .init_scale = init_scale_of(c->width, false),
+                        .trained = trained};
+        model->head_w = params_declare(&model->params, &weight, false);
+    }
+    if (!c->tied_head && c->bias) {
+        Param bias = {.name = "language_model.lm_head.bias",
+                      .part = PART_LLM,
+                      .kind = PARAM_BIAS,
+                      .rows = 1,
+                      .cols = c->vocab,
+                      .dims = 1,
+                      .trained = trained};
+        model->head_b = params_declare(&model->params, &bias, false);
+    }
+}
+
+void classifier_logits(Model *model, Tensor out, Tensor n) {
+    op_linear_fwd(model->ex, out, n, value_of(model, model->head_w),
+                  value_of(model, model->head_b));
+}
+
+/* Logits exist for some rows at a time. */
+void classifier_forward(Model *model, Tensor h, Tensor delta) {
+    Exec *ex = model->ex;
+    const LlmConfig *c = &model->spec.llm;
+    int64_t labels = model->dims.labels, chunk = exec_logit_rows(ex, c->vocab);
+    const float *scale = model->loss_scale ? model->loss_scale : model->one;
+    Tensor d_head = grad_of(model, model->head_w);
+    model->last_h = take_act(model, labels, c->width);
+    model->last_stats = take(model, DT_F32, labels, norm_stats(model));
+    model->d_last = take_act(model, labels, c->width);
+    model->loss = take(model, DT_F32, 1, labels);
+    model->hits = take(model, DT_F32, 1, labels);
+    size_t mark = arena_mark(&model->arena);
+    Tensor picked = take_act(model, labels, c->width), n = take_act(model, labels, c->width);
+    Tensor logits = take_act(model, labels < chunk ? labels : chunk, c->vocab);
+    op_gather_rows(ex, model->last_h, h, model->active.labels);
+    op_gather_rows(ex, picked, delta, model->active.labels);
+    norm_forward(model, model->final_norm, n, model->last_h, model->last_stats, model->last_h,
+                 picked);
+    for (int64_t at = 0; at < labels; at += chunk) {
+        int64_t rows = labels - at < chunk ? labels - at : chunk;
+        Tensor part = tensor_rows(logits, 0, rows), part_n = tensor_rows(n, at, rows);
+        classifier_logits(model, part, part_n);
+        op_cross_entropy(ex, tensor_cols(model->loss, at, rows), tensor_cols(model->hits, at, rows),
+                         part, model->batch.targets + at, model->training ? scale : NULL);
+        if (!model->training) continue;
+        op_linear_bwd_x(ex, tensor_rows(model->d_last, at, rows), part,
+                        value_of(model, model->head_w), false);
+        if (!tensor_is_none(d_head))
+            op_linear_bwd_w(ex, d_head, grad_of(model, model->head_b), part, part_n);
+    }
+    arena_release(&model->arena, mark);
+}
+
+void classifier_backward(Model *model, Tensor d_active) {
+    size_t mark = arena_mark(&model->arena);
+    Tensor d_picked = take_act(model, model->dims.labels, model->spec.llm.width);
+    norm_backward(model, model->final_norm, d_picked, false, model->d_last, model->last_h,
+                  model->last_stats);
+    op_scatter_rows(model->ex, d_active, d_picked, model->active.labels);
+    arena_release(&model->arena, mark);
+}
