@@ -85,6 +85,24 @@ TEST(losses_and_weights_have_the_same_bits_on_any_ranks_and_threads) {
     buf_free(&expected);
 }
 
+/* At a rate at which every step makes things worse. */
+TEST(a_run_ends_early_when_validations_only_get_worse) {
+    prepare(40, "slots: 2, max_steps: 50, warmup_ratio: 0, learning_rate: 0.5, max_grad_norm: 0, "
+                "lr_scheduler_type: constant, eval_steps: 1, early_stopping_patience: 2", "");
+    const char *said;
+    int code = test_run(&said, "./cadvlm train --config %s", test_path("c.yaml"));
+    ASSERT(code == 0, "exit code %d:\n%s", code, said);
+    ASSERT_CONTAINS(said, "2 validations in a row were worse than the best");
+    Buf losses = {0};
+    read_losses(&losses, run_folder("run"));
+    ASSERT_TRUE(!strstr(buf_cstr(&losses), "50: "));
+    buf_free(&losses);
+    /* Run again it does not go on. */
+    code = test_run(&said, "./cadvlm train --config %s", test_path("c.yaml"));
+    ASSERT(code == 0, "exit code %d:\n%s", code, said);
+    ASSERT_CONTAINS(said, "stopping early after step");
+}
+
 TEST(ranks_started_by_hand_without_mpi_train_the_same_bits) {
     prepare(40, "slots: 4, max_steps: 5, eval_steps: 3", "");
     train_ok(fixture_mpirun(2), run_folder("run-mpi"), "");

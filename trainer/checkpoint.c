@@ -53,6 +53,8 @@ static Err write_state(const char *folder, const TrainState *state) {
     js_set_text(root, "config_hash", hash);
     js_set_number(root, "val_loss", state->val_loss);
     js_set_integer(root, "validated_step", state->validated_step);
+    js_set_number(root, "best_val_loss", state->best_val_loss);
+    js_set_integer(root, "worse_validations", state->worse);
     for (int i = 0; i < state->dataset_count; i++)
         js_push(datasets, js_new_integer(state->dataset_samples[i]));
     js_set(root, "dataset_samples", datasets);
@@ -287,7 +289,7 @@ static void read_loss_scale(UpdateState *update, const Json *root) {
 Err checkpoint_read_state(TrainState *state, const char *path) {
     char name[PATH_SIZE];
     Json *root;
-    *state = (TrainState){.val_loss = NAN};
+    *state = (TrainState){.val_loss = NAN, .best_val_loss = NAN};
     TRY(path_join(name, path, "state.json"));
     TRY(js_read(&root, name, SMALL_FILE_MAX));
     int64_t slots = 0;
@@ -303,6 +305,8 @@ Err checkpoint_read_state(TrainState *state, const char *path) {
     read_loss_scale(&state->update, root);
     js_number(js_get(root, "val_loss"), &state->val_loss);
     js_integer(js_get(root, "validated_step"), &state->validated_step);
+    js_number(js_get(root, "best_val_loss"), &state->best_val_loss);
+    js_integer(js_get(root, "worse_validations"), &state->worse);
     const Json *datasets = js_get(root, "dataset_samples");
     state->dataset_count =
         js_count(datasets) < CONFIG_DATASETS ? (int)js_count(datasets) : CONFIG_DATASETS;

@@ -254,6 +254,12 @@ static Err train_step(Trainer *t) {
 
 /* ---- between steps ---- */
 
+static void count_validation(Trainer *t, double loss) {
+    bool better = isnan(t->state.best_val_loss) || loss < t->state.best_val_loss;
+    t->state.worse = better ? 0 : t->state.worse + 1;
+    if (better) t->state.best_val_loss = loss;
+}
+
 static Err run_validation(Trainer *t) {
     const Dataset *dataset = t->data.val ? t->data.val : t->data.sets[0].dataset;
     size_t *indices, count;
@@ -277,6 +283,7 @@ static Err run_validation(Trainer *t) {
         return OK;
     }
     t->val_loss = t->state.val_loss = v.loss;
+    count_validation(t, v.loss);
     log_info("step %lld: validation loss %.4f, %.1f %% of labels right (%zu samples)",
              (long long)t->state.step, v.loss, 100 * v.accuracy, v.samples);
     return comm_agree(t->comm,
@@ -295,6 +302,12 @@ static Err save(Trainer *t) {
     return OK;
 }
 
+/* Whether the last validations were all worse than the best. */
+static bool is_overdone(const Trainer *t) {
+    int64_t patience = t->config->training.early_stopping_patience;
+    return patience && t->state.worse >= patience;
+}
+
 static bool due(const Trainer *t, int64_t every) {
     return t->state.step > 0 &&
            (t->state.step >= t->steps || (every && t->state.step % every == 0));
@@ -306,8 +319,14 @@ static Err loop(Trainer *t) {
         /* A run may have been stopped between a step and its validation: then this comes first. */
         if (due(t, c->eval_steps) && t->state.validated_step != t->state.step && !t->stopping)
             TRY(run_validation(t));
-        if (t->stopping || due(t, c->save_steps)) TRY(save(t));
+        if (t->stopping || is_overdone(t) || due(t, c->save_steps)) TRY(save(t));
         if (t->stopping || t->state.step >= t->steps) return OK;
+        if (is_overdone(t)) {
+            log_info("stopping early after step %lld: %lld validations in a row were worse than the "
+                     "best, %.4f (training.early_stopping_patience)",
+                     (long long)t->state.step, (long long)t->state.worse, t->state.best_val_loss);
+            return OK;
+        }
         TRY(train_step(t));
     }
 }

@@ -72,7 +72,7 @@ void train_describe_config(const Trainer *t, Config *out) {
 static Err resume(Trainer *t) {
     char path[PATH_SIZE];
     TRY(checkpoint_find(path, t->checkpoints));
-    t->state = (TrainState){.val_loss = NAN, .config_hash = config_hash(t->config)};
+    t->state = (TrainState){.val_loss = NAN, .best_val_loss = NAN, .config_hash = config_hash(t->config)};
     if (!path[0]) return OK;
     TrainState found;
     TRY(checkpoint_read_state(&found, path));
@@ -175,7 +175,6 @@ static Err refuse_what_is_missing(const Config *c) {
         const char *what;
     } missing[] = {
         {c->curriculum.by != CURRICULUM_NONE, "curriculum"},
-        {c->training.early_stopping_patience > 0, "training.early_stopping_patience"},
         {c->deepspeed_config[0] != 0, "deepspeed_config"},
         {c->image_folder[0] != 0, "image_folder (TinyLLaVA JSON)"},
         {c->image_aspect != ASPECT_SQUARE, "image_aspect_ratio: pad"},
