@@ -6,9 +6,20 @@ find_package(MPI REQUIRED COMPONENTS C)
 pkg_check_modules(YAML REQUIRED IMPORTED_TARGET yaml-0.1)
 pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson)
 pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
+pkg_check_modules(CRYPTO REQUIRED IMPORTED_TARGET libcrypto)
 pkg_check_modules(PNG REQUIRED IMPORTED_TARGET libpng)
+pkg_check_modules(JPEG REQUIRED IMPORTED_TARGET libjpeg)
+pkg_check_modules(WEBP REQUIRED IMPORTED_TARGET libwebp)
 pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(CAIRO REQUIRED IMPORTED_TARGET cairo)
+
+# Downloads (cadvlm data fetch); the only part that may be missing.
+pkg_check_modules(CURL IMPORTED_TARGET libcurl>=7.66)
+if(CURL_FOUND)
+  set(CADVLM_CURL_STATUS "${CURL_VERSION}")
+else()
+  set(CADVLM_CURL_STATUS "not found: no downloads (launch/setup.sh installs libcurl4-openssl-dev)")
+endif()
 
 # The serial library: Debian names it hdf5-serial; plain "hdf5" may be the MPI build.
 pkg_search_module(HDF5 REQUIRED IMPORTED_TARGET hdf5-serial hdf5)

@@ -7,9 +7,7 @@
 enum { WHITE = 255 };
 
 Err batch_options_check(const BatchesOptions *o) {
-    REQUIRE(tokenizer_bos(o->tokenizer) >= 0 && tokenizer_eos(o->tokenizer) >= 0, ERR_CONFIG,
-            "the tokenizer has no %s: the plain template needs it as a special token",
-            tokenizer_bos(o->tokenizer) < 0 ? "<bos>" : "<eos>");
+    TRY(sample_rows_check(&(RowsOptions){o->tokenizer, o->template, o->system_prompt}));
     REQUIRE(o->image_channels == 1 || o->image_channels == 3, ERR_CONFIG,
             "pictures of %d channels; 1 or 3 are possible", o->image_channels);
     REQUIRE(o->image_size >= 1 && o->image_size <= IMAGE_SIDE_MAX, ERR_CONFIG,
@@ -92,7 +90,7 @@ void batch_buffer_clear(BatchBuffer *buffer) {
 
 void sample_scratch_free(SampleScratch *scratch) {
     buf_free(&scratch->bytes);
-    token_ids_free(&scratch->rows.ids);
+    sample_rows_free(&scratch->rows);
 }
 
 /* ---- one sample ---- */
@@ -142,13 +140,6 @@ static void append_rows(BatchBuffer *buffer, const BatchesOptions *o, const Samp
     if (row - first > batch->longest) batch->longest = row - first;
 }
 
-static Err check_size(const BatchesOptions *o, const Image *image) {
-    REQUIRE(image->width == o->image_size && image->height == o->image_size, ERR_INPUT,
-            "its picture has %d × %d pixels where the model takes %d × %d: draw it in that size",
-            image->width, image->height, o->image_size, o->image_size);
-    return OK;
-}
-
 /* Copies the picture, moved right by dx and down by dy. */
 static void append_pixels(BatchBuffer *buffer, const BatchesOptions *o, const Image *image, int dx,
                           int dy) {
@@ -165,12 +156,21 @@ static void append_pixels(BatchBuffer *buffer, const BatchesOptions *o, const Im
     buffer->batch.images++;
 }
 
+/* Brings the picture to the model's size and appends it. */
+static Err fit_picture(BatchBuffer *buffer, const BatchesOptions *o, const Image *image, int dx,
+                       int dy) {
+    Image fitted;
+    TRY(picture_prepare(&fitted, image, o->image_size, o->image_fit, o->image_background));
+    append_pixels(buffer, o, &fitted, dx, dy);
+    image_free(&fitted);
+    return OK;
+}
+
 static Err add_picture(BatchBuffer *buffer, const BatchesOptions *o, const Sample *sample, int dx,
                        int dy) {
     Image image;
     TRY(image_decode(&image, sample->image, sample->image_size, o->image_channels, "its picture"));
-    Err err = check_size(o, &image);
-    if (err == OK) append_pixels(buffer, o, &image, dx, dy);
+    Err err = fit_picture(buffer, o, &image, dx, dy);
     image_free(&image);
     return err;
 }
@@ -178,7 +178,8 @@ static Err add_picture(BatchBuffer *buffer, const BatchesOptions *o, const Sampl
 static Err add_sample(BatchBuffer *buffer, const BatchesOptions *o, const SamplePlan *plan,
                       SampleScratch *scratch, const Sample *sample, bool *overlong) {
     bool dropped;
-    TRY(sample_rows_plain(&scratch->rows, o->tokenizer, sample));
+    RowsOptions rows = {o->tokenizer, o->template, o->system_prompt};
+    TRY(sample_rows_make(&scratch->rows, &rows, sample));
     TRY(fit_rows(o, &scratch->rows, overlong, &dropped));
     if (dropped) return OK;
     int n = buffer->batch.samples;
@@ -227,17 +228,16 @@ Err batch_build(Batch **out, const BatchesOptions *options, const Dataset *datas
 
 static Err add_prompt(BatchBuffer *buffer, const BatchesOptions *o, const Image *image,
                       const char *prompt, SampleRows *rows) {
-    TRY(check_size(o, image));
     CHECK(image->channels == o->image_channels, "%d channels", image->channels);
-    TRY(sample_rows_plain_prompt(rows, o->tokenizer, prompt ? prompt : "",
-                                 prompt ? strlen(prompt) : 0, true));
+    RowsOptions options = {o->tokenizer, o->template, o->system_prompt};
+    TRY(sample_rows_prompt(rows, &options, prompt ? prompt : "", prompt ? strlen(prompt) : 0,
+                           true));
     size_t all = count_rows(o, rows, rows->ids.count);
     REQUIRE(all < (size_t)o->max_length, ERR_INPUT,
             "picture and prompt have %zu rows, max_length is %d: no room for code", all,
             o->max_length);
     append_rows(buffer, o, rows);
-    append_pixels(buffer, o, image, 0, 0);
-    return OK;
+    return fit_picture(buffer, o, image, 0, 0);
 }
 
 Err batch_build_prompts(Batch **out, const BatchesOptions *options, const Image *images,
@@ -255,7 +255,7 @@ Err batch_build_prompts(Batch **out, const BatchesOptions *options, const Image 
         buffer->sample_ids[i] = names[i];
         buffer->datasets[i] = 0;
     }
-    token_ids_free(&rows.ids);
+    sample_rows_free(&rows);
     if (err != OK)
         batch_buffer_free(&buffer);
     else

@@ -10,7 +10,9 @@
 #include "core/image.h"
 #include "data/batch.h"
 #include "data/mixer.h"
+#include "data/picture.h"
 #include "data/shard.h"
+#include "data/template.h"
 #include "data/tokenizer.h"
 
 /* What happens to a sample of more than max_length rows. */
@@ -33,7 +35,9 @@ typedef struct BatchesOptions {
     BatchSource sources[MIXER_DATASETS_MAX];
     int source_count;
     Split split;
-    const Tokenizer *tokenizer; /* with <bos> and <eos> */
+    const Tokenizer *tokenizer;
+    Template template;
+    const char *system_prompt; /* of a conversation; NULL: template_system_openecad */
     uint64_t seed;
     int size;                 /* samples a batch */
     int slots;                /* batches a step, over all ranks */
@@ -41,7 +45,9 @@ typedef struct BatchesOptions {
     int64_t first_step;
     int max_length; /* rows a sample may have, image rows included */
     Overlong overlong;
-    int image_size, image_channels; /* pictures must have that size; channels 1 or 3 */
+    int image_size, image_channels; /* what the model takes; channels 1 or 3 */
+    PictureFit image_fit;           /* how pictures of another size are brought to it */
+    uint8_t image_background[3];    /* around a padded picture (data/picture.h) */
     int image_rows;                 /* rows a picture is to the decoder */
     int shift; /* augmentation: moves the picture by up to ± so many whole pixels each way, white
                   moving in; 0: none */
@@ -74,14 +80,16 @@ Err batches_select(const BatchSource *source, Split split, size_t **indices, siz
 void batches_ledger(Batches *batches, int64_t steps, uint64_t out[MIXER_DATASETS_MAX]);
 
 /* One batch without a walk: the samples `indices` (of `dataset`), in order, unshifted. Uses of the
- * options: tokenizer, max_length, overlong, image_*. Samples left out as too long make the batch
- * smaller, down to none. samples_seen are the indices. Free with batch_free. For validation and
- * generation, which must see every sample exactly once. */
+ * options: tokenizer, template, max_length, overlong, image_*. Samples left out as too long make
+ * the batch smaller, down to none. samples_seen are the indices. Free with batch_free. For
+ * validation and generation, which must see every sample exactly once. */
 Err batch_build(Batch **batch, const BatchesOptions *options, const Dataset *dataset,
                 const size_t *indices, int count);
 
-/* What generation starts from: per picture its rows, <bos> and its prompt (NULL: none), no answer
- * and no labels. The images must have image_size and image_channels. */
+/* What generation starts from: per picture the rows of its sample up to the answer (prompt NULL:
+ * an empty one), and no labels. The images must have image_channels, and may have any size that
+ * image_fit takes.
+ */
 Err batch_build_prompts(Batch **batch, const BatchesOptions *options, const Image *images,
                         const char *const *prompts, const char *const *names, int count);
 void batch_free(Batch **batch);

@@ -54,11 +54,18 @@ void merges_free(Merges *merges) {
 
 /* ---- encoding ---- */
 
-/* A symbol of the piece; the list is threaded through the array, -1 ends it. */
-typedef struct Symbol {
-    int32_t id; /* -1: joined to the one before */
+enum { GONE = INT32_MIN }; /* as an id: joined to the symbol before */
+
+/* The neighbours of a symbol of the piece; -1: none. */
+typedef struct Links {
     int32_t previous, next;
-} Symbol;
+} Links;
+
+/* A piece at work, in the memory of a scratch. */
+typedef struct Piece {
+    int32_t *ids;
+    Links *links;
+} Piece;
 
 /* Candidates: rank in the upper half, place of the left symbol in the lower, so that the least is
  * the first rank and, within it, the leftmost place. */
@@ -88,52 +95,69 @@ static uint64_t heap_pop(Heap *heap) {
     return least;
 }
 
-static void propose(const Merges *merges, const Symbol *symbols, Heap *heap, int32_t at) {
-    if (at < 0 || symbols[at].next < 0) return;
-    const Merge *merge = merges_find(merges, symbols[at].id, symbols[symbols[at].next].id);
+/* What joins the symbol at `at` with the next one, or NULL. */
+static const Merge *merge_at(const Merges *merges, const Piece *piece, int32_t at) {
+    int32_t next = piece->links[at].next;
+    if (next < 0 || piece->ids[at] < 0 || piece->ids[next] < 0) return NULL;
+    return merges_find(merges, piece->ids[at], piece->ids[next]);
+}
+
+static void propose(const Merges *merges, const Piece *piece, Heap *heap, int32_t at) {
+    const Merge *merge = at >= 0 ? merge_at(merges, piece, at) : NULL;
     if (merge) heap_push(heap, (uint64_t)merge->rank << 32 | (uint32_t)at);
 }
 
-static void join(const Merges *merges, Symbol *symbols, Heap *heap) {
+static void join(const Merges *merges, const Piece *piece, Heap *heap) {
+    Links *links = piece->links;
     while (heap->count) {
         uint64_t item = heap_pop(heap);
-        int32_t at = (int32_t)(uint32_t)item, next = symbols[at].next;
-        if (symbols[at].id < 0 || next < 0) continue;
-        const Merge *merge = merges_find(merges, symbols[at].id, symbols[next].id);
+        int32_t at = (int32_t)(uint32_t)item, next = links[at].next;
+        const Merge *merge = merge_at(merges, piece, at);
         if (!merge || merge->rank != (uint32_t)(item >> 32)) continue; /* the pair has changed */
-        symbols[at].id = merge->result;
-        symbols[at].next = symbols[next].next;
-        symbols[next].id = -1;
-        if (symbols[at].next >= 0) symbols[symbols[at].next].previous = at;
-        propose(merges, symbols, heap, at);
-        propose(merges, symbols, heap, symbols[at].previous);
+        piece->ids[at] = merge->result;
+        piece->ids[next] = GONE;
+        links[at].next = links[next].next;
+        if (links[at].next >= 0) links[links[at].next].previous = at;
+        propose(merges, piece, heap, at);
+        propose(merges, piece, heap, links[at].previous);
     }
 }
 
-/* Symbols, and room in the heap for the first candidates and two for every join. */
-static void scratch_reserve(BpeScratch *scratch, size_t n) {
-    size_t needed = n * (sizeof(Symbol) + 3 * sizeof(uint64_t));
-    if (needed <= scratch->size) return;
-    free(scratch->memory);
-    scratch->size = 2 * needed;
-    scratch->memory = malloc(scratch->size);
-    CHECK(scratch->memory, "out of memory: %zu bytes", scratch->size);
+/* The memory: a heap with room for the first candidates and two for every join, then links, then
+ * symbols. */
+int32_t *bpe_symbols(BpeScratch *scratch, size_t count) {
+    CHECK(count >= 1 && count <= BPE_PIECE_MAX, "a piece of %zu symbols", count);
+    size_t needed = count * (3 * sizeof(uint64_t) + sizeof(Links) + sizeof(int32_t));
+    if (needed > scratch->size) {
+        free(scratch->memory);
+        scratch->size = 2 * needed;
+        scratch->memory = malloc(scratch->size);
+        CHECK(scratch->memory, "out of memory: %zu bytes", scratch->size);
+    }
+    scratch->symbols = count;
+    Links *links = (Links *)(void *)((uint64_t *)scratch->memory + 3 * count);
+    return (int32_t *)(void *)(links + count);
+}
+
+void bpe_join(const Merges *merges, BpeScratch *scratch, TokenIds *out) {
+    size_t count = scratch->symbols;
+    Heap heap = {.items = scratch->memory};
+    Piece piece = {.links = (Links *)(void *)(heap.items + 3 * count)};
+    piece.ids = (int32_t *)(void *)(piece.links + count);
+    int32_t n = (int32_t)count;
+    for (int32_t i = 0; i < n; i++) piece.links[i] = (Links){i - 1, i + 1 < n ? i + 1 : -1};
+    for (int32_t i = 0; i + 1 < n; i++) propose(merges, &piece, &heap, i);
+    join(merges, &piece, &heap);
+    for (int32_t i = 0; i >= 0; i = piece.links[i].next) token_ids_push(out, piece.ids[i]);
 }
 
 void bpe_encode(const Merges *merges, const int32_t byte_ids[256], const char *piece, size_t size,
                 BpeScratch *scratch, TokenIds *out) {
-    CHECK(size >= 1 && size <= BPE_PIECE_MAX, "a piece of %zu bytes", size);
     if (size == 1) {
         token_ids_push(out, byte_ids[(uint8_t)piece[0]]);
         return;
     }
-    scratch_reserve(scratch, size);
-    Heap heap = {.items = scratch->memory};
-    Symbol *symbols = (Symbol *)(void *)(heap.items + 3 * size);
-    int32_t n = (int32_t)size;
-    for (int32_t i = 0; i < n; i++)
-        symbols[i] = (Symbol){byte_ids[(uint8_t)piece[i]], i - 1, i + 1 < n ? i + 1 : -1};
-    for (int32_t i = 0; i + 1 < n; i++) propose(merges, symbols, &heap, i);
-    join(merges, symbols, &heap);
-    for (int32_t i = 0; i >= 0; i = symbols[i].next) token_ids_push(out, symbols[i].id);
+    int32_t *symbols = bpe_symbols(scratch, size);
+    for (size_t i = 0; i < size; i++) symbols[i] = byte_ids[(uint8_t)piece[i]];
+    bpe_join(merges, scratch, out);
 }

@@ -27,12 +27,19 @@ void merges_free(Merges *merges);
 /* Memory for encoding, kept from piece to piece. */
 typedef struct BpeScratch {
     void *memory;
-    size_t size;
+    size_t size, symbols; /* bytes; symbols it is laid out for */
 } BpeScratch;
 
-/* Appends the ids of a piece of `size` bytes (1 to BPE_PIECE_MAX), which start as the tokens
- * `byte_ids` of its bytes. Time O(n log n). */
 enum { BPE_PIECE_MAX = 1 << 28 };
+
+/* Room for `count` symbols (1 to BPE_PIECE_MAX) of a piece, for the caller to fill. */
+int32_t *bpe_symbols(BpeScratch *scratch, size_t count);
+
+/* Joins the symbols in the scratch and appends what is left of them. Negative symbols stay as they
+ * are. Time O(n log n). */
+void bpe_join(const Merges *merges, BpeScratch *scratch, TokenIds *out);
+
+/* Appends the ids of a piece of `size` bytes, which start as the tokens `byte_ids` of its bytes. */
 void bpe_encode(const Merges *merges, const int32_t byte_ids[256], const char *piece, size_t size,
                 BpeScratch *scratch, TokenIds *out);
 

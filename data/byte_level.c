@@ -62,3 +62,35 @@ size_t utf8_length(const char *text, size_t size) {
     if (t[0] == 0xF4 && t[1] > 0x8F) return 0; /* over U+10FFFF */
     return length;
 }
+
+/* U+0009 to U+000D, U+001C to U+0020, U+0085, U+00A0, U+1680, U+2000 to U+200A, U+2028, U+2029,
+ * U+202F, U+205F, U+3000. */
+size_t utf8_space(const char *text, size_t size) {
+    const uint8_t *t = (const uint8_t *)text;
+    if (!size) return 0;
+    if (t[0] < 0x80) return (t[0] >= 9 && t[0] <= 13) || (t[0] >= 0x1C && t[0] <= 0x20);
+    if (size >= 2 && t[0] == 0xC2) return t[1] == 0x85 || t[1] == 0xA0 ? 2 : 0;
+    if (size < 3 || t[0] < 0xE1 || t[0] > 0xE3) return 0;
+    unsigned code = (t[0] & 0x0Fu) << 12 | (t[1] & 0x3Fu) << 6 | (t[2] & 0x3Fu);
+    bool space = code == 0x1680 || (code >= 0x2000 && code <= 0x200A) || code == 0x2028 ||
+                 code == 0x2029 || code == 0x202F || code == 0x205F || code == 0x3000;
+    return space && utf8_length(text, size) == 3 ? 3 : 0;
+}
+
+void utf8_strip_front(const char **text, size_t *size) {
+    for (size_t length; (length = utf8_space(*text, *size)) > 0;) {
+        *text += length;
+        *size -= length;
+    }
+}
+
+void utf8_strip_end(const char *text, size_t *size) {
+    for (size_t length = 1; length <= 3 && length <= *size;) {
+        if (utf8_space(text + *size - length, length) == length) {
+            *size -= length;
+            length = 1;
+        } else {
+            length++;
+        }
+    }
+}

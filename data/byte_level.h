@@ -20,4 +20,11 @@ bool byte_level_read(Buf *out, const char *text, size_t size);
  * well-formed one (overlong forms, surrogates and numbers over U+10FFFF are not). */
 size_t utf8_length(const char *text, size_t size);
 
+/* Bytes of the white space (as Python's str.strip() has it) at the front of `text`, or 0. */
+size_t utf8_space(const char *text, size_t size);
+
+/* Takes white space away at the front or at the end. */
+void utf8_strip_front(const char **text, size_t *size);
+void utf8_strip_end(const char *text, size_t *size);
+
 #endif

@@ -1,11 +1,12 @@
-/* Encoding and decoding; see tokenizer_json.c for how a tokenizer is read. */
+/* Opening, asking and decoding; the readers of the files are tokenizer_json.c, tokenizer_spm.c and
+ * tokenizer_vocab.c, encoding is in tokenizer_encode.c. */
 #include "data/tokenizer.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/file.h"
-#include "core/hash.h"
+#include "core/text.h"
 #include "data/tokenizer_model.h"
 
 enum { TOKENIZER_FILE_MAX = 256 << 20 };
@@ -24,60 +25,19 @@ void token_ids_free(TokenIds *ids) {
     *ids = (TokenIds){0};
 }
 
-/* ---- strings with numbers ---- */
-
-static uint32_t *byte_map_place(const ByteMap *map, const void *bytes, size_t size) {
-    size_t at = (size_t)hash_bytes(bytes, size) & (map->place_capacity - 1);
-    for (; map->places[at]; at = (at + 1) & (map->place_capacity - 1)) {
-        const struct ByteMapEntry *entry = &map->entries[map->places[at] - 1];
-        if (entry->size == size && !memcmp(map->pool.data + entry->at, bytes, size)) break;
-    }
-    return &map->places[at];
-}
-
-static void byte_map_grow(ByteMap *map) {
-    map->place_capacity = map->place_capacity ? 2 * map->place_capacity : 1024;
-    map->capacity = map->place_capacity / 2;
-    free(map->places);
-    map->places = calloc(map->place_capacity, sizeof *map->places);
-    map->entries = realloc(map->entries, map->capacity * sizeof *map->entries);
-    CHECK(map->places && map->entries, "out of memory: %zu strings", map->capacity);
-    for (size_t i = 0; i < map->count; i++)
-        *byte_map_place(map, byte_map_bytes(map, i), map->entries[i].size) = (uint32_t)i + 1;
-}
-
-int64_t *byte_map_put(ByteMap *map, const void *bytes, size_t size, int64_t initial) {
-    if (map->count == map->capacity) byte_map_grow(map);
-    uint32_t *place = byte_map_place(map, bytes, size);
-    if (!*place) {
-        CHECK(map->count < UINT32_MAX - 1, "%zu strings", map->count);
-        map->entries[map->count] = (struct ByteMapEntry){map->pool.size, size, initial};
-        buf_append(&map->pool, bytes, size);
-        *place = (uint32_t)++map->count;
-    }
-    return &map->entries[*place - 1].value;
-}
-
-const int64_t *byte_map_find(const ByteMap *map, const void *bytes, size_t size) {
-    if (!map->count) return NULL;
-    uint32_t place = *byte_map_place(map, bytes, size);
-    return place ? &map->entries[place - 1].value : NULL;
-}
-
-void byte_map_free(ByteMap *map) {
-    buf_free(&map->pool);
-    free(map->entries);
-    free(map->places);
-    *map = (ByteMap){0};
-}
-
 /* ---- opening ---- */
+
+static Tokenizer *tokenizer_new(void) {
+    Tokenizer *tokenizer = calloc(1, sizeof *tokenizer);
+    CHECK(tokenizer, "out of memory: a tokenizer");
+    tokenizer->bos = tokenizer->eos = tokenizer->pad = tokenizer->unk = -1;
+    return tokenizer;
+}
 
 Err tokenizer_parse(Tokenizer **out, const char *text, size_t size, const char *name) {
     *out = NULL;
-    Tokenizer *tokenizer = calloc(1, sizeof *tokenizer);
-    CHECK(tokenizer, "out of memory: a tokenizer");
-    Err err = tokenizer_load(tokenizer, text, size, name);
+    Tokenizer *tokenizer = tokenizer_new();
+    Err err = tokenizer_load_json(tokenizer, text, size, name);
     if (err != OK)
         tokenizer_close(&tokenizer);
     else
@@ -85,12 +45,53 @@ Err tokenizer_parse(Tokenizer **out, const char *text, size_t size, const char *
     return err;
 }
 
-Err tokenizer_open(Tokenizer **out, const char *path) {
+static Err load_json_file(Tokenizer *tokenizer, const char *path, const char *folder) {
     Buf text = {0};
-    *out = NULL;
     Err err = file_read(&text, path, TOKENIZER_FILE_MAX);
-    if (err == OK) err = tokenizer_parse(out, buf_cstr(&text), text.size, path);
+    if (err == OK) err = tokenizer_load_json(tokenizer, buf_cstr(&text), text.size, path);
+    if (err == OK) err = settings_for_json(tokenizer, folder);
     buf_free(&text);
+    return err;
+}
+
+/* "a/b" → "a"; "b" → ".". */
+static Err folder_of(char out[PATH_SIZE], const char *path) {
+    size_t length = (size_t)(path_name(path) - path);
+    if (length > 1) length--; /* the slash, where it is not the root */
+    return length ? path_format(out, "%.*s", (int)length, path) : path_format(out, ".");
+}
+
+static Err load_file(Tokenizer *tokenizer, const char *path) {
+    char folder[PATH_SIZE];
+    const char *name = path_name(path);
+    TRY(folder_of(folder, path));
+    if (!strcmp(path_extension(name), ".model")) return tokenizer_load_spm(tokenizer, path, folder);
+    if (!strcmp(name, "vocab.json") || !strcmp(name, "merges.txt"))
+        return tokenizer_load_vocab(tokenizer, folder);
+    return load_json_file(tokenizer, path, folder);
+}
+
+static Err load_folder(Tokenizer *tokenizer, const char *folder) {
+    char spm[PATH_SIZE], json[PATH_SIZE], vocab[PATH_SIZE];
+    TRY(path_join(spm, folder, "tokenizer.model"));
+    TRY(path_join(json, folder, "tokenizer.json"));
+    TRY(path_join(vocab, folder, "vocab.json"));
+    if (file_exists(spm)) return tokenizer_load_spm(tokenizer, spm, folder);
+    if (file_exists(json)) return load_json_file(tokenizer, json, folder);
+    REQUIRE(file_exists(vocab), ERR_INPUT,
+            "%s has no tokenizer: neither tokenizer.model nor tokenizer.json nor vocab.json",
+            folder);
+    return tokenizer_load_vocab(tokenizer, folder);
+}
+
+Err tokenizer_open(Tokenizer **out, const char *path) {
+    *out = NULL;
+    Tokenizer *tokenizer = tokenizer_new();
+    Err err = file_is_directory(path) ? load_folder(tokenizer, path) : load_file(tokenizer, path);
+    if (err != OK)
+        tokenizer_close(&tokenizer);
+    else
+        *out = tokenizer;
     return err;
 }
 
@@ -100,12 +101,44 @@ void tokenizer_close(Tokenizer **tokenizer) {
     free(t->tokens);
     buf_free(&t->bytes);
     byte_map_free(&t->plain);
+    byte_map_free(&t->orphans);
     merges_free(&t->merges);
     for (int i = 0; i < t->splitter_count; i++) splitter_free(&t->splitters[i]);
     for (int i = 0; i < 2; i++) free(t->added[i].ids);
+    free(t->defined.ids);
+    buf_free(&t->guard);
     free(t);
     *tokenizer = NULL;
 }
+
+/* ---- copying ---- */
+
+const char *const tokenizer_files[] = {
+    "tokenizer.json",        "tokenizer.model",         "vocab.json",        "merges.txt",
+    "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", NULL};
+
+static Err copy_as(const char *from, const char *folder, const char *name) {
+    char to[PATH_SIZE];
+    TRY(path_join(to, folder, name));
+    return file_copy(from, to, TOKENIZER_FILE_MAX);
+}
+
+Err tokenizer_copy(const char *path, const char *to) {
+    enum { JSON, SPM, VOCAB, MERGES, VOCABULARIES }; /* numbers in tokenizer_files */
+    char folder[PATH_SIZE], from[PATH_SIZE];
+    const char *name = path_name(path);
+    bool whole = file_is_directory(path), spm = !strcmp(path_extension(name), ".model");
+    bool vocab = !strcmp(name, "vocab.json") || !strcmp(name, "merges.txt");
+    if (!whole && !vocab) TRY(copy_as(path, to, tokenizer_files[spm ? SPM : JSON]));
+    TRY(whole ? path_format(folder, "%s", path) : folder_of(folder, path));
+    for (int i = whole ? 0 : vocab ? VOCAB : VOCABULARIES; tokenizer_files[i]; i++) {
+        TRY(path_join(from, folder, tokenizer_files[i]));
+        if (file_exists(from)) TRY(copy_as(from, to, tokenizer_files[i]));
+    }
+    return OK;
+}
+
+/* ---- asking ---- */
 
 int tokenizer_vocab(const Tokenizer *tokenizer) {
     return tokenizer->vocab;
@@ -123,93 +156,61 @@ int tokenizer_pad(const Tokenizer *tokenizer) {
     return tokenizer->pad;
 }
 
+int tokenizer_unk(const Tokenizer *tokenizer) {
+    return tokenizer->unk;
+}
+
+bool tokenizer_adds_bos(const Tokenizer *tokenizer) {
+    return tokenizer->adds_bos;
+}
+
 int tokenizer_id(const Tokenizer *tokenizer, const char *token) {
     size_t size = strlen(token);
     const int64_t *plain = byte_map_find(&tokenizer->plain, token, size);
     if (plain) return (int)*plain;
     for (int id = 0; id < tokenizer->vocab; id++) {
         const Token *t = &tokenizer->tokens[id];
-        if (t->kind != TOKEN_PLAIN && t->size == size &&
-            !memcmp(tokenizer->bytes.data + t->at, token, size))
-            return id;
+        if (t->size == size && !memcmp(tokenizer->bytes.data + t->at, token, size)) return id;
     }
     return -1;
 }
 
-/* ---- encoding ---- */
-
-typedef struct Encoding {
-    const Tokenizer *tokenizer;
-    BpeScratch scratch;
-    TokenIds *out;
-} Encoding;
-
-static Err encode_piece(void *context, const char *piece, size_t size) {
-    Encoding *encoding = context;
-    const Tokenizer *t = encoding->tokenizer;
-    if (t->ignore_merges) {
-        const int64_t *whole = byte_map_find(&t->plain, piece, size);
-        if (whole) {
-            token_ids_push(encoding->out, (int32_t)*whole);
-            return OK;
-        }
-    }
-    bpe_encode(&t->merges, t->byte_ids, piece, size, &encoding->scratch, encoding->out);
+Err tokenizer_check_model(const Tokenizer *tokenizer, int64_t model_vocab, const char *where) {
+    REQUIRE(tokenizer->vocab <= model_vocab, ERR_CONFIG,
+            "%s: vocab %d in the tokenizer, %lld in the model: they do not belong together", where,
+            tokenizer->vocab, (long long)model_vocab);
     return OK;
-}
-
-/* The added token at the front of `text`, the longest one, or -1. */
-static int32_t added_at(const Tokenizer *t, int pass, const char *text, size_t size) {
-    const AddedTokens *added = &t->added[pass];
-    uint8_t first = (uint8_t)text[0];
-    for (uint32_t i = added->starts[first]; i < added->starts[first + 1]; i++) {
-        const Token *token = &t->tokens[added->ids[i]];
-        if (token->size <= size && !memcmp(t->bytes.data + token->at, text, token->size))
-            return added->ids[i];
-    }
-    return -1;
-}
-
-/* Takes added tokens out of the text, in two passes; what lies between them is cut into pieces. */
-static Err encode_text(Encoding *encoding, int pass, const char *text, size_t size) {
-    const Tokenizer *t = encoding->tokenizer;
-    if (!size) return OK;
-    if (pass == 2)
-        return pieces_each(t->splitters, t->splitter_count, text, size, encode_piece, encoding);
-    size_t done = 0;
-    for (size_t at = 0; at < size && t->added[pass].starts[256];) {
-        int32_t id = added_at(t, pass, text + at, size - at);
-        if (id < 0) {
-            at++;
-            continue;
-        }
-        TRY(encode_text(encoding, pass + 1, text + done, at - done));
-        token_ids_push(encoding->out, id);
-        at += t->tokens[id].size;
-        done = at;
-    }
-    return encode_text(encoding, pass + 1, text + done, size - done);
-}
-
-Err tokenizer_encode(const Tokenizer *tokenizer, const char *text, size_t size, TokenIds *out) {
-    REQUIRE(size <= BPE_PIECE_MAX, ERR_INPUT,
-            "a text of %zu bytes to encode; at most %d are possible", size, BPE_PIECE_MAX);
-    Encoding encoding = {.tokenizer = tokenizer, .out = out};
-    Err err = encode_text(&encoding, 0, text, size);
-    free(encoding.scratch.memory);
-    return err;
 }
 
 /* ---- decoding ---- */
 
-Err tokenizer_decode(const Tokenizer *tokenizer, const int32_t *ids, size_t count, Buf *out) {
+/* Bytes at the front of a token that are the space which encoding put there. An added token has
+ * none of it, unless that was put in front of all. */
+static size_t prefix_size(const Tokenizer *t, const Token *token) {
+    const char *bytes = t->bytes.data + token->at;
+    if (token->kind != TOKEN_ADDED) return bytes[0] == ' ';
+    size_t sign = sizeof SPACE_SIGN - 1;
+    return t->prefix == PREFIX_TEXT && token->size >= sign && !memcmp(bytes, SPACE_SIGN, sign)
+               ? sign
+               : 0;
+}
+
+Err tokenizer_decode(const Tokenizer *t, const int32_t *ids, size_t count, Buf *out) {
+    bool always = t->prefix == PREFIX_SEGMENT || t->prefix == PREFIX_WORD;
+    bool prefixed = t->prefix != PREFIX_NONE; /* the next token may start with the added space */
     for (size_t i = 0; i < count; i++) {
-        REQUIRE(ids[i] >= 0 && ids[i] < tokenizer->vocab, ERR_INPUT,
-                "token id %d at place %zu; the tokenizer has 0 to %d", ids[i], i,
-                tokenizer->vocab - 1);
-        const Token *token = &tokenizer->tokens[ids[i]];
-        if (token->kind != TOKEN_SPECIAL)
-            buf_append(out, tokenizer->bytes.data + token->at, token->size);
+        REQUIRE(ids[i] >= 0 && ids[i] < t->vocab, ERR_INPUT,
+                "token id %d at place %zu; the tokenizer has 0 to %d", ids[i], i, t->vocab - 1);
+        const Token *token = &t->tokens[ids[i]];
+        if (token->kind >= TOKEN_SPECIAL) continue;
+        bool added = token->kind == TOKEN_ADDED;
+        size_t skip = prefixed ? prefix_size(t, token) : 0;
+        const char *bytes = t->bytes.data + token->at + skip;
+        if (added && t->characters) /* its bytes are those of the file */
+            spaces_append(out, bytes, token->size - skip);
+        else
+            buf_append(out, bytes, token->size - skip);
+        prefixed = added && always;
     }
     return OK;
 }

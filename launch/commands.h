@@ -13,6 +13,9 @@ extern const int data_command_count;
 extern const Command synth_commands[]; /* data synth, import */
 extern const int synth_command_count;
 
+extern const Command fetch_commands[]; /* data fetch */
+extern const int fetch_command_count;
+
 extern const Command train_commands[]; /* train */
 extern const int train_command_count;
 

@@ -11,18 +11,18 @@
 
 /* Commands of the manual that this version does not have. */
 static const char *const planned[] = {
-    "data export", "data fetch", "data split", "data merge", "export", "plan",
-    "lr-find",     "launch",     "serve",      "inspect",    "doctor",
+    "data export", "data split", "data merge", "export",  "plan",
+    "lr-find",     "launch",     "serve",      "inspect", "doctor",
 };
 
 static const struct {
     const Command *commands;
     const int *count;
 } groups[] = {
-    {cad_commands, &cad_command_count},       {data_commands, &data_command_count},
-    {synth_commands, &synth_command_count},   {train_commands, &train_command_count},
-    {eval_commands, &eval_command_count},     {generate_commands, &generate_command_count},
-    {report_commands, &report_command_count},
+    {cad_commands, &cad_command_count},           {data_commands, &data_command_count},
+    {synth_commands, &synth_command_count},       {fetch_commands, &fetch_command_count},
+    {train_commands, &train_command_count},       {eval_commands, &eval_command_count},
+    {generate_commands, &generate_command_count}, {report_commands, &report_command_count},
 };
 
 static void print_commands(FILE *out) {

@@ -28,8 +28,12 @@ libocct-data-exchange-dev|OpenCASCADE: STEP and STL files
 libnanoflann-dev|nearest neighbours for Chamfer distances
 libcairo2-dev|drawings
 libpng-dev|PNG files
+libjpeg-dev|JPEG files (libjpeg-turbo)
+libwebp-dev|WebP files
 libjansson-dev|JSON
 libxxhash-dev|checksums
+libssl-dev|SHA-256 and SHA-1 of downloads (libcrypto)
+libcurl4-openssl-dev|downloads (cadvlm data fetch)
 libpcre2-dev|tokenizer patterns
 zstd|checks of what nvcc made, and bundles
 "

@@ -474,7 +474,7 @@ TEST(malformed_files_give_a_sentence) {
         {"model/merges", "[\" a\"]", "merge 0 is not two tokens"},
         {"model/merges", "{}", "an array is expected"},
         {"model/dropout", "0.1", "dropout of the model BPE is not understood"},
-        {"model/byte_fallback", "true", "byte_fallback of the model BPE"},
+        {"model/byte_fallback", "true", "the decoder ByteLevel is not understood beside"},
         {"model/end_of_word_suffix", "\"</w>\"", "end_of_word_suffix"},
         {"model/surprise", "1", "\"surprise\" in the model BPE is not understood"},
         {"surprise", "1", "\"surprise\" in the file is not understood"},

@@ -36,7 +36,8 @@ FOREIGN = {
     r"cuda.*|cublas.*": ["cuda/", "comm/nccl.c", "tests/test_emu.c"],
     r"cairo.*|nanoflann\.hpp": ["cad/"],
     r"[A-Za-z0-9_]+\.hxx": ["cad/"],
-    r"jansson\.h|png\.h|zlib\.h|xxhash\.h": ["core/"],
+    r"jansson\.h|png\.h|jpeglib\.h|jerror\.h|webp/.*|zlib\.h|xxhash\.h|openssl/.*": ["core/"],
+    r"curl/.*": ["launch/"],
 }
 
 
