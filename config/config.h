@@ -140,6 +140,7 @@ typedef struct TrainingConfig {
 
 typedef struct Config {
     char base_model[CONFIG_TEXT];
+    char adapter[CONFIG_TEXT];
     char train_data[CONFIG_TEXT], val_data[CONFIG_TEXT], image_folder[CONFIG_TEXT];
     char tokenizer[CONFIG_TEXT];
     char output_dir[CONFIG_TEXT];

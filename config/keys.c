@@ -44,6 +44,7 @@ static const char *const CURRICULA[] = {"none", "complexity", NULL};
 /* clang-format off */
 const Key config_keys[] = {
     TEXT("base_model", base_model, "a cadvlm checkpoint, a model folder, or a hub id; empty: from scratch (model:)", true),
+    TEXT("adapter", adapter, "a PEFT adapter to go on training, instead of a new one", true),
     TEXT("train_data", train_data, "shard folder to train on (or list datasets)", true),
     TEXT("val_data", val_data, "shard folder to validate on; empty: the val split of the training data", true),
     TEXT("image_folder", image_folder, "pictures of a TinyLLaVA JSON", true),

@@ -218,16 +218,18 @@ static Err publish(const EvalArguments *a, Json *root, const EvalResult *result,
 
 /* ---- the command ---- */
 
-static Err set_up(EvalArguments *a, Comm *comm, Reader *reader, EvalOptions *options,
-                  Dataset *datasets[], EvalPaths *places) {
+static Err set_up_data(EvalArguments *a, EvalOptions *options, Dataset *datasets[]) {
     REQUIRE(a->checkpoint, ERR_CONFIG, "cadvlm eval needs --checkpoint DIR");
     REQUIRE(a->data.count, ERR_CONFIG, "cadvlm eval needs --data SHARDS");
     REQUIRE(a->data.count <= EVAL_SETS_MAX, ERR_CONFIG, "%d datasets; %d are possible",
             a->data.count, EVAL_SETS_MAX);
     if (a->name) TRY(check_name(a->name));
     if (split_parse(&options->split, a->split) != OK) return err_prefix(ERR_CONFIG, "--split: ");
-    TRY(open_datasets(options, datasets, &a->data));
-    TRY(reader_open(reader, comm, a->checkpoint));
+    return open_datasets(options, datasets, &a->data);
+}
+
+static Err set_up_places(EvalArguments *a, const Reader *reader, EvalOptions *options,
+                         EvalPaths *places) {
     TRY(find_places(places, a, reader));
     options->limit = (size_t)a->samples;
     options->shuffled = a->shuffled;
@@ -245,7 +247,9 @@ static Err evaluate_and_tell(EvalArguments *a, Comm *comm) {
     static EvalResult result;
     Dataset *datasets[EVAL_SETS_MAX] = {0};
     EvalPaths places;
-    Err err = comm_agree(comm, set_up(a, comm, &reader, &options, datasets, &places));
+    Err err = comm_agree(comm, set_up_data(a, &options, datasets));
+    if (err == OK) err = reader_open(&reader, comm, a->checkpoint);
+    if (err == OK) err = comm_agree(comm, set_up_places(a, &reader, &options, &places));
     if (err == OK) err = evaluate(comm, &reader, &options, &result);
     if (err == OK) {
         Json *root = describe(a, &reader, &options, &result, &places, comm_size(comm));

@@ -67,16 +67,23 @@ static void name_item(Item *items, int index) {
 
 /* ---- pictures ---- */
 
+/* A drawing as the model sees it. */
 static Err read_image(Image *image, const Reader *reader, const char *path) {
-    int size = reader->options.image_size;
-    TRY(image_read(image, path, reader->options.image_channels));
-    if (image->width == size && image->height == size) return OK;
-    int width = image->width, height = image->height;
-    image_free(image);
-    FAIL(ERR_INPUT,
-         "%s has %d × %d pixels where the model reads %d × %d; draw it in that size: "
-         "cadvlm cad draw PART -o DRAWING.png --size %d --dims fixed",
-         path, width, height, size, size, size);
+    const BatchesOptions *o = &reader->options;
+    Image whole;
+    int size = o->image_size;
+    *image = (Image){0};
+    TRY(image_read(&whole, path, o->image_channels));
+    int width = whole.width, height = whole.height;
+    bool fits = o->image_fit != PICTURE_EXACT || (width == size && height == size);
+    Err err = OK;
+    if (fits) err = picture_prepare(image, &whole, size, o->image_fit, o->image_background);
+    image_free(&whole);
+    REQUIRE(fits, ERR_INPUT,
+            "%s has %d × %d pixels where the model reads %d × %d; draw it in that size: "
+            "cadvlm cad draw PART -o DRAWING.png --size %d --dims fixed",
+            path, width, height, size, size, size);
+    return err == OK ? OK : err_prefix(err, "%s: ", path);
 }
 
 /* Copies `from`, each pixel `scale` times as large, to (left, 0). */
@@ -308,7 +315,8 @@ done:
 static Err run_generate(const Command *command, int argc, char **argv) {
     GenerateArguments a = {.seconds = 30};
     Option options[] = {
-        {"--checkpoint", "-c", "DIR", "a checkpoint, or a run folder: its newest", OPTION_TEXT,
+        {"--checkpoint", "-c", "DIR",
+         "a checkpoint, a run folder (its newest), a published model, or its hub id", OPTION_TEXT,
          &a.checkpoint, 0, 0},
         {"--out", "-o", "OUT", "the folder to write to", OPTION_TEXT, &a.out, 0, 0},
         {"--max-tokens", NULL, "N", "of a program (0: all that the model has room for)", OPTION_INT,
@@ -337,7 +345,8 @@ done:
 const Command generate_commands[] = {
     {"generate", "--checkpoint DIR IMAGE… -o OUT",
      "Read drawings: write the code, the solid and a picture of both",
-     "An IMAGE is a PNG drawing of exactly the size that the model was trained on. For each it\n"
+     "An IMAGE is a PNG, JPEG or WebP drawing; published models read any size, one trained from\n"
+     "scratch exactly the size that it was trained on. For each it\n"
      "writes OUT/NAME.py, OUT/NAME.step and OUT/NAME.png (drawing beside result).\n"
      "Exits with 1 when any of the results is no sound solid.",
      run_generate},

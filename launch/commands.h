@@ -28,4 +28,7 @@ extern const int generate_command_count;
 extern const Command report_commands[]; /* report */
 extern const int report_command_count;
 
+extern const Command export_commands[]; /* export */
+extern const int export_command_count;
+
 #endif

@@ -11,7 +11,7 @@
 
 /* Commands of the manual that this version does not have. */
 static const char *const planned[] = {
-    "data export", "data split", "data merge", "export",  "plan",
+    "data export", "data split", "data merge", "plan",
     "lr-find",     "launch",     "serve",      "inspect", "doctor",
 };
 
@@ -23,6 +23,7 @@ static const struct {
     {synth_commands, &synth_command_count},       {fetch_commands, &fetch_command_count},
     {train_commands, &train_command_count},       {eval_commands, &eval_command_count},
     {generate_commands, &generate_command_count}, {report_commands, &report_command_count},
+    {export_commands, &export_command_count},
 };
 
 static void print_commands(FILE *out) {

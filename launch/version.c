@@ -4,6 +4,7 @@
 
 #include "comm/comm.h"
 #include "comm/device.h"
+#include "launch/http.h"
 #include "ops/ops.h"
 
 /* Name and version of each part. */
@@ -25,6 +26,7 @@ static int collect(const char *names[], char texts[][256], int most) {
         PART("device", "%s", exec_description(ex));
         exec_close(&ex);
     }
+    PART("libcurl", "%s", http_library_version());
     PART("CUDA", "%s", CADVLM_CUDA_STATUS);
     PART("NCCL", "%s", comm_device_version());
     const char *why = NULL;

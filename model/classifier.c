@@ -73,6 +73,28 @@ void classifier_forward(Model *model, Tensor h, Tensor delta) {
     arena_release(&model->arena, mark);
 }
 
+Err model_logits(Model *model, int first, int count, float *out) {
+    const LlmConfig *c = &model->spec.llm;
+    CHECK(first >= 0 && first + count <= model->dims.labels && !model->training,
+          "logits of label rows %d + %d of %d", first, count, model->dims.labels);
+    size_t element = dtype_size(model->dtype),
+           bytes = (size_t)(count * (c->width + c->vocab)) * element +
+                   (size_t)(count * c->vocab) * sizeof(float);
+    char *memory = exec_alloc(model->ex, bytes);
+    REQUIRE(memory, ERR_MEMORY, "out of memory: logits of %d rows", count);
+    Tensor wide = tensor(memory, DT_F32, count, c->vocab),
+           logits = tensor(memory + tensor_bytes(wide), model->dtype, count, c->vocab),
+           n = tensor(memory + tensor_bytes(wide) + tensor_bytes(logits), model->dtype, count,
+                      c->width);
+    norm_forward(model, model->final_norm, n, tensor_none(), tensor_none(),
+                 tensor_rows(model->last_h, first, count), tensor_none());
+    classifier_logits(model, logits, n);
+    op_convert(model->ex, wide, logits);
+    exec_download(model->ex, out, wide.data, tensor_bytes(wide));
+    exec_free(model->ex, memory, bytes);
+    return exec_status(model->ex);
+}
+
 void classifier_backward(Model *model, Tensor d_active) {
     size_t mark = arena_mark(&model->arena);
     Tensor d_picked = take_act(model, model->dims.labels, model->spec.llm.width);

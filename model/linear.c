@@ -50,8 +50,8 @@ static double of_pattern(const PatternList *list, const char *name, double other
 }
 
 /* Rank and scale of a module's adapter, as PEFT has them; r = 0: it has none. */
-static struct Adapter adapter_of(const LoraConfig *lora, const char *name) {
-    struct Adapter adapter = {.a = PARAM_NONE, .b = PARAM_NONE};
+static struct LinearAdapter adapter_of(const LoraConfig *lora, const char *name) {
+    struct LinearAdapter adapter = {.a = PARAM_NONE, .b = PARAM_NONE};
     if (!is_target(lora, name)) return adapter;
     adapter.r = (int64_t)of_pattern(&lora->rank_pattern, name, (double)lora->r);
     double alpha = of_pattern(&lora->alpha_pattern, name, lora->alpha), r = (double)adapter.r;
@@ -61,7 +61,7 @@ static struct Adapter adapter_of(const LoraConfig *lora, const char *name) {
 
 static void declare_adapter(Model *model, Linear *linear, const Module *module, int64_t first) {
     Params *params = &model->params;
-    struct Adapter adapter = adapter_of(&model->spec.lora, module->name);
+    struct LinearAdapter adapter = adapter_of(&model->spec.lora, module->name);
     if (!adapter.r) return;
     adapter.first = first;
     adapter.count = module->out;
@@ -69,7 +69,7 @@ static void declare_adapter(Model *model, Linear *linear, const Module *module, 
                          linear->in, true, 1.0f / sqrtf((float)linear->in));
     Param b = make_param(module->name, "lora_B.weight", linear->part, PARAM_LORA_B, module->out,
                          adapter.r, true, 0);
-    if (linear->modules == 1) {
+    if (linear->modules == 1 && !params->items[linear->weight].outside) {
         adapter.a = params_declare_below(params, &a, linear->weight);
         adapter.b = params_declare_behind(params, &b, linear->weight);
     } else {
@@ -148,7 +148,7 @@ Dropout dropout_of(const Model *model, double p, ParamId id) {
     return (Dropout){.p = (float)p, .key = rng_key(model->dropout_key + (uint64_t)id, RNG_DROPOUT)};
 }
 
-static Dropout adapter_dropout(const Model *model, const struct Adapter *adapter) {
+static Dropout adapter_dropout(const Model *model, const struct LinearAdapter *adapter) {
     return dropout_of(model, model->spec.lora.dropout, adapter->a);
 }
 
@@ -157,14 +157,14 @@ void linear_forward(Model *model, const Linear *linear, Tensor y, Tensor x, cons
     Tensor w = params_joined_value(params, linear->weight, linear->modules),
            bias = params_joined_value(params, linear->bias, linear->modules);
     if (is_fused(linear)) {
-        const struct Adapter *l = &linear->lora[0];
+        const struct LinearAdapter *l = &linear->lora[0];
         op_linear_lora_fwd(model->ex, y, acts->xa[0], x, w, bias, value_of(model, l->a),
                            value_of(model, l->b), l->scale, adapter_dropout(model, l));
         return;
     }
     op_linear_fwd(model->ex, y, x, w, bias);
     for (int i = 0; i < linear->lora_count; i++) {
-        const struct Adapter *l = &linear->lora[i];
+        const struct LinearAdapter *l = &linear->lora[i];
         op_lora_fwd(model->ex, tensor_cols(y, l->first, l->count), acts->xa[i], x,
                     value_of(model, l->a), value_of(model, l->b), l->scale,
                     adapter_dropout(model, l));
@@ -173,7 +173,7 @@ void linear_forward(Model *model, const Linear *linear, Tensor y, Tensor x, cons
 
 void linear_forward_kept(Model *model, const Linear *linear, Tensor x, const LoraActs *acts) {
     for (int i = 0; i < linear->lora_count; i++) {
-        const struct Adapter *l = &linear->lora[i];
+        const struct LinearAdapter *l = &linear->lora[i];
         op_lora_down(model->ex, acts->xa[i], x, value_of(model, l->a), l->scale,
                      adapter_dropout(model, l));
     }
@@ -207,7 +207,7 @@ void linear_backward(Model *model, const Linear *linear, Tensor dx, bool accumul
         op_linear_bwd_w(ex, params_joined_grad(params, linear->weight, linear->modules),
                         params_joined_grad(params, linear->bias, linear->modules), dy, x);
     if (is_fused(linear)) {
-        const struct Adapter *l = &linear->lora[0];
+        const struct LinearAdapter *l = &linear->lora[0];
         op_linear_lora_bwd(ex, dx, accumulate, grad_of(model, l->a), grad_of(model, l->b),
                            take_g(model, dy, l->r), dy, acts->xa[0], x, w, value_of(model, l->a),
                            value_of(model, l->b), l->scale, adapter_dropout(model, l));
@@ -215,7 +215,7 @@ void linear_backward(Model *model, const Linear *linear, Tensor dx, bool accumul
         op_linear_bwd_x(ex, dx, dy, w, accumulate);
     }
     for (int i = 0; i < linear->lora_count && !is_fused(linear); i++) {
-        const struct Adapter *l = &linear->lora[i];
+        const struct LinearAdapter *l = &linear->lora[i];
         op_lora_bwd(ex, dx, grad_of(model, l->a), grad_of(model, l->b),
                     take_act(model, dy.rows, l->r), tensor_cols(dy, l->first, l->count),
                     acts->xa[i], x, value_of(model, l->a), value_of(model, l->b), l->scale,

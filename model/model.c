@@ -43,6 +43,7 @@ Err model_open(Model **out, Exec *ex, const ModelSpec *spec, DType dtype) {
     model->spec = *spec;
     model->dtype = dtype;
     model->params.dtype = dtype;
+    model->params.outside = spec->mapped;
     model->patches = patches_of(spec);
     model->tower_rows = tower_rows_of(spec);
     model->rotary_dim = (int)((double)spec->llm.head_dim * spec->llm.rotary_share) / 2 * 2;
@@ -52,6 +53,7 @@ Err model_open(Model **out, Exec *ex, const ModelSpec *spec, DType dtype) {
     model->acts = calloc((size_t)spec->llm.layers, sizeof *model->acts);
     CHECK(model->vision && model->vision_acts && model->layers && model->acts,
           "out of memory: layers");
+    CHECK(!spec->mapped || exec_is_host(ex), "parameters are mapped into the memory of a GPU");
     vision_declare(model);
     connector_declare(model);
     decoder_declare(model);
@@ -80,6 +82,7 @@ void model_close(Model **out) {
     Model *model = *out;
     if (!model) return;
     free_activations(model);
+    store_close(model);
     params_free(&model->params, model->ex);
     free(model->vision);
     free(model->vision_acts);
@@ -91,6 +94,10 @@ void model_close(Model **out) {
 
 const ModelSpec *model_spec(const Model *model) {
     return &model->spec;
+}
+
+DType model_dtype(const Model *model) {
+    return model->dtype;
 }
 
 Params *model_params(Model *model) {
@@ -207,7 +214,8 @@ Err model_prepare(Model *model, const ModelLimits *limits, bool train) {
 }
 
 ModelMemory model_memory(const Model *model) {
-    return (ModelMemory){.parameters = model->params.value_bytes, .activations = model->arena.size};
+    return (ModelMemory){.parameters = model->params.value_bytes + model->store_own_bytes,
+                         .activations = model->arena.size};
 }
 
 /* ---- a batch ---- */

@@ -20,6 +20,7 @@ typedef struct ModelSpec {
     LoraConfig lora;
     Tune tune[PART_COUNT];
     Checkpointing checkpointing;
+    bool mapped; /* frozen parameters have no memory of their own: model_map gives them some */
     int max_positions; /* the longest sample, rows */
 } ModelSpec;
 
@@ -31,6 +32,7 @@ Err model_open(Model **model, Exec *ex, const ModelSpec *spec, DType dtype);
 void model_close(Model **model);
 
 const ModelSpec *model_spec(const Model *model);
+DType model_dtype(const Model *model);
 Params *model_params(Model *model);
 
 /* Decoder rows that one picture becomes. */
@@ -94,6 +96,10 @@ void model_set_loss_scale(Model *model, const float *device);
 void model_loss_to(Model *model, LossSum *device);
 Err model_loss(Model *model, double *sum, int64_t *hits);
 
+/* Logits [count, vocab] (f32, of the host) of the label rows from `first` on, after a forward
+ * without train. */
+Err model_logits(Model *model, int first, int count, float *out);
+
 /* Matrix-product FLOPs of a batch: forward, or forward and backward with what is trained. Attention
  * counts visible pairs. */
 double model_flops(const Model *model, const Batch *batch, bool train);
@@ -127,6 +133,44 @@ void model_merge_lora(Model *model);
 
 /* Copies every parameter of `from` that `to` has too (same name and shape); returns how many. */
 int model_copy_values(Model *to, Model *from);
+
+/* ---- a file to map (store.c) ---- */
+
+/* For a model of the host whose spec says `mapped`: binds the frozen parameters to the bytes of a
+ * file, which all processes of a machine share, and reads the others from it where it has them. A
+ * file written by model_write_store (or a checkpoint's) is used where it lies; what lies otherwise
+ * (another type; q, k and v apart) is converted into memory of this process. Every frozen parameter
+ * must be there, with the model's shape. The file stays open as long as the model. */
+Err model_map(Model *model, const char *path);
+
+/* The same for a model that has memory for all: reads the frozen parameters alone. */
+Err model_load_frozen(Model *model, const char *path);
+
+/* Bytes of parameters that lie in mapped files. */
+size_t model_mapped_bytes(const Model *model);
+
+/* The file that is mapped, or NULL. */
+const char *model_mapped_path(const Model *model);
+
+/* Gives the f32 values of a base parameter, rows · cols of them. */
+typedef struct WeightSource {
+    Err (*read)(void *context, const Param *param, float *out);
+    void *context;
+} WeightSource;
+
+/* Writes all base parameters of a model (which needs no values itself) in its compute type, as
+ * model_map wants them; complete or absent. One parameter at a time is in memory. */
+Err model_write_store(const Model *model, const char *path, const WeightSource *source);
+
+/* Gives the model its base parameters from there, where it does not map them. */
+Err model_fill(Model *model, const WeightSource *source);
+
+/* Fills the flat array of masters, of the base parameters that are trained, with what the source
+ * has: their values have been rounded. */
+Err model_fill_masters(Model *model, const WeightSource *source, float *flat);
+
+/* A hash of names, shapes and order of the base parameters: what a store's layout hangs on. */
+uint64_t model_layout_hash(const Model *model);
 
 /* ---- generation (generate.c) ---- */
 

@@ -32,6 +32,13 @@ static ParamId id_of(const Params *params, const Param *p) {
 ParamId params_declare(Params *params, const Param *param, bool joined) {
     CHECK(!joined || !param->room, "%s: room between joined matrices", param->name);
     Param *p = add(params, param);
+    p->joined = joined;
+    p->outside = params->outside && !p->trained;
+    if (p->outside) {
+        p->room = 0;
+        p->stride = p->cols;
+        return id_of(params, p);
+    }
     if (!joined) params->value_bytes = (params->value_bytes + ALIGN - 1) / ALIGN * ALIGN;
     p->offset = params->value_bytes;
     p->stride = roomy_stride(params->dtype, p->cols, p->room);
@@ -100,7 +107,8 @@ Tensor params_joined_value(const Params *params, ParamId id, int count) {
     bool vectors = p->dims == 1;
     int64_t length = joined_length(params, id, count, vectors), rows = vectors ? 1 : length,
             cols = vectors ? length : p->cols;
-    Tensor value = tensor(params->values + p->offset, params->dtype, rows, cols);
+    void *data = p->outside ? p->mapped : params->values + p->offset;
+    Tensor value = tensor(data, params->dtype, rows, cols);
     if (p->dims != 1) value.stride = p->stride;
     return value;
 }

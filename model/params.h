@@ -34,6 +34,9 @@ typedef struct Param {
     int64_t tail[3];    /* of 4: the shape behind the rows, whose product is cols */
     int64_t room;       /* of a matrix: columns behind it and rows below it, for its adapter */
     bool trained;
+    bool joined;      /* right behind the parameter before it */
+    bool outside;     /* its value is not among Params.values: frozen, and mapped from a file */
+    void *mapped;     /* where it is then */
     float init_scale; /* of random initial weights: standard deviation, or bound for LORA_A; norms
                          start at this */
     size_t offset;    /* bytes into `values` */
@@ -51,6 +54,7 @@ typedef struct Params {
     Param *items;
     int count, capacity;
     DType dtype;
+    bool outside; /* values of frozen parameters are elsewhere: none of them has memory here */
     char *values; /* device memory of all values; NULL before params_allocate */
     size_t value_bytes;
     int64_t trained; /* length of the flat arrays */

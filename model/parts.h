@@ -13,7 +13,7 @@ typedef struct Linear {
     ParamId weight, bias; /* of the first module; the others are joined to it */
     int modules;
     int64_t in, out; /* out: of all modules together */
-    struct Adapter {
+    struct LinearAdapter {
         ParamId a, b;
         int64_t r, first, count; /* columns of y */
         float scale;
@@ -108,6 +108,11 @@ struct Model {
     Norm final_norm;
     DecoderLayer *layers;
 
+    struct SafeTensors *store; /* mapped file, or NULL */
+    void **store_own;          /* [store_own_count] memory of what could not be used in the file */
+    int store_own_count;
+    size_t store_own_bytes, store_mapped_bytes;
+
     int64_t first_connector, first_llm; /* of their trained parameters, in the flat arrays */
     const GradSink *sink;               /* of the backward pass under way, or NULL */
     int64_t final_from;                 /* gradients from here on are announced */
@@ -199,6 +204,10 @@ void vision_forward(Model *model);
 void vision_backward(Model *model, Tensor d_features);
 /* Whether something at or below the features is trained. */
 bool features_need_gradient(const Model *model);
+
+/* ---- store.c ---- */
+
+void store_close(Model *model);
 
 /* ---- stage.c ---- */
 

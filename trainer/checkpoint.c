@@ -16,9 +16,9 @@
 enum { FORMAT_VERSION = 1, SMALL_FILE_MAX = 64 << 20 };
 
 static const char *const FILES[] = {
-    "config.yaml",         "tokenizer.json",      "trained.safetensors", "frozen.safetensors",
+    "config.yaml",         "base.json",           "trained.safetensors", "frozen.safetensors",
     "moment1.safetensors", "moment2.safetensors", "state.json"};
-enum { FILE_COUNT = sizeof FILES / sizeof FILES[0] };
+enum { FILE_COUNT = sizeof FILES / sizeof FILES[0] }; /* and those of a tokenizer */
 
 /* ---- writing ---- */
 
@@ -73,24 +73,29 @@ static Err hash_file(const char *path, uint64_t *bytes, char hash[24]) {
     return OK;
 }
 
+/* Adds a file of the folder to the list, if it is there. */
+static Err add_file(Json *files, const char *folder, const char *name) {
+    char path[PATH_SIZE], hash[24];
+    uint64_t bytes;
+    TRY(path_join(path, folder, name));
+    if (!file_exists(path)) return OK;
+    TRY(hash_file(path, &bytes, hash));
+    Json *file = js_new_object();
+    js_set_text(file, "name", name);
+    js_set_integer(file, "bytes", (int64_t)bytes);
+    js_set_text(file, "hash", hash);
+    js_push(files, file);
+    return OK;
+}
+
 static Err write_manifest(const char *folder) {
     char path[PATH_SIZE];
     Json *root = js_new_object(), *files = js_new_array();
     Err err = OK;
     js_set_integer(root, "format_version", FORMAT_VERSION);
-    for (int i = 0; i < FILE_COUNT && err == OK; i++) {
-        uint64_t bytes;
-        char hash[24];
-        err = path_join(path, folder, FILES[i]);
-        if (err != OK || !file_exists(path)) continue;
-        err = hash_file(path, &bytes, hash);
-        if (err != OK) break;
-        Json *file = js_new_object();
-        js_set_text(file, "name", FILES[i]);
-        js_set_integer(file, "bytes", (int64_t)bytes);
-        js_set_text(file, "hash", hash);
-        js_push(files, file);
-    }
+    for (int i = 0; i < FILE_COUNT && err == OK; i++) err = add_file(files, folder, FILES[i]);
+    for (int i = 0; tokenizer_files[i] && err == OK; i++)
+        err = add_file(files, folder, tokenizer_files[i]);
     js_set(root, "files", files);
     if (err == OK) err = path_join(path, folder, "manifest.json");
     if (err == OK) err = js_write(path, root);
@@ -98,24 +103,28 @@ static Err write_manifest(const char *folder) {
     return err;
 }
 
-/* Frozen weights never change: the file of the checkpoint before is linked, not written again. */
+/* Frozen weights never change: the file that is mapped, or that of the checkpoint before, is
+ * linked, not written again. */
 static Err write_frozen(const char *folder, const char *before, Model *model) {
-    char path[PATH_SIZE], old[PATH_SIZE];
+    char path[PATH_SIZE], old[PATH_SIZE] = "";
+    const char *mapped = model_mapped_path(model);
     if (!model_has_frozen(model)) return OK;
     TRY(path_join(path, folder, "frozen.safetensors"));
-    if (before[0]) {
+    if (mapped)
+        TRY(path_format(old, "%s", mapped));
+    else if (before[0])
         TRY(path_join(old, before, "frozen.safetensors"));
-        if (link(old, path) == 0) return OK;
-    }
-    return model_save_frozen(model, path);
+    if (old[0] && link(old, path) == 0) return OK;
+    return mapped ? file_copy(mapped, path, SIZE_MAX) : model_save_frozen(model, path);
 }
 
 static Err write_files(const char *folder, const char *before, const Config *config,
-                       const char *tokenizer, Optim *optim, const TrainState *state) {
+                       const Origin *origin, const char *tokenizer, Optim *optim,
+                       const TrainState *state) {
     char path[PATH_SIZE];
     TRY(write_config(folder, config));
-    TRY(path_join(path, folder, "tokenizer.json"));
-    TRY(file_copy(tokenizer, path, SMALL_FILE_MAX));
+    TRY(origin_write(origin, folder));
+    TRY(tokenizer_copy(tokenizer, folder));
     TRY(write_frozen(folder, before, optim->model));
     TRY(path_join(path, folder, "trained.safetensors"));
     TRY(model_save_trained(optim->model, path, optim->master));
@@ -168,8 +177,8 @@ static Err remove_old(const char *folder, int keep) {
     return err;
 }
 
-static Err save(const char *folder, const Config *config, const char *tokenizer, Optim *optim,
-                const TrainState *state, int keep) {
+static Err save(const char *folder, const Config *config, const Origin *origin,
+                const char *tokenizer, Optim *optim, const TrainState *state, int keep) {
     char temporary[PATH_SIZE], final[PATH_SIZE], before[PATH_SIZE], name[32];
     snprintf(name, sizeof name, "step-%09lld", (long long)state->step);
     TRY(path_format(temporary, "%s/.writing-%s", folder, name));
@@ -178,7 +187,7 @@ static Err save(const char *folder, const Config *config, const char *tokenizer,
     TRY(file_remove_tree(temporary));
     TRY(checkpoint_find(before, folder));
     TRY(file_make_directories(temporary));
-    Err err = write_files(temporary, before, config, tokenizer, optim, state);
+    Err err = write_files(temporary, before, config, origin, tokenizer, optim, state);
     if (err != OK) {
         ErrState kept;
         err_save(&kept);
@@ -210,10 +219,11 @@ static Err check_equal(Comm *comm, Optim *optim) {
     return err;
 }
 
-Err checkpoint_save(Comm *comm, const char *folder, const Config *config, const char *tokenizer,
-                    Optim *optim, const TrainState *state, int keep) {
+Err checkpoint_save(Comm *comm, const char *folder, const Config *config, const Origin *origin,
+                    const char *tokenizer, Optim *optim, const TrainState *state, int keep) {
     if (comm_size(comm) > 1) TRY(check_equal(comm, optim));
-    Err err = comm_rank(comm) == 0 ? save(folder, config, tokenizer, optim, state, keep) : OK;
+    Err err =
+        comm_rank(comm) == 0 ? save(folder, config, origin, tokenizer, optim, state, keep) : OK;
     return comm_agree(comm, err);
 }
 
@@ -316,22 +326,28 @@ Err checkpoint_read_state(TrainState *state, const char *path) {
     return err;
 }
 
-static Err load_weights(Model *model, const char *path, float *master) {
+Err checkpoint_load_frozen(Model *model, const char *path) {
     char name[PATH_SIZE];
-    int found = 0, more = 0;
+    TRY(path_join(name, path, "frozen.safetensors"));
+    if (model_spec(model)->mapped) return model_map(model, name);
+    return model_has_frozen(model) ? model_load_frozen(model, name) : OK;
+}
+
+static Err load_trained(Model *model, const char *path, float *master) {
+    char name[PATH_SIZE];
+    int found = 0, needed = 0;
     TRY(path_join(name, path, "trained.safetensors"));
     TRY(model_load(model, name, master, &found));
-    TRY(path_join(name, path, "frozen.safetensors"));
-    if (file_exists(name)) TRY(model_load(model, name, master, &more));
-    REQUIRE(found + more == model_params(model)->count, ERR_INPUT,
-            "%s has %d parameters where the model has %d", path, found + more,
-            model_params(model)->count);
+    const Params *params = model_params(model);
+    for (int i = 0; i < params->count; i++) needed += params->items[i].trained;
+    REQUIRE(found == needed, ERR_INPUT, "%s has %d parameters where the model trains %d", name,
+            found, needed);
     return OK;
 }
 
 Err checkpoint_load(Optim *optim, const char *path) {
     char name[PATH_SIZE];
-    TRY(load_weights(optim->model, path, optim->master));
+    TRY(load_trained(optim->model, path, optim->master));
     TRY(path_join(name, path, "moment1.safetensors"));
     TRY(model_load_flat(optim->model, name, optim->m));
     TRY(path_join(name, path, "moment2.safetensors"));
@@ -356,34 +372,18 @@ Err checkpoint_resolve(char resolved[PATH_SIZE], const char *path) {
     return OK;
 }
 
-Err checkpoint_open_model(Model **model, Exec *ex, Config *config, const char *checkpoint,
-                          int vocab, bool f32) {
+Err checkpoint_open_model(Model **model, Exec *ex, const Config *config, const char *checkpoint,
+                          int vocab) {
     char name[PATH_SIZE];
     *model = NULL;
     TRY(checkpoint_verify(checkpoint));
-    TRY(path_join(name, checkpoint, "config.yaml"));
-    TRY(config_load(config, name, NULL, 0));
     ModelSpec spec;
     model_spec_from_config(&spec, config, vocab);
-    TRY(model_open(model, ex, &spec, f32 ? DT_F32 : precision_dtype(ex, config->precision)));
-    Err err = load_weights(*model, checkpoint, NULL);
+    TRY(path_join(name, checkpoint, "frozen.safetensors"));
+    spec.mapped = exec_is_host(ex) && file_exists(name);
+    TRY(model_open(model, ex, &spec, precision_dtype(ex, config->precision)));
+    Err err = checkpoint_load_frozen(*model, checkpoint);
+    if (err == OK) err = load_trained(*model, checkpoint, NULL);
     if (err != OK) model_close(model);
     return err;
-}
-
-Err checkpoint_load_base(Model *model, Exec *ex, const char *checkpoint, int vocab) {
-    Config config;
-    Model *base;
-    /* In f32, so that merging rounds once. */
-    TRY(checkpoint_open_model(&base, ex, &config, checkpoint, vocab, true));
-    model_merge_lora(base);
-    int copied = model_copy_values(model, base), needed = 0;
-    model_close(&base);
-    const Params *params = model_params(model);
-    for (int i = 0; i < params->count; i++)
-        needed += params->items[i].kind != PARAM_LORA_A && params->items[i].kind != PARAM_LORA_B;
-    REQUIRE(copied >= needed, ERR_INPUT,
-            "%s fits only %d of %d parameters: its sizes differ from the model's", checkpoint,
-            copied, needed);
-    return exec_status(ex);
 }

@@ -1,11 +1,16 @@
 /* Checkpoints: complete or absent.
  *
  * checkpoints/step-000500/ holds
- *   config.yaml               how to build this model (sizes, adapters), whatever it once started
- * from tokenizer.json trained.safetensors       trained parameters, f32 frozen.safetensors the
- * rest, in the compute type; a hard link to the checkpoint before where the file system allows
+ *   config.yaml               how to build this model (sizes, adapters), whatever it started from
+ *   base.json                 the published model it began as, if it did
+ *   tokenizer.json, …         the tokenizer's files
+ *   trained.safetensors       trained parameters, f32
+ *   frozen.safetensors        the rest, in the compute type; a hard link to the file that the run
+ *                             maps, or to that of the checkpoint before, where the file system
+ *                             allows
  *   moment1.safetensors, moment2.safetensors
- *   state.json                step, slots, updates, loss scale, configuration hash, samples of each dataset
+ *   state.json                step, slots, updates, loss scale, configuration hash, samples of each
+ *                             dataset
  *   manifest.json             length and checksum of each of these; written last
  * It is written under another name, synced and renamed; then the link `latest` points to it. */
 #ifndef CADVLM_TRAINER_CHECKPOINT_H
@@ -14,10 +19,11 @@
 #include "comm/comm.h"
 #include "core/file.h"
 #include "trainer/optim.h"
+#include "trainer/origin.h"
 
 typedef struct TrainState {
-    int64_t step;    /* steps done */
-    int slots;       /* of a step */
+    int64_t step;       /* steps done */
+    int slots;          /* of a step */
     UpdateState update; /* of the optimiser: updates and loss scale */
     int64_t samples, skipped;
     uint64_t config_hash;
@@ -29,10 +35,10 @@ typedef struct TrainState {
     int64_t dataset_samples[CONFIG_DATASETS];
 } TrainState;
 
-/* Collective. Rank 0 writes; all ranks have the same weights, which is checked. Keeps the newest
- * `keep` checkpoints. */
-Err checkpoint_save(Comm *comm, const char *folder, const Config *config, const char *tokenizer,
-                    Optim *optim, const TrainState *state, int keep);
+/* Collective. Rank 0 writes; all ranks have the same weights, which is checked. `tokenizer`: a
+ * file, or a folder that has its files. Keeps the newest `keep` checkpoints. */
+Err checkpoint_save(Comm *comm, const char *folder, const Config *config, const Origin *origin,
+                    const char *tokenizer, Optim *optim, const TrainState *state, int keep);
 
 /* The newest checkpoint in `folder` whose manifest holds; damaged ones are reported and passed
  * over. out is "" when there is none. */
@@ -43,18 +49,17 @@ Err checkpoint_verify(const char *path);
 
 Err checkpoint_read_state(TrainState *state, const char *path);
 
-/* Weights, master weights and moments. The optimiser must be open. */
+/* The frozen parameters; a model that maps them maps the checkpoint's file. */
+Err checkpoint_load_frozen(Model *model, const char *path);
+
+/* Trained weights, master weights and moments. The optimiser must be open. */
 Err checkpoint_load(Optim *optim, const char *path);
 
-/* A model as its checkpoint describes it, for evaluation and generation: config (tune modes
- * included), spec and weights. `path` may be a run folder, a checkpoints folder, or a checkpoint.
+/* A model as its checkpoint's config describes it (tune modes included), for evaluation and
+ * generation. `path` may be a run folder, a checkpoints folder, or a checkpoint.
  * resolved: the checkpoint itself. */
 Err checkpoint_resolve(char resolved[PATH_SIZE], const char *path);
-Err checkpoint_open_model(Model **model, Exec *ex, Config *config, const char *checkpoint,
-                          int vocab, bool f32);
-
-/* Fills a model that is opened but not loaded from a checkpoint of another run: adapters of that
- * run are merged into its weights first; adapters of `model` are left as they are. */
-Err checkpoint_load_base(Model *model, Exec *ex, const char *checkpoint, int vocab);
+Err checkpoint_open_model(Model **model, Exec *ex, const Config *config, const char *checkpoint,
+                          int vocab);
 
 #endif

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/image.h"
+
 #define LIST_FILE "gallery.json"
 enum { FORMAT_VERSION = 1 };
 
@@ -48,6 +50,21 @@ static Err write_file(const GalleryEntry *entry, const char *folder, const char 
     return file_write(path, bytes, size);
 }
 
+/* Reports show PNG files alone; JPEG and WebP are made into one. */
+static Err write_drawing(const GalleryEntry *entry, const char *folder, const Sample *sample) {
+    static const uint8_t png[] = {0x89, 'P', 'N', 'G'};
+    if (sample->image_size < sizeof png || !memcmp(sample->image, png, sizeof png))
+        return write_file(entry, folder, "drawing.png", sample->image, sample->image_size);
+    Image image;
+    Buf bytes = {0};
+    TRY(image_decode(&image, sample->image, sample->image_size, 3, sample->id));
+    Err err = image_encode(&bytes, &image);
+    if (err == OK) err = write_file(entry, folder, "drawing.png", bytes.data, bytes.size);
+    image_free(&image);
+    buf_free(&bytes);
+    return err;
+}
+
 Err gallery_add(GalleryEntry *entry, const char *folder, int number, const char *dataset,
                 const Sample *sample, const Buf *code) {
     char path[PATH_SIZE];
@@ -57,7 +74,7 @@ Err gallery_add(GalleryEntry *entry, const char *folder, int number, const char 
     snprintf(entry->dataset, sizeof entry->dataset, "%s", dataset);
     TRY(example_path(path, entry, folder, ""));
     TRY(file_make_directories(path));
-    TRY(write_file(entry, folder, "drawing.png", sample->image, sample->image_size));
+    TRY(write_drawing(entry, folder, sample));
     TRY(write_file(entry, folder, "target.py", sample->code, sample->code_size));
     return write_file(entry, folder, "result.py", buf_cstr(code), code->size);
 }

@@ -1,8 +1,10 @@
 #include "trainer/reader.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "cad/code.h"
+#include "trainer/base.h"
 #include "trainer/checkpoint.h"
 #include "trainer/setup.h"
 
@@ -31,25 +33,58 @@ static Err prepare(Reader *r) {
     return model_prepare(r->model, &limits, false);
 }
 
-Err reader_open(Reader *r, const Comm *comm, const char *checkpoint) {
-    char path[PATH_SIZE];
+/* A checkpoint of cadvlm: its newest, of a run folder. */
+static Err open_checkpoint(Reader *r, const Comm *comm, Precision precision) {
     TrainState state;
-    *r = (Reader){0};
-    TRY(checkpoint_resolve(r->checkpoint, checkpoint));
+    char path[PATH_SIZE];
     TRY(checkpoint_read_state(&state, r->checkpoint));
     r->step = state.step;
-    TRY(path_join(path, r->checkpoint, "tokenizer.json"));
-    TRY(tokenizer_open(&r->tokenizer, path));
-    REQUIRE(tokenizer_eos(r->tokenizer) >= 0, ERR_INPUT, "%s has no <eos>", path);
     TRY(path_join(path, r->checkpoint, "config.yaml"));
     TRY(config_load(&r->config, path, NULL, 0));
-    REQUIRE(r->config.device != DEVICE_CUDA, ERR_UNSUPPORTED,
-            "device: cuda is not there yet in this version; use cpu or auto");
-    r->threads = setup_threads(&r->config, comm);
+    if (precision != PRECISION_AUTO) r->config.precision = precision;
     TRY(setup_device(&r->ex, &r->config, comm));
-    TRY(checkpoint_open_model(&r->model, r->ex, &r->config, r->checkpoint,
-                              tokenizer_vocab(r->tokenizer), false));
-    return prepare(r);
+    return checkpoint_open_model(&r->model, r->ex, &r->config, r->checkpoint,
+                                 tokenizer_vocab(r->tokenizer));
+}
+
+/* A published model, with nothing to train. */
+static Err open_published(Reader *r, const Base *base, const Comm *comm, Precision precision) {
+    config_defaults(&r->config);
+    r->config.precision = precision;
+    TRY(base_describe(base, &r->config));
+    ModelSpec spec;
+    model_spec_from_config(&spec, &r->config, tokenizer_vocab(r->tokenizer));
+    for (int part = 0; part < PART_COUNT; part++) spec.tune[part] = TUNE_FROZEN;
+    TRY(setup_device(&r->ex, &r->config, comm));
+    spec.mapped = exec_is_host(r->ex) && precision == PRECISION_AUTO;
+    return model_open(&r->model, r->ex, &spec, precision_dtype(r->ex, r->config.precision));
+}
+
+static Err open_model(Reader *r, Base *base, const Comm *comm, const char *path,
+                      Precision precision) {
+    char tokenizer[PATH_SIZE];
+    TRY(base_find(base, path));
+    TRY(path_format(r->checkpoint, "%s", base->folder));
+    TRY(base_tokenizer(base, tokenizer));
+    TRY(tokenizer_open(&r->tokenizer, tokenizer));
+    REQUIRE(tokenizer_eos(r->tokenizer) >= 0, ERR_INPUT, "%s has no end token", tokenizer);
+    if (base->kind == BASE_CHECKPOINT) TRY(open_checkpoint(r, comm, precision));
+    if (base->kind == BASE_PUBLISHED) TRY(open_published(r, base, comm, precision));
+    TRY(tokenizer_check_model(r->tokenizer, model_spec(r->model)->llm.vocab, tokenizer));
+    r->threads = setup_threads(&r->config, comm);
+    return OK;
+}
+
+Err reader_open(Reader *r, Comm *comm, const char *path) {
+    return reader_open_in(r, comm, path, PRECISION_AUTO);
+}
+
+Err reader_open_in(Reader *r, Comm *comm, const char *path, Precision precision) {
+    Base base;
+    *r = (Reader){0};
+    TRY(comm_agree(comm, open_model(r, &base, comm, path, precision)));
+    if (base.kind == BASE_PUBLISHED) TRY(base_load(r->model, &base, NULL, comm));
+    return comm_agree(comm, prepare(r));
 }
 
 void reader_close(Reader *r) {
@@ -66,10 +101,16 @@ void reading_free(Reading *reading) {
  * and where the text is longer than any code can be: what is there by then is scored. */
 static Err take_code(const Reader *r, const Generation *g, Reading *out) {
     *out = (Reading){.tokens = g->count, .ended = g->ended, .confidence = g->confidence};
-    for (int i = 0; i < g->count && out->code.size <= CODE_SIZE_MAX; i++) {
-        if (g->ids[i] >= tokenizer_vocab(r->tokenizer)) break;
-        TRY(tokenizer_decode(r->tokenizer, &g->ids[i], 1, &out->code));
-    }
+    int known = 0;
+    while (known < g->count && g->ids[known] < tokenizer_vocab(r->tokenizer)) known++;
+    TRY(tokenizer_decode(r->tokenizer, g->ids, (size_t)known, &out->code));
+    if (out->code.size > CODE_SIZE_MAX + 1) out->code.size = CODE_SIZE_MAX + 1;
+    if (r->options.template == TEMPLATE_PLAIN) return OK;
+    const char *code;
+    size_t size;
+    template_extract_code(buf_cstr(&out->code), out->code.size, &code, &size);
+    memmove(out->code.data, code, size);
+    out->code.size = size;
     return OK;
 }
 
@@ -93,13 +134,11 @@ Err reader_read(Reader *r, const Image *images, const char *const *prompts,
 
 static Err decode_picture(Image *image, const Sample *sample, const BatchesOptions *o) {
     REQUIRE(sample->image_size, ERR_INPUT, "it has no picture to read");
-    TRY(image_decode(image, sample->image, sample->image_size, o->image_channels, "its picture"));
-    if (image->width == o->image_size && image->height == o->image_size) return OK;
-    int width = image->width, height = image->height;
-    image_free(image);
-    FAIL(ERR_INPUT,
-         "its picture has %d × %d pixels where the model takes %d × %d: draw it in that size",
-         width, height, o->image_size, o->image_size);
+    Image whole;
+    TRY(image_decode(&whole, sample->image, sample->image_size, o->image_channels, "its picture"));
+    Err err = picture_prepare(image, &whole, o->image_size, o->image_fit, o->image_background);
+    image_free(&whole);
+    return err;
 }
 
 Err picture_read(Image *image, Sample *sample, Buf *memory, const BatchesOptions *options,

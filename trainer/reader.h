@@ -13,7 +13,7 @@
 
 typedef struct Reader {
     char checkpoint[PATH_SIZE]; /* the resolved one */
-    int64_t step;               /* that it was saved after */
+    int64_t step;               /* that it was saved after; 0: a published model */
     Config config;
     Exec *ex;
     int threads;
@@ -22,9 +22,14 @@ typedef struct Reader {
     BatchesOptions options; /* size: drawings at a time */
 } Reader;
 
-/* Opens the model of a checkpoint (or the newest one of a run folder) for reading. Each rank of
- * `comm` opens its own. reader_close also after a failure. */
-Err reader_open(Reader *reader, const Comm *comm, const char *checkpoint);
+/* Collective. Opens a model for reading: a checkpoint, the newest one of a run folder, or a
+ * published model as base_find finds it. Each rank opens its own. reader_close also after a
+ * failure. */
+Err reader_open(Reader *reader, Comm *comm, const char *path);
+
+/* The same in another precision than the model's own, with all weights in memory: nothing is
+ * written beside them. */
+Err reader_open_in(Reader *reader, Comm *comm, const char *path, Precision precision);
 void reader_close(Reader *reader);
 
 /* What the model wrote about one drawing. */

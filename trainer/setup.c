@@ -1,12 +1,12 @@
 #include "trainer/setup.h"
 
+#include <math.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "core/log.h"
-#include "trainer/checkpoint.h"
 
 int setup_threads(const Config *config, const Comm *comm) {
     if (config->threads > 0) return (int)config->threads;
@@ -29,7 +29,9 @@ Err setup_device(Exec **ex, const Config *config, const Comm *comm) {
 DType precision_dtype(Exec *ex, Precision precision) {
     DType fast = exec_fast_dtype(ex);
     if (precision == PRECISION_F32) return DT_F32;
-    DType wanted = precision == PRECISION_FP16 ? DT_F16 : precision == PRECISION_BF16 ? DT_BF16 : fast;
+    DType wanted = precision == PRECISION_FP16   ? DT_F16
+                   : precision == PRECISION_BF16 ? DT_BF16
+                                                 : fast;
     if (wanted == fast || (wanted == DT_F16 && exec_has_dtype(ex, wanted))) return wanted;
     log_info("precision %s is run in %s on this device", wanted == DT_F16 ? "fp16" : "bf16",
              dtype_name(fast));
@@ -71,26 +73,35 @@ void data_close(Data *data) {
     dataset_close(&data->val);
 }
 
-Err tokenizer_path(char out[PATH_SIZE], const Config *config) {
-    if (config->tokenizer[0]) return path_format(out, "%s", config->tokenizer);
-    REQUIRE(config->base_model[0], ERR_CONFIG,
-            "tokenizer: not given; it is made by cadvlm data tokenizer");
-    char checkpoint[PATH_SIZE];
-    TRY(checkpoint_resolve(checkpoint, config->base_model));
-    return path_join(out, checkpoint, "tokenizer.json");
+static PictureFit fit_of(const Config *config) {
+    static const PictureFit fits[] = {
+        [FIT_EXACT] = PICTURE_EXACT, [FIT_SQUASH] = PICTURE_SQUASH, [FIT_CROP] = PICTURE_CROP};
+    return config->image_aspect == ASPECT_PAD ? PICTURE_PAD : fits[config->model.vision.fit];
 }
 
 void batches_setup(BatchesOptions *options, const Config *config, const ModelSpec *spec,
                    const Tokenizer *tokenizer) {
+    static const Template templates[] = {[TEMPLATE_NAME_PLAIN] = TEMPLATE_PLAIN,
+                                         [TEMPLATE_NAME_LLAMA] = TEMPLATE_LLAMA,
+                                         [TEMPLATE_NAME_GEMMA] = TEMPLATE_GEMMA,
+                                         [TEMPLATE_NAME_PHI] = TEMPLATE_PHI};
+    const VisionConfig *v = &spec->vision;
     *options = (BatchesOptions){
         .tokenizer = tokenizer,
+        .template = templates[config->model.template],
+        .system_prompt = config->model.system_prompt[0] ? config->model.system_prompt : NULL,
         .seed = (uint64_t)config->seed,
         .size = (int)config->training.per_device_batch_size,
         .max_length = (int)config->training.max_length,
         .overlong = (Overlong)config->training.overlong,
-        .image_size = (int)spec->vision.image_size,
-        .image_channels = (int)spec->vision.channels,
+        .image_size = (int)v->image_size,
+        .image_channels = (int)v->channels,
+        .image_fit = fit_of(config),
         .image_rows = model_image_rows(spec),
         .ahead = config->dataloader_num_workers > 0 ? (int)config->dataloader_num_workers : 1,
     };
+    for (int c = 0; c < 3; c++) {
+        double mean = v->mean.values[c < v->mean.count ? c : 0];
+        options->image_background[c] = (uint8_t)(255 * fmin(fmax(mean, 0), 1));
+    }
 }

@@ -36,9 +36,6 @@ typedef struct Data {
 Err data_setup(Data *data, const Config *config);
 void data_close(Data *data);
 
-/* Which file the tokenizer is: the config's, or the base checkpoint's. */
-Err tokenizer_path(char out[PATH_SIZE], const Config *config);
-
 /* Batch options that training, validation and evaluation share. */
 void batches_setup(BatchesOptions *options, const Config *config, const ModelSpec *spec,
                    const Tokenizer *tokenizer);

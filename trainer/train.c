@@ -296,8 +296,8 @@ static Err save(Trainer *t) {
     Config described;
     if (t->saved_step == t->state.step) return OK;
     train_describe_config(t, &described);
-    TRY(checkpoint_save(t->comm, t->checkpoints, &described, t->tokenizer_file, &t->optim,
-                        &t->state, (int)t->config->training.save_total_limit));
+    TRY(checkpoint_save(t->comm, t->checkpoints, &described, &t->base.origin, t->tokenizer_file,
+                        &t->optim, &t->state, (int)t->config->training.save_total_limit));
     t->saved_step = t->state.step;
     return OK;
 }
@@ -322,9 +322,10 @@ static Err loop(Trainer *t) {
         if (t->stopping || is_overdone(t) || due(t, c->save_steps)) TRY(save(t));
         if (t->stopping || t->state.step >= t->steps) return OK;
         if (is_overdone(t)) {
-            log_info("stopping early after step %lld: %lld validations in a row were worse than the "
-                     "best, %.4f (training.early_stopping_patience)",
-                     (long long)t->state.step, (long long)t->state.worse, t->state.best_val_loss);
+            log_info(
+                "stopping early after step %lld: %lld validations in a row were worse than the "
+                "best, %.4f (training.early_stopping_patience)",
+                (long long)t->state.step, (long long)t->state.worse, t->state.best_val_loss);
             return OK;
         }
         TRY(train_step(t));
@@ -381,7 +382,7 @@ Err train_run(Comm *comm, const Config *config, bool fresh, const Json *versions
                  .began = clock_seconds(),
                  .saved_step = -1};
     signals_catch();
-    Err err = comm_agree(comm, train_set_up(&t, fresh, versions));
+    Err err = train_set_up(&t, fresh, versions);
     if (err == OK)
         err = reducer_open(&t.reducer, comm, t.ex, t.optim.count, t.state.slots,
                            config->deterministic);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "core/log.h"
+#include "model/adapter.h"
 #include "trainer/train_parts.h"
 
 /* Number tokens of the tokenizer start out alike where their numbers are. */
@@ -18,61 +19,108 @@ static void init_numbers(Trainer *t) {
     model_init_numbers(t->model, (uint64_t)t->config->seed, ids);
 }
 
-static Err open_model(Trainer *t) {
-    const Config *config = t->config;
-    if (config->base_model[0])
-        REQUIRE(file_exists(config->base_model), ERR_UNSUPPORTED,
-                "base_model %s is no folder here; models of the Hugging Face hub are not there yet "
-                "in this version",
-                config->base_model);
-    TRY(tokenizer_path(t->tokenizer_file, config));
-    TRY(tokenizer_open(&t->tokenizer, t->tokenizer_file));
-    REQUIRE(tokenizer_eos(t->tokenizer) >= 0 && tokenizer_bos(t->tokenizer) >= 0, ERR_INPUT,
-            "%s has no <bos> and <eos>", t->tokenizer_file);
+/* An adapter that the run goes on with says what is adapted, by which ranks and scales. Its dropout
+ * gives way to what the user says. */
+static Err describe_adapter(Trainer *t) {
+    Adapter *adapter;
     ModelSpec spec;
-    Config base;
-    char checkpoint[PATH_SIZE] = "";
-    if (config->base_model[0]) {
-        TRY(checkpoint_resolve(checkpoint, config->base_model));
-        char path[PATH_SIZE];
-        TRY(path_join(path, checkpoint, "config.yaml"));
-        TRY(config_load(&base, path, NULL, 0));
+    Tune tune[PART_COUNT];
+    LoraConfig lora;
+    TRY(adapter_open(&adapter, t->config->adapter));
+    model_spec_from_config(&spec, &t->described, (int)t->described.model.llm.vocab);
+    Err err = adapter_describe(adapter, &spec, &lora, tune);
+    adapter_close(&adapter);
+    TRY(err);
+    if (config_stated(t->config, "lora.dropout")) lora.dropout = t->config->lora.dropout;
+    t->described.lora = lora;
+    t->described.tune.vision = tune[PART_VISION];
+    t->described.tune.llm = tune[PART_LLM];
+    return OK;
+}
+
+static Err load_adapter(Trainer *t) {
+    Adapter *adapter;
+    TRY(adapter_open(&adapter, t->config->adapter));
+    int loaded = 0;
+    Err err = model_load_adapter(t->model, adapter, t->optim.master, &loaded);
+    adapter_close(&adapter);
+    if (err == OK) log_info("going on with the adapter %s: %d linears", t->config->adapter, loaded);
+    return err;
+}
+
+/* What the run goes on from: its own newest good checkpoint, else the base. Fills in what the model
+ * is. */
+static Err find_base(Trainer *t) {
+    const Config *config = t->config;
+    t->described = *config;
+    TRY(checkpoint_find(t->resumed, t->checkpoints));
+    if (t->resumed[0]) {
+        t->base = (Base){.kind = BASE_CHECKPOINT};
+        TRY(path_format(t->base.folder, "%s", t->resumed));
+        TRY(origin_read(&t->base.origin, t->resumed));
     } else {
-        REQUIRE(config->model.from_scratch, ERR_CONFIG,
-                "neither base_model nor model: says what to train");
-        base = *config;
+        TRY(base_find(&t->base, config->base_model));
     }
-    base.tune = config->tune;
-    base.lora = config->lora;
-    base.gradient_checkpointing = config->gradient_checkpointing;
-    base.training.max_length = config->training.max_length;
-    model_spec_from_config(&spec, &base, tokenizer_vocab(t->tokenizer));
-    REQUIRE(spec.llm.vocab >= tokenizer_vocab(t->tokenizer), ERR_CONFIG,
-            "vocab %d in the tokenizer, %lld in the model: set model.llm.vocab",
-            tokenizer_vocab(t->tokenizer), (long long)spec.llm.vocab);
-    TRY(model_open(&t->model, t->ex, &spec, precision_dtype(t->ex, config->precision)));
-    model_init(t->model, (uint64_t)config->seed, ~0u);
-    if (checkpoint[0])
-        TRY(checkpoint_load_base(t->model, t->ex, checkpoint, tokenizer_vocab(t->tokenizer)));
+    REQUIRE(t->base.kind != BASE_NONE || config->model.from_scratch, ERR_CONFIG,
+            "neither base_model nor model: says what to train");
+    TRY(base_describe(&t->base, &t->described));
+    return config->adapter[0] ? describe_adapter(t) : OK;
+}
+
+static Err open_tokenizer(Trainer *t) {
+    if (t->config->tokenizer[0] && !t->resumed[0])
+        TRY(path_format(t->tokenizer_file, "%s", t->config->tokenizer));
+    else if (t->base.kind != BASE_NONE)
+        TRY(base_tokenizer(&t->base, t->tokenizer_file));
     else
+        FAIL(ERR_CONFIG, "tokenizer: not given; it is made by cadvlm data tokenizer");
+    return tokenizer_open(&t->tokenizer, t->tokenizer_file);
+}
+
+static Err open_model(Trainer *t) {
+    TRY(find_base(t));
+    TRY(open_tokenizer(t));
+    ModelSpec spec;
+    const Config *d = &t->described;
+    model_spec_from_config(&spec, d, tokenizer_vocab(t->tokenizer));
+    TRY(tokenizer_check_model(t->tokenizer, spec.llm.vocab, t->tokenizer_file));
+    bool all_trained =
+        d->tune.vision == TUNE_FULL && d->tune.connector == TUNE_FULL && d->tune.llm == TUNE_FULL;
+    spec.mapped = exec_is_host(t->ex) && t->base.kind != BASE_NONE && !all_trained;
+    return model_open(&t->model, t->ex, &spec, precision_dtype(t->ex, d->precision));
+}
+
+/* Collective. Values of all parameters, but for what `resume` then reads from the checkpoint. */
+static Err load_weights(Trainer *t) {
+    uint64_t seed = (uint64_t)t->config->seed;
+    if (t->resumed[0]) return comm_agree(t->comm, checkpoint_load_frozen(t->model, t->resumed));
+    if (t->base.kind == BASE_NONE) {
+        model_init(t->model, seed, ~0u);
         init_numbers(t);
-    return exec_status(t->ex);
+        return comm_agree(t->comm, exec_status(t->ex));
+    }
+    model_init_lora(t->model, seed);
+    return base_load(t->model, &t->base, t->config->output_dir, t->comm);
+}
+
+/* Master weights in full precision, where values have been rounded. */
+static Err load_masters(Trainer *t) {
+    if (t->resumed[0] || t->base.kind == BASE_NONE) return OK;
+    TRY(base_masters(t->model, &t->base, t->optim.master));
+    return t->config->adapter[0] ? load_adapter(t) : OK;
 }
 
 void train_describe_config(const Trainer *t, Config *out) {
-    const ModelSpec *spec = model_spec(t->model);
-    *out = *t->config;
-    out->model.vision = spec->vision;
-    out->model.connector = spec->connector;
-    out->model.llm = spec->llm;
+    *out = t->described;
+    out->model.llm.vocab = model_spec(t->model)->llm.vocab;
     out->tokenizer[0] = 0; /* it lies in the checkpoint */
 }
 
 /* Takes up the newest good checkpoint of this run, if there is one. */
 static Err resume(Trainer *t) {
-    char path[PATH_SIZE];
-    TRY(checkpoint_find(path, t->checkpoints));
-    t->state = (TrainState){.val_loss = NAN, .best_val_loss = NAN, .config_hash = config_hash(t->config)};
+    const char *path = t->resumed;
+    t->state =
+        (TrainState){.val_loss = NAN, .best_val_loss = NAN, .config_hash = config_hash(t->config)};
     if (!path[0]) return OK;
     TrainState found;
     TRY(checkpoint_read_state(&found, path));
@@ -120,7 +168,7 @@ static Err settle_slots(Trainer *t) {
 }
 
 static Err open_batches(Trainer *t) {
-    batches_setup(&t->options, t->config, model_spec(t->model), t->tokenizer);
+    batches_setup(&t->options, &t->described, model_spec(t->model), t->tokenizer);
     t->options.split = SPLIT_TRAIN;
     t->options.slots = t->state.slots;
     t->options.slot_first = t->slot_first;
@@ -177,7 +225,6 @@ static Err refuse_what_is_missing(const Config *c) {
         {c->curriculum.by != CURRICULUM_NONE, "curriculum"},
         {c->deepspeed_config[0] != 0, "deepspeed_config"},
         {c->image_folder[0] != 0, "image_folder (TinyLLaVA JSON)"},
-        {c->image_aspect != ASPECT_SQUARE, "image_aspect_ratio: pad"},
     };
     for (size_t i = 0; i < sizeof missing / sizeof missing[0]; i++)
         REQUIRE(!missing[i].asked, ERR_UNSUPPORTED, "%s is not there yet in this version",
@@ -208,13 +255,16 @@ size_t train_memory(const Trainer *t) {
     return m.parameters + m.gradients + m.optimiser + m.activations + m.scratch;
 }
 
-Err train_set_up(Trainer *t, bool fresh, const Json *versions) {
-    const TrainingConfig *c = &t->config->training;
+static Err set_up_model(Trainer *t, bool fresh, const Json *versions) {
     TRY(open_run_folder(t, versions));
     if (fresh) TRY(refuse_old_checkpoints(t));
     TRY(refuse_what_is_missing(t->config));
     TRY(setup_device(&t->ex, t->config, t->comm));
-    TRY(open_model(t));
+    return open_model(t);
+}
+
+static Err set_up_steps(Trainer *t) {
+    const TrainingConfig *c = &t->described.training;
     TRY(data_setup(&t->data, t->config));
     int samples = (int)c->per_device_batch_size, rows = model_image_rows(model_spec(t->model));
     REQUIRE(c->max_length > rows + 1, ERR_CONFIG,
@@ -226,6 +276,7 @@ Err train_set_up(Trainer *t, bool fresh, const Json *versions) {
                           .labels = samples * ((int)c->max_length - rows)};
     TRY(model_prepare(t->model, &limits, true));
     TRY(optim_open(&t->optim, t->ex, t->model, c));
+    TRY(load_masters(t));
     TRY(resume(t));
     TRY(settle_slots(t));
     TRY(open_batches(t));
@@ -237,15 +288,29 @@ Err train_set_up(Trainer *t, bool fresh, const Json *versions) {
     return OK;
 }
 
+Err train_set_up(Trainer *t, bool fresh, const Json *versions) {
+    TRY(comm_agree(t->comm, set_up_model(t, fresh, versions)));
+    TRY(load_weights(t));
+    return comm_agree(t->comm, set_up_steps(t));
+}
+
+static int64_t count_parameters(const Params *params) {
+    int64_t count = 0;
+    for (int i = 0; i < params->count; i++) count += params->items[i].rows * params->items[i].cols;
+    return count;
+}
+
 void train_describe(const Trainer *t) {
     MemoryReport m = memory_report(t);
     double mib = 1.0 / (1 << 20);
     log_info("%s, %d rank%s, weights in %s", exec_description(t->ex), comm_size(t->comm),
              comm_size(t->comm) == 1 ? "" : "s", dtype_name(model_params(t->model)->dtype));
-    size_t parameters = m.parameters / dtype_size(model_params(t->model)->dtype);
     log_info("%.2f of %.2f million parameters trained", 1e-6 * (double)t->optim.count,
-             1e-6 * (double)parameters);
+             1e-6 * (double)count_parameters(model_params(t->model)));
     char scratch[80] = "";
+    if (model_mapped_path(t->model))
+        snprintf(scratch, sizeof scratch, "; mapped, once for all ranks of a machine: %.0f",
+                 (double)model_mapped_bytes(t->model) * mib);
     if (!exec_is_host(t->ex)) {
         size_t total, available;
         exec_memory(t->ex, &total, &available);

@@ -3,6 +3,7 @@
 #define CADVLM_TRAINER_TRAIN_PARTS_H
 
 #include "core/progress.h"
+#include "trainer/base.h"
 #include "trainer/checkpoint.h"
 #include "trainer/metrics.h"
 #include "trainer/reducer.h"
@@ -33,6 +34,9 @@ typedef struct Trainer {
     Data data;
     Tokenizer *tokenizer;
     char tokenizer_file[PATH_SIZE], checkpoints[PATH_SIZE];
+    char resumed[PATH_SIZE]; /* the checkpoint that this run goes on from, or "" */
+    Base base;
+    Config described; /* the config with what the base says of the model */
     Model *model;
     Optim optim;
     Reducer *reducer;
@@ -59,7 +63,7 @@ typedef struct Trainer {
 
 /* ---- train_open.c ---- */
 
-/* Everything up to the first step but the reducer, whose opening is collective. */
+/* Collective. Everything up to the first step but the reducer. */
 Err train_set_up(Trainer *t, bool fresh, const Json *versions);
 
 /* What will be trained, on what, with how much memory: into the log. */

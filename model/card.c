@@ -1,0 +1,143 @@
+/* The README.md beside weights; see the header. */
+#include "model/card.h"
+
+#include <ctype.h>
+#include <string.h>
+
+#include "core/file.h"
+
+/* ---- licences of known parts ---- */
+
+typedef struct Licence {
+    const char *part; /* is in the part's name */
+    const char *id;   /* as the hub calls it */
+    const char *text;
+} Licence;
+
+static const Licence LICENCES[] = {
+    {"OpenELM", "other", "Apple's licence for OpenELM"},
+    {"gemma", "gemma", "Gemma Terms of Use"},
+    {"phi-2", "mit", "MIT"},
+    {"TinyLlama", "apache-2.0", "Apache-2.0"},
+    {"siglip", "apache-2.0", "Apache-2.0"},
+    {"clip-vit", "mit", "MIT (openai/CLIP)"},
+};
+
+static const Licence *licence_of(const char *part) {
+    for (size_t i = 0; part && i < sizeof LICENCES / sizeof LICENCES[0]; i++)
+        if (strstr(part, LICENCES[i].part)) return &LICENCES[i];
+    return NULL;
+}
+
+/* ---- front matter, which the hub reads ---- */
+
+/* "owner/name" */
+static bool is_hub_id(const char *name) {
+    const char *slash = name ? strchr(name, '/') : NULL;
+    if (!slash || slash == name || !slash[1] || strchr(slash + 1, '/') || name[0] == '.')
+        return false;
+    for (; *name; name++)
+        if (!isalnum((unsigned char)*name) && !strchr("/-_.", *name)) return false;
+    return true;
+}
+
+/* What the language model's licence allows bounds what the whole does. */
+static const char *hub_licence(const ModelCard *card) {
+    const Licence *licence = licence_of(card->llm_name);
+    return card->base_licence ? "other" : licence ? licence->id : "other";
+}
+
+static void print_front(Buf *out, const ModelCard *card, CardKind kind) {
+    buf_text(out, "---\n");
+    if (is_hub_id(card->base_model)) buf_format(out, "base_model: %s\n", card->base_model);
+    buf_format(out, "library_name: %s\n", kind == CARD_ADAPTER ? "peft" : "transformers");
+    buf_format(out, "license: %s\n", hub_licence(card));
+    buf_text(out, "pipeline_tag: image-to-text\ntags:\n- cad\n- openecad\n- tinyllava\n");
+    if (kind == CARD_ADAPTER) buf_text(out, "- lora\n");
+    buf_text(out, "---\n\n");
+}
+
+/* ---- text ---- */
+
+/* A cell of a table: on one line, bars escaped. */
+static void print_cell(Buf *out, const char *text) {
+    for (; text && *text; text++) {
+        if (*text == '|') buf_text(out, "\\");
+        buf_append(out, (unsigned char)*text < ' ' ? " " : text, 1);
+    }
+}
+
+static void print_table(Buf *out, const char *title, const char *head, const CardLine *lines,
+                        int count, const char *otherwise) {
+    if (!count) return;
+    buf_format(out, "## %s\n\n%s\n| --- | --- |\n", title, head);
+    for (int i = 0; i < count; i++) {
+        buf_text(out, "| ");
+        print_cell(out, lines[i].name);
+        buf_text(out, " | ");
+        print_cell(out, lines[i].value ? lines[i].value : otherwise);
+        buf_text(out, " |\n");
+    }
+    buf_text(out, "\n");
+}
+
+static void print_part(Buf *out, const char *role, const char *part) {
+    const Licence *licence = licence_of(part);
+    if (!part || !part[0]) return;
+    buf_format(out, "- %s `%s`: %s\n", role, part, licence ? licence->text : "licence not known");
+}
+
+static void print_licences(Buf *out, const ModelCard *card) {
+    buf_text(out, "## Licences\n\n");
+    if (card->base_licence) buf_format(out, "- base model: %s\n", card->base_licence);
+    print_part(out, "language model", card->llm_name);
+    print_part(out, "vision tower", card->vision_name);
+    for (int i = 0; i < card->data_count; i++) {
+        buf_format(out, "- data `%s`: %s\n", card->data[i].name,
+                   card->data[i].value ? card->data[i].value : "licence not stated");
+    }
+    buf_text(out, "\nAs their publishers state them; check them before passing this on.\n\n");
+}
+
+static void print_use(Buf *out, const ModelCard *card, CardKind kind) {
+    buf_text(out, "## Use\n\n```python\n");
+    if (kind == CARD_ADAPTER)
+        buf_format(out,
+                   "from peft import PeftModel\nfrom transformers import AutoModelForCausalLM\n\n"
+                   "base = AutoModelForCausalLM.from_pretrained(\"%s\", trust_remote_code=True)\n"
+                   "model = PeftModel.from_pretrained(base, \"this folder\")\n",
+                   card->base_model ? card->base_model : "the base model");
+    else
+        buf_text(out, "from transformers import AutoModelForCausalLM\n\n"
+                      "model = AutoModelForCausalLM.from_pretrained(\"this folder\", "
+                      "trust_remote_code=True)\n");
+    buf_text(out, "```\n");
+}
+
+void card_print(Buf *out, const ModelCard *card, CardKind kind) {
+    print_front(out, card, kind);
+    buf_format(out, "# %s\n\n",
+               kind == CARD_ADAPTER ? "LoRA adapter for CAD code from drawings"
+                                    : "CAD code from drawings");
+    buf_text(out, "Reads a picture of a part and writes the OpenECAD code that builds it.");
+    if (card->base_model && card->base_model[0])
+        buf_format(out, " Fine-tuned from `%s`%s%s.", card->base_model,
+                   card->program ? " with " : "", card->program ? card->program : "");
+    buf_text(out, "\n\n");
+    print_table(out, "Training data", "| dataset | licence |", card->data, card->data_count,
+                "not stated");
+    print_table(out, "Recipe", "| setting | value |", card->recipe, card->recipe_count, "");
+    print_table(out, "Figures", "| measure | value |", card->figures, card->figure_count, "");
+    print_licences(out, card);
+    print_use(out, card, kind);
+}
+
+Err card_write(const char *folder, const ModelCard *card, CardKind kind) {
+    char path[PATH_SIZE];
+    Buf text = {0};
+    TRY(path_join(path, folder, "README.md"));
+    card_print(&text, card, kind);
+    Err err = file_write(path, text.data, text.size);
+    buf_free(&text);
+    return err;
+}

@@ -1,0 +1,30 @@
+/* The README.md beside weights that are passed on: base, data, licences, recipe, figures. */
+#ifndef CADVLM_MODEL_CARD_H
+#define CADVLM_MODEL_CARD_H
+
+#include "core/buf.h"
+#include "core/err.h"
+
+typedef struct CardLine {
+    const char *name, *value;
+} CardLine;
+
+typedef struct ModelCard {
+    const char *base_model;             /* hub id or folder */
+    const char *base_licence;           /* NULL: by the names of its parts, as far as known */
+    const char *llm_name, *vision_name; /* hub ids of the base's parts; NULL: unknown */
+    const CardLine *data;               /* name, licence (NULL: not stated) */
+    int data_count;
+    const CardLine *recipe; /* what was trained and how */
+    int recipe_count;
+    const CardLine *figures; /* what it reaches */
+    int figure_count;
+    const char *program; /* "cadvlm 0.3.0" */
+} ModelCard;
+
+typedef enum CardKind { CARD_ADAPTER, CARD_MERGED } CardKind;
+
+void card_print(Buf *out, const ModelCard *card, CardKind kind);
+Err card_write(const char *folder, const ModelCard *card, CardKind kind);
+
+#endif

@@ -1,0 +1,20 @@
+/* What a config.json says of its language model. */
+#ifndef CADVLM_MODEL_PUBLISHED_LLM_H
+#define CADVLM_MODEL_PUBLISHED_LLM_H
+
+#include "config/config.h"
+#include "model/json_keys.h"
+
+/* Both activations by transformers' names. */
+Err published_activation(ActivationName *out, const JsonKeys *keys, const char *name);
+const char *published_activation_name(ActivationName activation);
+
+/* ERR_UNSUPPORTED for a dropout that is not applied here. */
+Err published_refuse_dropout(const JsonKeys *keys, const char *key);
+
+Err published_read_llm(LlmConfig *llm, TemplateName *template, const JsonKeys *keys);
+
+/* The text_config that published_read_llm reads back. */
+Json *published_llm_json(const LlmConfig *llm);
+
+#endif

@@ -1,0 +1,233 @@
+/* From published model folders to trained ones, as users go: the presets of the OpenECAD models
+ * over tiny models in the published layout (tests/golden/models, random weights), on any ranks,
+ * resumed, in two stages, from an adapter, and read by `generate`. */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/file.h"
+#include "core/hash.h"
+#include "ops/ops.h"
+#include "tests/test.h"
+#include "tests/train_fixture.h"
+
+static const char *const PRESETS[] = {"openecad_0.55b", "openecad_0.89b", "openecad_2.4b",
+                                      "openecad_3.1b"};
+enum { PRESET_COUNT = sizeof PRESETS / sizeof PRESETS[0] };
+
+/* A copy of a golden model, so that what is written beside it is the test's; and data. */
+static void prepare(const char *arch) {
+    const char *said;
+    char presets[PATH_SIZE];
+    snprintf(presets, sizeof presets, "%s/config/presets", test_source_folder());
+    setenv("CADVLM_PRESETS", presets, 1);
+    ASSERT_INT(test_run(&said, "cp -r %s/tests/golden/models/%s %s", test_source_folder(), arch,
+                        test_path(arch)),
+               ==, 0);
+    if (!file_exists(test_path("data"))) fixture_dataset(test_path("data"), 24, 1);
+}
+
+/* Trains by the model's preset; `more` overrides. Returns what was said. */
+static const char *train(const char *prefix, const char *arch, const char *run, const char *more) {
+    const char *said;
+    int code = test_run(&said,
+                        "%s ./cadvlm train --config %s base_model=%s train_data=%s val_data= "
+                        "output_dir=%s lora.r=4 training.max_steps=1 %s",
+                        prefix, arch, test_path(arch), test_path("data"), test_path(run), more);
+    ASSERT(code == 0, "%s: exit code %d:\n%s", arch, code, said);
+    return said;
+}
+
+static uint64_t weights_of(const char *run) {
+    char path[PATH_SIZE];
+    Buf bytes = {0};
+    snprintf(path, sizeof path, "%s/checkpoints/latest/trained.safetensors", test_path(run));
+    ASSERT_OK(file_read(&bytes, path, 1 << 30));
+    uint64_t hash = hash_bytes(bytes.data, bytes.size);
+    buf_free(&bytes);
+    return hash;
+}
+
+TEST(every_preset_trains_a_step_on_the_cpu) {
+    for (int i = 0; i < PRESET_COUNT; i++) {
+        prepare(PRESETS[i]);
+        const char *said = train("", PRESETS[i], PRESETS[i] + 9, "device=cpu");
+        ASSERT_CONTAINS(said, "trained 1 steps");
+    }
+}
+
+/* Whole, so that every kernel of every architecture runs backwards too; fp16 with its loss scale.
+ */
+TEST(every_preset_trains_a_step_on_the_gpu) {
+    const char *why = "";
+    if (exec_device_count(&why) == 0) test_skip(why);
+    static const char *const more[] = {"tune.vision=lora", "precision=fp16", "precision=f32",
+                                       "gradient_checkpointing=true"};
+    for (int i = 0; i < PRESET_COUNT; i++) {
+        char all[160];
+        prepare(PRESETS[i]);
+        snprintf(all, sizeof all,
+                 "device=cuda training.slots=1 "
+                 "training.per_device_batch_size=1 limit=2 training.eval_samples=1 %s",
+                 more[i]);
+        ASSERT_CONTAINS(train("", PRESETS[i], PRESETS[i] + 9, all), "trained 1 steps");
+        if (i > 0) continue;
+        strcat(all, " training.max_steps=2");
+        ASSERT_CONTAINS(train("", PRESETS[i], PRESETS[i] + 9, all), "resuming after step 1");
+    }
+}
+
+static double number_said(const char *said, const char *before) {
+    const char *at = strstr(said, before);
+    ASSERT(at, "no \"%s\" in:\n%s", before, said);
+    return strtod(at + strlen(before), NULL);
+}
+
+/* Both formats, read again by the program itself: in f32 they differ by the order of sums. */
+TEST(exports_compute_what_the_checkpoint_does) {
+    prepare("openecad_0.55b");
+    train("", "openecad_0.55b", "run",
+          "device=cpu training.learning_rate=0.01 warmup_ratio=0 "
+          "training.max_steps=3 tune.vision=lora lora.alpha=8");
+    static const char *const formats[] = {"peft", "merged --dtype f32"};
+    const char *said;
+    for (int i = 0; i < 2; i++) {
+        char out[PATH_SIZE], run[PATH_SIZE];
+        snprintf(out, sizeof out, "%s", test_path(i ? "merged" : "peft"));
+        snprintf(run, sizeof run, "%s", test_path("run"));
+        int code = test_run(&said, "./cadvlm export -c %s --format %s %s --data %s --json", run,
+                            formats[i], out, test_path("data"));
+        ASSERT(code == 0, "exit code %d:\n%s", code, said);
+        ASSERT_REAL(number_said(said, "\"samples\":"), ==, 4);
+        double largest = number_said(said, "\"logit_largest\":"),
+               difference = number_said(said, "\"logit_difference\":");
+        printf("%s: logits to %.3g, at most %.2e apart\n", formats[i], largest, difference);
+        ASSERT_REAL(difference, <=, 2e-5 * largest);
+        code = test_run(&said, "./cadvlm export -c %s --format %s %s", run, formats[i], out);
+        ASSERT(code == 1, "exit code %d:\n%s", code, said); /* it holds something */
+    }
+    char more[2 * PATH_SIZE];
+    snprintf(more, sizeof more, "device=cpu adapter=%s tune.vision=lora", test_path("peft"));
+    ASSERT_CONTAINS(train("", "openecad_0.55b", "more", more), "going on with the adapter");
+    snprintf(more, sizeof more, "device=cpu base_model=%s", test_path("merged"));
+    ASSERT_CONTAINS(train("", "openecad_0.55b", "again", more), "trained 1 steps");
+}
+
+TEST(adapters_of_a_published_model_have_the_same_bits_on_any_ranks) {
+    prepare("openecad_0.89b");
+    const char *more = "device=cpu training.slots=6 training.max_steps=3 tune.vision=lora";
+    train("", "openecad_0.89b", "one", more);
+    train(fixture_mpirun(2), "openecad_0.89b", "two", more);
+    train(fixture_mpirun(3), "openecad_0.89b", "three", more);
+    ASSERT_TRUE(weights_of("one") == weights_of("two"));
+    ASSERT_TRUE(weights_of("one") == weights_of("three"));
+}
+
+TEST(frozen_weights_are_converted_once_and_shared_by_checkpoints) {
+    prepare("openecad_2.4b");
+    const char *said = train(fixture_mpirun(2), "openecad_2.4b", "run", "device=cpu");
+    ASSERT_CONTAINS(said, "converting");
+    said = train("", "openecad_2.4b", "again", "device=cpu");
+    ASSERT_TRUE(!strstr(said, "converting"));
+    /* The store beside the model and a checkpoint of each run are one file. */
+    ASSERT_INT(test_run(&said, "stat -c %%h %s/cadvlm-*.safetensors", test_path("openecad_2.4b")),
+               ==, 0);
+    ASSERT_INT(atoi(said), ==, 3);
+    /* A changed base is converted anew. */
+    ASSERT_INT(
+        test_run(&said, "touch -d '2001-02-03' %s/model.safetensors", test_path("openecad_2.4b")),
+        ==, 0);
+    ASSERT_CONTAINS(train("", "openecad_2.4b", "anew", "device=cpu"), "converting");
+}
+
+TEST(a_run_goes_on_when_its_base_is_gone) {
+    prepare("openecad_3.1b");
+    const char *steps = "device=cpu training.slots=2 lr_scheduler_type=constant warmup_ratio=0";
+    char more[160];
+    snprintf(more, sizeof more, "%s training.max_steps=4", steps);
+    train("", "openecad_3.1b", "unbroken", more);
+    snprintf(more, sizeof more, "%s training.max_steps=2", steps);
+    train("", "openecad_3.1b", "broken", more);
+    const char *said;
+    ASSERT_INT(test_run(&said, "rm -r %s", test_path("openecad_3.1b")), ==, 0);
+    snprintf(more, sizeof more, "%s training.max_steps=4", steps);
+    ASSERT_CONTAINS(train("", "openecad_3.1b", "broken", more), "resuming after step 2");
+    ASSERT_TRUE(weights_of("broken") == weights_of("unbroken"));
+}
+
+/* Of 32 steps of a tiny model nobody learns much; that the losses join says that what was learned
+ * came along. */
+static double loss_said(const char *said) {
+    const char *at = strstr(said, ": loss ");
+    ASSERT(at, "no loss in:\n%s", said);
+    return strtod(at + 7, NULL);
+}
+
+TEST(a_second_stage_starts_where_the_first_ended) {
+    prepare("tinyllama");
+    const char *rate = "device=cpu training.learning_rate=0.02 warmup_ratio=0 "
+                       "lr_scheduler_type=constant tune.vision=lora";
+    char more[200];
+    snprintf(more, sizeof more, "%s training.max_steps=24", rate);
+    const char *said;
+    int code = test_run(&said,
+                        "./cadvlm train --config openecad_0.89b base_model=%s train_data=%s "
+                        "val_data= output_dir=%s lora.r=4 %s",
+                        test_path("tinyllama"), test_path("data"), test_path("first"), more);
+    ASSERT(code == 0, "exit code %d:\n%s", code, said);
+    double first = loss_said(said);
+    code = test_run(&said,
+                    "./cadvlm train --config strategy3_stage2 base_model=%s train_data=%s "
+                    "val_data= output_dir=%s lora.r=2 training.learning_rate=0 device=cpu "
+                    "training.max_steps=1",
+                    test_path("first"), test_path("data"), test_path("second"));
+    ASSERT(code == 0, "exit code %d:\n%s", code, said);
+    double second = loss_said(said);
+    printf("first stage ends at %.3f, second starts at %.3f\n", first, second);
+    ASSERT_REAL(first, <, 5);             /* from 6.9 */
+    ASSERT_NEAR(second / first, 1, 0.25); /* of other batches */
+}
+
+TEST(a_published_model_reads_drawings_of_any_size) {
+    prepare("openecad_0.55b");
+    const char *said;
+    int code = test_run(&said, "./cadvlm generate -c %s %s/docs/demo.png -o %s --max-tokens 20",
+                        test_path("openecad_0.55b"), test_source_folder(), test_path("out"));
+    ASSERT_INT(code, ==, 1); /* random weights write no part */
+    ASSERT_CONTAINS(said, "gave no sound solid");
+    ASSERT_TRUE(file_exists(test_path("out/demo.png")));
+}
+
+TEST(what_does_not_fit_is_said) {
+    prepare("openecad_0.55b");
+    prepare("openecad_0.89b");
+    char model[PATH_SIZE], small[PATH_SIZE], data[PATH_SIZE];
+    snprintf(model, sizeof model, "%s", test_path("openecad_0.89b"));
+    snprintf(small, sizeof small, "%s", test_path("openecad_0.55b"));
+    snprintf(data, sizeof data, "%s", test_path("data"));
+    const char *said;
+    static const struct {
+        const char *damage, *more, *said;
+    } cases[] = {
+        {"true", "adapter=$MODEL/adapter base_model=$SMALL", "another base"},
+        {"true", "base_model=nobody/nothing", "cadvlm data fetch nobody/nothing"},
+        {"truncate -s 1000 model.safetensors", "", "model.safetensors"},
+        {"mv model.safetensors pytorch_model.bin", "", "tools/bin_to_safetensors.py"},
+        {"rm tokenizer.model", "", "tokenizer"},
+        {"sed -i 's/\"vocab_size\": 320/\"vocab_size\": 200/' config.json", "", "200"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        for (int ranks = 1; ranks <= 2; ranks++) {
+            int code = test_run(
+                &said,
+                "MODEL=%s; SMALL=%s; WORK=%s/work; rm -rf $WORK; cp -r $MODEL $WORK; "
+                "(cd $WORK; %s); timeout 60 %s ./cadvlm train --config openecad_0.89b "
+                "base_model=$WORK train_data=%s val_data= output_dir=%s lora.r=4 "
+                "training.max_steps=1 device=cpu %s",
+                model, small, test_folder(), cases[i].damage, ranks == 1 ? "" : fixture_mpirun(2),
+                data, test_path("bad"), cases[i].more);
+            ASSERT((code == 1 || code == 2) && strstr(said, cases[i].said),
+                   "%s %s on %d ranks: exit code %d:\n%s", cases[i].damage, cases[i].more, ranks,
+                   code, said);
+        }
+}

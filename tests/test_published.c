@@ -1,0 +1,562 @@
+/* Published model folders: what config.json says, and the weights of every architecture. */
+#include "core/file.h"
+#include "model/numbers.h"
+#include "model/param_files.h"
+#include "tests/golden_model.h"
+#include "tests/test.h"
+
+/* ---- config.json ---- */
+
+/* Reads the config of a folder with this text as config.json. */
+static Err read_text(Published *out, const char *text) {
+    const char *folder = golden_new_folder("config");
+    FILE *file = fopen(golden_path(folder, "config.json"), "wb");
+    ASSERT_TRUE(file && fputs(text, file) >= 0);
+    fclose(file);
+    return published_read(out, folder);
+}
+
+#define TOP       "\"model_type\":\"tinyllava\",\"connector_type\":\"mlp2x_gelu\""
+#define ANY_LLM   ",\"text_config\":{\"model_type\":\"llama\"}"
+#define ANY_TOWER ",\"vision_config\":{\"model_type\":\"siglip_vision_model\"}"
+
+TEST(a_config_with_names_alone_has_the_sizes_of_the_known_parts) {
+    Published p;
+    ASSERT_OK(read_text(&p, "{" TOP ",\"llm_model_name_or_path\":\"apple/OpenELM-450M-Instruct\","
+                            "\"vision_model_name_or_path\":"
+                            "\"clip:openai/clip-vit-base-patch16\"}"));
+    /* spec: OpenELM-450M, a row for each layer */
+    static const int64_t q[20] = {12, 12, 12, 16, 16, 16, 16, 16, 16, 16,
+                                  20, 20, 20, 20, 20, 20, 24, 24, 24, 24};
+    static const int64_t ffn[20] = {768,  1024, 1280, 1536, 1792, 2304, 2560, 2816, 3072, 3328,
+                                    3584, 3840, 4096, 4352, 4608, 5120, 5376, 5632, 5888, 6144};
+    ASSERT_INT(p.llm.layers, ==, 20);
+    for (int i = 0; i < 20; i++) {
+        ASSERT_INT(p.llm.q_heads.values[i], ==, q[i]);
+        ASSERT_INT(p.llm.kv_heads.values[i], ==, q[i] / 4);
+        ASSERT_INT(p.llm.ffn.values[i], ==, ffn[i]);
+    }
+    ASSERT_TRUE(p.llm.qk_norm && p.llm.tied_head && p.llm.gated && !p.llm.bias);
+    ASSERT_TEXT(p.vision_name, "openai/clip-vit-base-patch16");
+    ASSERT_INT(p.vision.layers, ==, 11); /* hidden_states[-2] of 12 */
+    ASSERT_INT(p.vision.width, ==, 768);
+    ASSERT_TRUE(p.vision.class_token && p.vision.pre_norm && !p.vision.patch_bias);
+    ASSERT_TRUE(p.vision.fit == FIT_CROP && p.vision.activation == ACTIVATION_QUICK_GELU);
+    ASSERT_INT(p.vision.mean.count, ==, 3);
+    ASSERT_REAL(p.vision.std.values[2], ==, 0.27577711);
+    ASSERT_INT(p.max_length, ==, 2048);
+    ASSERT_TRUE(p.template == TEMPLATE_NAME_LLAMA && p.aspect == ASPECT_SQUARE);
+
+    ASSERT_OK(read_text(&p, "{" TOP ",\"llm_model_name_or_path\":\"/models/phi-2\","
+                            "\"vision_model_name_or_path\":"
+                            "\"google/siglip-so400m-patch14-384\"}"));
+    ASSERT_INT(p.llm.head_dim, ==, 80);
+    ASSERT_REAL(p.llm.rotary_share * 80, ==, 32);
+    ASSERT_TRUE(p.llm.parallel && p.llm.bias && !p.llm.gated && !p.llm.tied_head);
+    ASSERT_REAL(p.llm.residual_dropout, ==, 0.1);
+    ASSERT_INT(p.vision.layers, ==, 26);
+    ASSERT_REAL(p.vision.norm_eps, ==, 1e-6);
+    ASSERT_TRUE(p.vision.fit == FIT_SQUASH && p.vision.patch_bias && p.vision.drop_first_patch);
+
+    ASSERT_OK(
+        read_text(&p, "{" TOP ANY_TOWER ",\"llm_model_name_or_path\":\"google/gemma-2b-it\"}"));
+    ASSERT_INT(p.llm.kv_heads.values[0], ==, 1);
+    ASSERT_INT(p.llm.head_dim, ==, 256);
+    ASSERT_TRUE(p.llm.scale_embedding && p.llm.norm == NORM_RMS_PLUS_ONE && p.llm.tied_head);
+    ASSERT_TRUE(p.template == TEMPLATE_NAME_GEMMA);
+}
+
+TEST(what_a_config_leaves_out_is_the_default_of_transformers) {
+    Published p;
+    ASSERT_OK(read_text(&p, "{" TOP ",\"text_config\":{},\"vision_config\":{}}"));
+    ASSERT_INT(p.llm.width, ==, 4096); /* LlamaConfig */
+    ASSERT_INT(p.llm.ffn.values[0], ==, 11008);
+    ASSERT_INT(p.llm.kv_heads.values[0], ==, 32);
+    ASSERT_INT(p.llm.head_dim, ==, 128);
+    ASSERT_REAL(p.llm.norm_eps, ==, 1e-6);
+    ASSERT_TRUE(!p.llm.tied_head && p.llm.activation == ACTIVATION_SILU);
+    ASSERT_INT(p.vision.patch_size, ==, 32); /* CLIPVisionConfig */
+    ASSERT_REAL(p.vision.norm_eps, ==, 1e-5);
+    ASSERT_OK(read_text(&p, "{" TOP ANY_TOWER ",\"text_config\":{\"model_type\":\"gemma\","
+                            "\"hidden_act\":\"gelu\"}}"));
+    ASSERT_INT(p.llm.layers, ==, 28);
+    ASSERT_INT(p.llm.ffn.values[0], ==, 24576);
+    ASSERT_INT(p.llm.head_dim, ==, 256);
+    ASSERT_TRUE(p.llm.activation == ACTIVATION_GELU_TANH); /* whatever hidden_act says */
+    ASSERT_INT(p.vision.patch_size, ==, 16);               /* SiglipVisionConfig */
+    ASSERT_OK(read_text(&p, "{" TOP ANY_TOWER ",\"text_config\":{\"model_type\":\"gemma\","
+                            "\"hidden_activation\":\"gelu\"}}"));
+    ASSERT_TRUE(p.llm.activation == ACTIVATION_GELU);
+    ASSERT_OK(read_text(&p, "{" TOP ANY_TOWER ",\"text_config\":{\"model_type\":\"phi\"}}"));
+    ASSERT_INT(p.llm.layers, ==, 24);
+    ASSERT_REAL(p.llm.rotary_share, ==, 0.5);
+    ASSERT_REAL(p.llm.residual_dropout, ==, 0);
+    ASSERT_REAL(p.llm.norm_eps, ==, 1e-5);
+    ASSERT_OK(read_text(&p, "{" TOP ANY_TOWER ",\"text_config\":{\"model_type\":\"openelm\"}}"));
+    ASSERT_INT(p.llm.layers, ==, 12);
+    ASSERT_INT(p.llm.head_dim, ==, 128);
+    ASSERT_INT(p.llm.q_heads.values[11], ==, 16);
+    ASSERT_INT(p.llm.ffn.values[0], ==, 8192);
+    ASSERT_TRUE(!p.llm.qk_norm && !p.llm.tied_head);
+}
+
+TEST(the_feature_layer_says_how_many_layers_run) {
+    static const struct {
+        int feature, layers;
+    } cases[] = {{-2, 11}, {-1, 12}, {-12, 1}, {1, 1}, {12, 12}};
+    Published p;
+    char text[512];
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        snprintf(text, sizeof text,
+                 "{" TOP ANY_LLM ANY_TOWER ",\"vision_feature_layer\":%d,"
+                 "\"vision_feature_select_strategy\":\"cls_patch\"}",
+                 cases[i].feature);
+        ASSERT_OK(read_text(&p, text));
+        ASSERT_INT(p.vision.layers, ==, cases[i].layers);
+        ASSERT_TRUE(!p.vision.drop_first_patch);
+    }
+    static const int wrong[] = {0, 13, -13, -14};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        snprintf(text, sizeof text, "{" TOP ANY_LLM ANY_TOWER ",\"vision_feature_layer\":%d}",
+                 wrong[i]);
+        ASSERT_ERR(read_text(&p, text), ERR_INPUT, "of a tower with 12 layers");
+    }
+}
+
+TEST(what_is_computed_otherwise_is_refused_by_name) {
+    static const struct {
+        const char *text, *part;
+    } cases[] = {
+        {"{\"model_type\":\"llava\"}", "model_type \"llava\""},
+        {"{\"connector_type\":\"mlp2x_gelu\"}", "tinyllava is expected"},
+        {"{\"model_type\":\"tinyllava\",\"connector_type\":\"resampler\"}", "\"resampler\""},
+        {"{\"model_type\":\"tinyllava\",\"connector_type\":\"mlp1x_gelu\"}", "\"mlp1x_gelu\""},
+        {"{\"model_type\":\"tinyllava\"}", "\"connector_type\" is \"\""},
+        {"{" TOP ANY_LLM ANY_TOWER ",\"image_aspect_ratio\":\"anyres\"}", "\"anyres\""},
+        {"{" TOP ANY_LLM ANY_TOWER ",\"vision_feature_select_strategy\":\"cls\"}", "\"cls\""},
+        {"{" TOP ANY_LLM ANY_TOWER ",\"vision_model_name_or_path2\":\"facebook/dinov2\"}",
+         "a second vision tower"},
+        {"{" TOP ANY_LLM ANY_TOWER ",\"quantization_config\":{\"bits\":4}}", "quantised weights"},
+        {"{" TOP ANY_TOWER ",\"text_config\":{\"model_type\":\"qwen2\"}}", "\"qwen2\""},
+        {"{" TOP ANY_TOWER ",\"llm_model_name_or_path\":\"x/y\"}",
+         "sizes of \"x/y\" are not known"},
+        {"{" TOP ANY_LLM "}", "has no \"vision_config\""},
+        {"{" TOP ANY_LLM ",\"vision_config\":{\"model_type\":\"dinov2\"}}", "\"dinov2\""},
+        {"{" TOP ANY_LLM ",\"vision_config\":{\"attention_dropout\":0.1}}", "attention_dropout"},
+        {"{" TOP ANY_TOWER ",\"text_config\":{\"rope_scaling\":{\"type\":\"linear\"}}}",
+         "stretched rotary angles"},
+        {"{" TOP ANY_TOWER ",\"text_config\":{\"attention_bias\":true}}", "biases in attention"},
+        {"{" TOP ANY_TOWER ",\"text_config\":{\"sliding_window\":4096}}", "attention to a window"},
+        {"{" TOP ANY_TOWER ",\"text_config\":{\"attention_dropout\":0.1}}", "dropout"},
+        {"{" TOP ANY_TOWER ",\"text_config\":{\"hidden_act\":\"relu\"}}", "activation \"relu\""},
+        {"{" TOP ANY_TOWER ",\"text_config\":{\"model_type\":\"phi\",\"qk_layernorm\":true}}",
+         "LayerNorms of queries and keys"},
+        {"{" TOP ANY_TOWER ",\"text_config\":{\"model_type\":\"phi\",\"embd_pdrop\":0.1}}",
+         "embd_pdrop"},
+        {"{" TOP ANY_TOWER ",\"text_config\":{\"model_type\":\"openelm\",\"ffn_with_glu\":false}}",
+         "no gate"},
+        {"{" TOP ANY_TOWER ",\"text_config\":{\"model_type\":\"openelm\","
+         "\"normalization_layer_name\":\"layer_norm\"}}",
+         "\"layer_norm\""},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        Published p;
+        ASSERT_ERR(read_text(&p, cases[i].text), ERR_UNSUPPORTED, cases[i].part);
+    }
+    Published p;
+    ASSERT_OK(read_text(&p, "{" TOP ANY_TOWER ",\"text_config\":{\"rope_scaling\":"
+                            "{\"rope_type\":\"default\"}}}"));
+}
+
+TEST(absurd_numbers_are_refused_with_their_bounds) {
+    static const struct {
+        const char *text, *part;
+    } cases[] = {
+        {"[]", "no JSON object"},
+        {"{\"model_type\":7}", "\"model_type\" is no text"},
+        {"{" TOP ",\"text_config\":[],\"vision_config\":{}}", "\"text_config\" is no object"},
+        {"{" TOP ANY_TOWER ",\"text_config\":{\"hidden_size\":9223372036854775807}}",
+         "\"hidden_size\" is 9223372036854775807; 1 to 65536"},
+        {"{" TOP ANY_TOWER ",\"text_config\":{\"hidden_size\":-1}}", "\"hidden_size\" is -1"},
+        {"{" TOP ANY_TOWER ",\"text_config\":{\"hidden_size\":64.5}}", "not a whole number"},
+        {"{" TOP ANY_TOWER ",\"text_config\":{\"hidden_size\":\"64\"}}", "not a whole number"},
+        {"{" TOP ANY_TOWER ",\"text_config\":{\"num_hidden_layers\":100000}}", "1 to 128"},
+        {"{" TOP ANY_TOWER ",\"text_config\":{\"num_attention_heads\":0}}", "is 0; 1 to 1024"},
+        {"{" TOP ANY_TOWER ",\"text_config\":{\"num_attention_heads\":33}}", "no multiple of"},
+        {"{" TOP ANY_TOWER ",\"text_config\":{\"num_key_value_heads\":5}}",
+         "32 query heads for 5 key heads"},
+        {"{" TOP ANY_TOWER ",\"text_config\":{\"hidden_size\":32}}", "heads of 1 channels"},
+        {"{" TOP ANY_TOWER ",\"text_config\":{\"num_attention_heads\":2}}", "heads of 2048"},
+        {"{" TOP ANY_TOWER ",\"text_config\":{\"hidden_size\":96}}", "heads of 3 channels"},
+        {"{" TOP ANY_TOWER ",\"text_config\":{\"rms_norm_eps\":-1}}", "0 to 1 is possible"},
+        {"{" TOP ANY_TOWER ",\"text_config\":{\"rope_theta\":0}}", "rope_theta"},
+        {"{" TOP ANY_TOWER ",\"text_config\":{\"vocab_size\":1000000000}}", "vocab_size"},
+        {"{" TOP ANY_TOWER ",\"text_config\":{\"tie_word_embeddings\":1}}", "neither true nor"},
+        {"{" TOP ANY_TOWER ",\"text_config\":{\"model_type\":\"phi\","
+         "\"partial_rotary_factor\":0.3}}",
+         "an even number is needed"},
+        {"{" TOP ANY_TOWER ",\"text_config\":{\"model_type\":\"openelm\","
+         "\"ffn_multipliers\":[1,2,3]}}",
+         "has 3 numbers for 12 layers"},
+        {"{" TOP ANY_TOWER ",\"text_config\":{\"model_type\":\"openelm\","
+         "\"ffn_multipliers\":[1,\"x\"]}}",
+         "\"ffn_multipliers\"[1] is no number"},
+        {"{" TOP ANY_TOWER ",\"text_config\":{\"model_type\":\"openelm\","
+         "\"ffn_multipliers\":1e300}}",
+         "0.01 to 64"},
+        {"{" TOP ANY_TOWER ",\"text_config\":{\"model_type\":\"openelm\","
+         "\"num_query_heads\":[12,12]}}",
+         "no list of 12 numbers"},
+        {"{" TOP ANY_TOWER ",\"text_config\":{\"model_type\":\"openelm\",\"num_gqa_groups\":3,"
+         "\"num_query_heads\":[2,2,2,2,2,2,2,2,2,2,2,2]}}",
+         "2 query heads for 0 key heads"},
+        {"{" TOP ANY_LLM ",\"vision_config\":{\"hidden_size\":770}}", "no multiple of"},
+        {"{" TOP ANY_LLM ",\"vision_config\":{\"patch_size\":300}}", "larger than image_size"},
+        {"{" TOP ANY_LLM ",\"vision_config\":{\"num_channels\":4}}", "3 to 3"},
+        {"{" TOP ANY_LLM ANY_TOWER ",\"tokenizer_model_max_length\":99999999999}", "1048576"},
+        {"{" TOP ANY_LLM ANY_TOWER ",\"vision_feature_layer\":[-2,-1]}", "not a whole number"},
+        {"{\"model_type\":", "not valid JSON"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        Published p;
+        ASSERT_ERR(read_text(&p, cases[i].text), ERR_INPUT, cases[i].part);
+    }
+    Published p;
+    ASSERT_ERR(published_read(&p, test_path("absent")), ERR_INPUT, "cannot open");
+    ASSERT_TRUE(!published_is(test_path("absent")));
+    ASSERT_TRUE(published_is(golden_folder("tinyllama", NULL)));
+}
+
+TEST(a_config_written_is_read_back_as_it_was) {
+    for (int i = 0; i < GOLDEN_ARCHS; i++) {
+        Published p, back;
+        const char *folder = golden_new_folder("written");
+        ASSERT_OK(published_read(&p, golden_folder(golden_archs[i], NULL)));
+        p.max_length = 4096;
+        p.aspect = ASPECT_PAD;
+        p.vision.drop_first_patch = i % 2;
+        ASSERT_OK(published_write_config(&p, DT_BF16, folder)); /* checks tower and decoder */
+        ASSERT_OK(published_read(&back, folder));
+        ASSERT_INT(back.vision.layers, ==, p.vision.layers);
+        ASSERT_INT(back.llm.ffn.values[0], ==, p.llm.ffn.values[0]);
+        ASSERT_TRUE(back.vision.drop_first_patch == (i % 2) && back.aspect == ASPECT_PAD);
+        ASSERT_TRUE(back.template == p.template);
+        ASSERT_INT(back.max_length, ==, 4096);
+        ASSERT_TEXT(back.llm_name, p.llm_name);
+    }
+}
+
+TEST(a_model_that_no_config_can_say_is_not_written_as_one) {
+    Published p;
+    ASSERT_OK(published_read(&p, golden_folder("openecad_0.89b", NULL)));
+    Published gray = p, normed = p, biased = p;
+    const char *folder = golden_new_folder("unsaid");
+    gray.vision.channels = 1;
+    ASSERT_ERR(published_write_config(&gray, DT_F32, folder), ERR_INPUT, "num_channels");
+    normed.connector.norm = true;
+    ASSERT_ERR(published_write_config(&normed, DT_F32, folder), ERR_UNSUPPORTED,
+               "none of the published kinds");
+    biased.llm.bias = true;
+    ASSERT_ERR(published_write_config(&biased, DT_F32, folder), ERR_UNSUPPORTED,
+               "none of the published kinds");
+    ASSERT_TRUE(!file_exists(golden_path(folder, "config.json")));
+}
+
+TEST(what_the_user_chose_is_kept_beside_a_published_model) {
+    Published p;
+    ASSERT_OK(published_read(&p, golden_folder("openecad_3.1b", NULL)));
+    Config *config = malloc(sizeof *config);
+    static const char nothing[] = "train_data: x\n",
+                      chosen[] = "train_data: x\nvision: { drop_first_patch: false }\n"
+                                 "image_aspect_ratio: pad\ntraining: { max_length: 1000 }\n";
+    ASSERT_OK(config_parse(config, nothing, strlen(nothing), "a", NULL, 0));
+    published_into_config(config, &p);
+    ASSERT_INT(config->model.llm.vocab, ==, 320);
+    ASSERT_INT(config->training.max_length, ==, 3072);
+    ASSERT_TRUE(config->model.vision.drop_first_patch && config->image_aspect == ASPECT_SQUARE);
+    ASSERT_TRUE(config->model.template == TEMPLATE_NAME_PHI);
+    ASSERT_OK(config_parse(config, chosen, strlen(chosen), "a", NULL, 0));
+    published_into_config(config, &p);
+    ASSERT_INT(config->training.max_length, ==, 1000);
+    ASSERT_TRUE(!config->model.vision.drop_first_patch && config->image_aspect == ASPECT_PAD);
+    ASSERT_INT(config->model.vision.layers, ==, p.vision.layers);
+    free(config);
+}
+
+/* ---- weights ---- */
+
+/* Every base parameter of the model is the file's numbers, rounded to the model's type. */
+static void check_weights(const GoldenModel *golden, const char *folder) {
+    WeightFiles *files;
+    const Params *params = model_params(golden->model);
+    ASSERT_OK(weight_files_open(&files, folder));
+    for (int i = 0; i < params->count; i++) {
+        const Param *p = &params->items[i];
+        if (!param_is_base(p)) continue;
+        const SafeTensor *t = weight_files_find(files, p->name);
+        float *expected = malloc((size_t)t->count * sizeof(float)),
+              *found = golden_values(golden, p->name);
+        void *rounded = malloc((size_t)t->count * sizeof(float));
+        numbers_widen(expected, t->data, t->dtype, t->count);
+        numbers_narrow(rounded, params->dtype, expected, t->count);
+        numbers_widen(expected, rounded, params->dtype, t->count);
+        ASSERT(!memcmp(expected, found, (size_t)t->count * sizeof(float)), "%s: %s differs", folder,
+               p->name);
+        free(expected);
+        free(found);
+        free(rounded);
+    }
+    weight_files_close(&files);
+}
+
+TEST(weights_of_every_architecture_are_loaded_exactly) {
+    for (int i = 0; i < GOLDEN_ARCHS; i++) {
+        static const Tune tunes[] = {TUNE_FROZEN, TUNE_LORA, TUNE_FULL};
+        const char *folder = golden_folder(golden_archs[i], NULL);
+        for (int k = 0; k < 3; k++) {
+            ModelSpec spec;
+            GoldenModel golden;
+            golden_spec(&spec, folder, tunes[k], TUNE_FULL, tunes[k]);
+            golden_open(&golden, &spec, k == 1 ? DT_BF16 : DT_F32);
+            golden_load(&golden, folder, NULL);
+            check_weights(&golden, folder);
+            golden_close(&golden);
+        }
+    }
+}
+
+TEST(the_loss_of_every_architecture_is_that_of_transformers) {
+    for (int i = 0; i < GOLDEN_ARCHS; i++) {
+        ModelSpec spec;
+        GoldenModel golden;
+        golden_spec(&spec, golden_folder(golden_archs[i], NULL), TUNE_FROZEN, TUNE_FROZEN,
+                    TUNE_FROZEN);
+        golden_open(&golden, &spec, DT_F32);
+        golden_load(&golden, golden_folder(golden_archs[i], NULL), NULL);
+        ASSERT_NEAR(golden_loss(&golden, golden_archs[i]) /
+                        golden_expected(golden_archs[i], "loss"),
+                    1, 2e-6);
+        golden_close(&golden);
+    }
+}
+
+TEST(files_of_half_precision_are_widened_and_rounded_once) {
+    static const DType types[] = {DT_F16, DT_BF16};
+    const char *from = golden_folder("tinyllama", NULL);
+    ModelSpec spec;
+    golden_spec(&spec, from, TUNE_FROZEN, TUNE_FULL, TUNE_FROZEN);
+    for (int file = 0; file < 2; file++)
+        for (int compute = 0; compute < 2; compute++) {
+            GoldenModel golden;
+            const char *folder = golden_new_folder("half");
+            golden_copy_weights(from, folder, types[file], NULL, NULL);
+            golden_open(&golden, &spec, compute ? DT_BF16 : DT_F32);
+            golden_load(&golden, folder, NULL);
+            check_weights(&golden, folder);
+            golden_close(&golden);
+        }
+}
+
+TEST(masters_get_the_numbers_of_the_file_and_not_of_the_compute_type) {
+    const char *folder = golden_folder("openecad_0.89b", NULL);
+    ModelSpec spec;
+    GoldenModel golden;
+    WeightFiles *files;
+    LoadReport report;
+    golden_spec(&spec, folder, TUNE_FROZEN, TUNE_FULL, TUNE_FULL);
+    golden_open(&golden, &spec, DT_BF16);
+    const Params *params = model_params(golden.model);
+    float *flat = calloc((size_t)params->trained, sizeof *flat);
+    ASSERT_OK(weight_files_open(&files, folder));
+    ASSERT_OK(model_load_published(golden.model, files, &(BaseOptions){.flat = flat}, &report));
+    for (int i = 0; i < params->count; i++) {
+        const Param *p = &params->items[i];
+        if (!p->trained) continue;
+        const SafeTensor *t = weight_files_find(files, p->name);
+        ASSERT_INT(memcmp(flat + p->first, t->data, t->bytes), ==, 0);
+    }
+    ASSERT_INT(report.loaded, ==, params->count);
+    ASSERT_INT(report.unknown, ==, 0);
+    ASSERT_INT(report.loaded + report.unused, ==, weight_files_count(files));
+    ASSERT_INT(report.unused, >, 16); /* the tower's last layer, its norm and its head */
+    free(flat);
+    weight_files_close(&files);
+    golden_close(&golden);
+}
+
+/* Keeps the tensors of a part, under the names that TinyLLaVA's file of it has. */
+static bool keep_part(SafeTensor *t, float *values, void *context) {
+    const char *part = context;
+    size_t length = strlen(part);
+    (void)values;
+    if (strncmp(t->name, part, length) != 0) return false;
+    t->name += length;
+    return true;
+}
+
+TEST(a_run_folder_of_tinyllava_loads_as_the_published_model_does) {
+    static const char *const parts[][2] = {{"language_model", "language_model."},
+                                           {"vision_tower", "vision_tower._vision_tower."},
+                                           {"connector", "connector."}};
+    const char *base = golden_folder("openecad_3.1b", NULL), *run = golden_new_folder("run");
+    for (int i = 0; i < 3; i++) {
+        const char *folder = golden_path(run, parts[i][0]);
+        ASSERT_OK(file_make_directories(folder));
+        golden_copy_weights(base, folder, DT_F32, keep_part, (void *)(uintptr_t)parts[i][1]);
+    }
+    GoldenModel golden;
+    ModelSpec spec;
+    golden_spec(&spec, base, TUNE_FROZEN, TUNE_FULL, TUNE_LORA);
+    golden_open(&golden, &spec, DT_F32);
+    golden_load(&golden, run, NULL);
+    check_weights(&golden, base);
+    golden_close(&golden);
+}
+
+/* ---- files that do not fit ---- */
+
+/* What to do to the first tensor with this in its name. */
+typedef struct Change {
+    const char *part;
+    enum { DROP, RESHAPE, TRANSPOSE, MAKE_NAN, MAKE_INFINITE, MAKE_I32, RENAME } what;
+} Change;
+
+static bool change(SafeTensor *t, float *values, void *context) {
+    const Change *c = context;
+    if (!strstr(t->name, c->part)) return true;
+    switch (c->what) {
+    case DROP: return false;
+    case RESHAPE:
+        t->dims = 1;
+        t->shape[0] = t->count;
+        break;
+    case TRANSPOSE: {
+        int64_t rows = t->shape[0];
+        t->shape[0] = t->shape[1];
+        t->shape[1] = rows;
+        break;
+    }
+    case MAKE_NAN: values[5] = NAN; break;
+    case MAKE_INFINITE: values[t->count - 1] = -INFINITY; break;
+    case MAKE_I32: t->dtype = DT_I32; break;
+    case RENAME: t->name = "language_model.something.new"; break;
+    }
+    return true;
+}
+
+static Err load_changed(const char *arch, Change c, LoadReport *report) {
+    const char *from = golden_folder(arch, NULL), *folder = golden_new_folder("changed");
+    ModelSpec spec;
+    GoldenModel golden;
+    WeightFiles *files;
+    golden_spec(&spec, from, TUNE_FROZEN, TUNE_FULL, TUNE_FROZEN);
+    golden_copy_weights(from, folder, DT_F32, change, &c);
+    golden_open(&golden, &spec, DT_F32);
+    ASSERT_OK(weight_files_open(&files, folder));
+    Err err = model_load_published(golden.model, files, NULL, report);
+    weight_files_close(&files);
+    golden_close(&golden);
+    return err;
+}
+
+TEST(weights_that_do_not_fit_say_which_and_how) {
+    static const struct {
+        const char *arch;
+        Change change;
+        const char *part;
+    } cases[] = {
+        {"tinyllama",
+         {"layers.1.mlp.up_proj", DROP},
+         "lacks 1 of the model's parameters: "
+         "language_model.model.layers.1.mlp.up_proj"},
+        {"tinyllama", {"self_attn.q_proj.weight", DROP}, "lacks 5 of the model's"},
+        {"tinyllama", {"language_model.model.layers", DROP}, ", …"},
+        {"tinyllama", {"lm_head", DROP}, "language_model.lm_head.weight"},
+        {"tinyllama",
+         {"layers.0.self_attn.k_proj.weight", RESHAPE},
+         "k_proj.weight has the shape ["},
+        {"tinyllama",
+         {"layers.0.mlp.up_proj.weight", TRANSPOSE},
+         "has the shape [48, 40]; the model expects [40, 48]"},
+        {"openecad_0.55b",
+         {"patch_embedding.weight", RESHAPE},
+         "has the shape [4704]; the model expects [32, 3, 7, 7]"},
+        {"openecad_0.89b",
+         {"position_embedding", TRANSPOSE},
+         "has the shape [36, 16]; the model expects [16, 36]"},
+        {"openecad_0.55b", {"class_embedding", MAKE_NAN}, "class_embedding[5] is "},
+        {"openecad_2.4b", {"layers.2.mlp.down_proj", MAKE_INFINITE}, "[2687] is -inf"},
+        {"tinyllama", {"model.norm.weight", MAKE_I32}, "norm.weight has numbers of type I32"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        LoadReport report;
+        ASSERT_ERR(load_changed(cases[i].arch, cases[i].change, &report), ERR_INPUT, cases[i].part);
+    }
+}
+
+TEST(tensors_without_a_place_are_counted_and_named) {
+    LoadReport report;
+    ASSERT_OK(load_changed("openecad_0.89b", (Change){"head.probe", RENAME}, &report));
+    ASSERT_INT(report.unknown, ==, 1);
+    ASSERT_TEXT(report.first_unknown, "language_model.something.new");
+}
+
+/* The files of a tied model with a head all the same: the embedding, or zeros. */
+static void write_with_head(const char *from, const char *to, bool same) {
+    WeightFiles *files;
+    ASSERT_OK(weight_files_open(&files, from));
+    int count = weight_files_count(files);
+    SafeTensor *tensors = calloc((size_t)count + 1, sizeof *tensors);
+    for (int i = 0; i < count; i++) tensors[i] = *weight_files_at(files, i);
+    SafeTensor *head = &tensors[count];
+    *head = *weight_files_find(files, "language_model.model.embed_tokens.weight");
+    head->name = "language_model.lm_head.weight";
+    float *zeros = calloc((size_t)head->count, sizeof *zeros);
+    if (!same) head->data = zeros;
+    ASSERT_OK(safetensors_write(golden_path(to, "model.safetensors"), tensors, count + 1));
+    free(zeros);
+    free(tensors);
+    weight_files_close(&files);
+}
+
+TEST(a_tied_head_is_silent_where_it_is_the_embedding_again) {
+    const char *from = golden_folder("openecad_2.4b", NULL), *folder = golden_new_folder("tied");
+    ModelSpec spec;
+    golden_spec(&spec, from, TUNE_FROZEN, TUNE_FULL, TUNE_FROZEN);
+    for (int same = 0; same < 2; same++) {
+        GoldenModel golden;
+        WeightFiles *files;
+        LoadReport report;
+        write_with_head(from, folder, same);
+        golden_open(&golden, &spec, DT_F32);
+        ASSERT_OK(weight_files_open(&files, folder));
+        ASSERT_OK(model_load_published(golden.model, files, NULL, &report));
+        ASSERT_INT(report.unknown, ==, !same);
+        if (!same) ASSERT_TEXT(report.first_unknown, "language_model.lm_head.weight");
+        weight_files_close(&files);
+        golden_close(&golden);
+    }
+}
+
+TEST(what_a_model_never_uses_is_known_by_name) {
+    ModelSpec spec = {.vision.layers = 26};
+    static const char *const unused[] = {
+        "vision_tower._vision_tower.vision_model.encoder.layers.26.mlp.fc1.weight",
+        "vision_tower._vision_tower.vision_model.encoder.layers.26.self_attn.q_proj",
+        "vision_tower._vision_tower.vision_model.post_layernorm.weight",
+        "vision_tower._vision_tower.vision_model.head.attention.in_proj_weight",
+        "vision_tower._vision_tower.vision_model.embeddings.position_ids",
+        "language_model.model.layers.3.self_attn.rotary_emb.inv_freq",
+    };
+    static const char *const used[] = {
+        "vision_tower._vision_tower.vision_model.encoder.layers.25.mlp.fc1.weight",
+        "vision_tower._vision_tower.vision_model.encoder.layers.x.mlp.fc1.weight",
+        "vision_tower._vision_tower.vision_model.embeddings.patch_embedding.weight",
+        "language_model.lm_head.weight",
+        "language_model.model.layers.26.mlp.up_proj.weight",
+    };
+    for (size_t i = 0; i < sizeof unused / sizeof unused[0]; i++)
+        ASSERT(published_is_unused(&spec, unused[i]), "%s", unused[i]);
+    for (size_t i = 0; i < sizeof used / sizeof used[0]; i++)
+        ASSERT(!published_is_unused(&spec, used[i]), "%s", used[i]);
+}

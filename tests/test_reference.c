@@ -1,0 +1,373 @@
+/* The model beside Hugging Face transformers and PEFT, on tiny random models of every published
+ * architecture: tests/golden/models, written by tools/reference/golden.py (which describes the
+ * tensors of expected.safetensors). The reference is computed in f64, so what differs is our f32:
+ * sums of some hundred products, each good to 6e-8, through five layers. */
+#include <math.h>
+
+#include "model/parts.h"
+#include "model/published.h"
+#include "model/safetensors.h"
+#include "model/weight_files.h"
+#include "tests/test.h"
+#include "trainer/optim.h"
+
+enum { IMAGE_ID = -200, IGNORED = -100, SAMPLES = 2, ROWS_MAX = 256, STEPS = 20 };
+
+static const char *const ARCHS[] = {"openecad_0.55b", "openecad_0.89b", "openecad_2.4b",
+                                    "openecad_3.1b", "tinyllama"};
+enum { ARCH_COUNT = sizeof ARCHS / sizeof ARCHS[0] };
+
+/* A published model, opened, with its golden micro-batch. */
+typedef struct Reference {
+    char folder[PATH_SIZE];
+    SafeTensors *expected;
+    Published published;
+    Exec *ex;
+    Model *model;
+    float *grads;
+    Batch batch; /* of the arrays below; labels where the reference has them */
+    int32_t ids[ROWS_MAX], positions[ROWS_MAX], starts[SAMPLES + 1], label_rows[ROWS_MAX],
+        targets[ROWS_MAX];
+    uint8_t *pixels;
+} Reference;
+
+static const SafeTensor *expect(const Reference *r, const char *format, ...) {
+    char name[256];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(name, sizeof name, format, args);
+    va_end(args);
+    const SafeTensor *t = safetensors_find(r->expected, name);
+    ASSERT(t, "%s: no golden tensor %s", r->folder, name);
+    return t;
+}
+
+static int32_t int_at(const SafeTensor *t, int64_t i) {
+    int32_t value;
+    memcpy(&value, (const char *)t->data + 4 * i, sizeof value);
+    return value;
+}
+
+static float real_at(const SafeTensor *t, int64_t i) {
+    float value;
+    memcpy(&value, (const char *)t->data + 4 * i, sizeof value);
+    return value;
+}
+
+/* Largest difference, as a share of the largest expected value. */
+static void check_near(const Reference *r, const char *what, Tensor found, const SafeTensor *t,
+                       int64_t first, double allowed) {
+    double largest = 0, difference = 0;
+    ASSERT_INT(first + tensor_count(found), <=, t->count);
+    for (int64_t i = 0; i < tensor_count(found); i++) {
+        double value = (double)real_at(t, first + i),
+               ours = (double)((float *)found.data)[i / found.cols * found.stride + i % found.cols];
+        largest = fmax(largest, fabs(value));
+        difference = fmax(difference, fabs(ours - value));
+        ASSERT_TRUE(isfinite(ours));
+    }
+    ASSERT(difference <= allowed * largest, "%s: %s differs by %.3g where values reach %.3g",
+           path_name(r->folder), what, difference, largest);
+}
+
+/* The micro-batch; `all`: every row but a sample's last has a label, so that there are logits for
+ * it. */
+static void build_batch(Reference *r, bool all) {
+    int image_rows = model_image_rows(model_spec(r->model)),
+        side = (int)r->published.vision.image_size;
+    size_t bytes = (size_t)(side * side * 3);
+    r->batch = (Batch){.samples = SAMPLES,
+                       .images = SAMPLES,
+                       .image_rows = image_rows,
+                       .image_size = side,
+                       .image_channels = 3,
+                       .ids = r->ids,
+                       .positions = r->positions,
+                       .starts = r->starts,
+                       .label_rows = r->label_rows,
+                       .targets = r->targets};
+    free(r->pixels);
+    r->batch.pixels = r->pixels = malloc(SAMPLES * bytes);
+    int row = 0, labels = 0;
+    for (int s = 0; s < SAMPLES; s++) {
+        const SafeTensor *ids = expect(r, "sample%d.ids", s),
+                         *wanted = expect(r, "sample%d.labels", s),
+                         *pixels = expect(r, "sample%d.pixels", s);
+        r->starts[s] = row;
+        for (int64_t i = 0; i < ids->count; i++) {
+            int32_t id = int_at(ids, i), label = int_at(wanted, i);
+            if (row > r->starts[s] && (all ? id != IMAGE_ID : label != IGNORED)) {
+                r->label_rows[labels] = row - 1;
+                r->targets[labels++] = all ? id : label;
+            }
+            for (int k = 0; k < (id == IMAGE_ID ? image_rows : 1); k++, row++) {
+                if (all && id == IMAGE_ID) {
+                    r->label_rows[labels] = row - 1;
+                    r->targets[labels++] = 0; /* of no interest: its logits are */
+                }
+                r->ids[row] = id == IMAGE_ID ? -1 - (s * image_rows + k) : id;
+                r->positions[row] = row - r->starts[s];
+            }
+        }
+        if (row - r->starts[s] > r->batch.longest) r->batch.longest = row - r->starts[s];
+        ASSERT_INT((size_t)pixels->count, ==, bytes);
+        for (size_t i = 0; i < bytes; i++)
+            r->pixels[(size_t)s * bytes + i] = (uint8_t)int_at(pixels, (int64_t)i);
+    }
+    r->starts[SAMPLES] = r->batch.tokens = row;
+    r->batch.labels = labels;
+    ASSERT_INT(row, <=, ROWS_MAX);
+}
+
+static void open_on(Reference *r, Exec *ex, const char *arch, Tune vision, Tune llm,
+                    const LoraConfig *lora, DType dtype) {
+    *r = (Reference){.ex = ex};
+    char path[PATH_SIZE];
+    ASSERT_OK(path_format(r->folder, "%s/tests/golden/models/%s", test_source_folder(), arch));
+    ASSERT_OK(path_join(path, r->folder, "expected.safetensors"));
+    ASSERT_OK(safetensors_open(&r->expected, path));
+    ASSERT_OK(published_read(&r->published, r->folder));
+    ModelSpec spec = {.vision = r->published.vision,
+                      .connector = r->published.connector,
+                      .llm = r->published.llm,
+                      .tune = {vision, TUNE_FULL, llm},
+                      .max_positions = ROWS_MAX};
+    if (lora) spec.lora = *lora;
+    spec.llm.residual_dropout = 0; /* as in the reference: off */
+    ASSERT_OK(model_open(&r->model, r->ex, &spec, dtype));
+    WeightFiles *files;
+    ASSERT_OK(weight_files_open(&files, r->folder));
+    ASSERT_OK(model_load_published(r->model, files, &(BaseOptions){0}, NULL));
+    weight_files_close(&files);
+    ASSERT_OK(model_prepare(
+        r->model, &(ModelLimits){.samples = 2, .tokens = ROWS_MAX, .labels = ROWS_MAX, .images = 2},
+        true));
+    Params *params = model_params(r->model);
+    r->grads = exec_alloc(ex, (size_t)params->trained * sizeof(float));
+    params->grads = r->grads;
+    build_batch(r, false);
+}
+
+static void reference_open(Reference *r, const char *arch, Tune vision, Tune llm,
+                           const LoraConfig *lora) {
+    Exec *ex;
+    ASSERT_OK(exec_open(&ex, EXEC_CPU, 2));
+    open_on(r, ex, arch, vision, llm, lora, DT_F32);
+}
+
+static void reference_close(Reference *r) {
+    exec_free(r->ex, r->grads, 0);
+    model_close(&r->model);
+    exec_close(&r->ex);
+    safetensors_close(&r->expected);
+    free(r->pixels);
+}
+
+/* ---- the base model ---- */
+
+static void check_base(const char *arch) {
+    Reference r;
+    reference_open(&r, arch, TUNE_FULL, TUNE_FULL, NULL);
+    Model *m = r.model;
+    double sum;
+    int64_t hits;
+    ASSERT_OK(model_forward(m, &r.batch, false));
+    ASSERT_OK(model_loss(m, &sum, &hits));
+    double expected = (double)real_at(expect(&r, "loss_sum"), 0);
+    ASSERT_NEAR(sum / expected, 1, 1e-6);
+    ASSERT_INT(r.batch.labels, ==, int_at(expect(&r, "tokens"), 0));
+
+    build_batch(&r, true);
+    ASSERT_OK(model_forward(m, &r.batch, true));
+    check_near(&r, "vision_out", m->vision_out, expect(&r, "vision_out"), 0, 2e-6);
+    check_near(&r, "features", m->features, expect(&r, "features"), 0, 2e-6);
+    int rows = r.starts[1];
+    for (int i = 0; i < m->spec.llm.layers; i++)
+        check_near(&r, "hidden", tensor_rows(m->acts[i].h, 0, rows), expect(&r, "hidden.%d", i), 0,
+                   3e-6);
+    /* What enters the final norm at the label rows, which are all but the last. */
+    Tensor n = take_act(m, rows - 1, m->spec.llm.width),
+           logits = take_act(m, rows - 1, m->spec.llm.vocab);
+    Tensor last = tensor_rows(m->last_h, 0, rows - 1);
+    check_near(&r, "the last layer", last, expect(&r, "hidden.%d", (int)m->spec.llm.layers), 0,
+               3e-6);
+    norm_forward(m, m->final_norm, n, tensor_none(), tensor_none(), last, tensor_none());
+    check_near(&r, "final_norm", n, expect(&r, "final_norm"), 0, 5e-6);
+    classifier_logits(m, logits, n);
+    check_near(&r, "logits", logits, expect(&r, "logits"), 0, 5e-6);
+    reference_close(&r);
+}
+
+TEST(hidden_states_logits_and_loss_are_those_of_transformers) {
+    for (int i = 0; i < ARCH_COUNT; i++) check_base(ARCHS[i]);
+}
+
+/* Of a mean loss; ours is of the sum. */
+static void check_full_gradients(const char *arch) {
+    Reference r;
+    reference_open(&r, arch, TUNE_FULL, TUNE_FULL, NULL);
+    const Params *params = model_params(r.model);
+    ASSERT_OK(model_forward(r.model, &r.batch, true));
+    ASSERT_OK(model_backward(r.model));
+    for (int i = 0; i < params->count; i++) {
+        const Param *p = &params->items[i];
+        double squares = 0;
+        for (int64_t k = 0; k < p->rows * p->cols; k++)
+            squares += pow((double)r.grads[p->first + k], 2);
+        double norm = sqrt(squares) / r.batch.labels,
+               expected = (double)real_at(expect(&r, "full_norm.%s", p->name), 0);
+        /* A bias of keys moves all scores of a query alike: its gradient is zero but for
+         * the rounding of sums of terms near 1. */
+        ASSERT(fabs(norm - expected) <= 2e-5 * expected + 2e-7,
+               "%s: the gradient of %s is %.7g long, expected %.7g", arch, p->name, norm, expected);
+    }
+    reference_close(&r);
+}
+
+TEST(gradients_of_all_weights_are_as_long_as_those_of_transformers) {
+    for (int i = 0; i < ARCH_COUNT; i++) check_full_gradients(ARCHS[i]);
+}
+
+/* ---- adapters ---- */
+
+static const LoraConfig LORA = {.r = 4, .alpha = 8};
+
+/* The reference's adapter into the model and its master weights. */
+static void put_adapter(Reference *r) {
+    const Params *params = model_params(r->model);
+    int put = 0;
+    for (int i = 0; i < params->count; i++) {
+        const Param *p = &params->items[i];
+        if (p->kind != PARAM_LORA_A && p->kind != PARAM_LORA_B) continue;
+        const SafeTensor *t = expect(r, "lora.base_model.model.%s", p->name);
+        ASSERT_INT(t->count, ==, p->rows * p->cols);
+        Tensor value = param_value(params, i);
+        float *staged = exec_alloc(r->ex, (size_t)t->count * sizeof(float));
+        exec_upload(r->ex, staged, t->data, (size_t)t->count * sizeof(float));
+        op_convert(r->ex, value, tensor(staged, DT_F32, value.rows, value.cols));
+        exec_free(r->ex, staged, 0);
+        put++;
+    }
+    ASSERT_INT(put, >, 0);
+}
+
+static const SafeTensor *find_key(const Reference *r, const char *prefix, const Param *p) {
+    bool lora = p->kind == PARAM_LORA_A || p->kind == PARAM_LORA_B;
+    return expect(r, "%s.%s%s", prefix, lora ? "base_model.model." : "", p->name);
+}
+
+static double mean_loss(Reference *r, bool train) {
+    double sum;
+    int64_t hits;
+    ASSERT_OK(model_forward(r->model, &r->batch, train));
+    ASSERT_OK(model_loss(r->model, &sum, &hits));
+    return sum / r->batch.labels;
+}
+
+static void check_adapter(Exec *ex, const char *arch) {
+    Reference r;
+    open_on(&r, ex, arch, TUNE_LORA, TUNE_LORA, &LORA, DT_F32);
+    const Params *params = model_params(r.model);
+    put_adapter(&r);
+    double expected = (double)real_at(expect(&r, "lora_loss"), 0);
+    ASSERT_NEAR(mean_loss(&r, true) / expected, 1, 1e-6);
+    ASSERT_OK(model_backward(r.model));
+    float *grads = malloc((size_t)params->trained * sizeof *grads);
+    ASSERT_TRUE(grads);
+    exec_download(r.ex, grads, r.grads, (size_t)params->trained * sizeof *grads);
+    for (int i = 0; i < params->count; i++) {
+        const Param *p = &params->items[i];
+        if (!p->trained) continue;
+        Tensor grad = tensor(grads + p->first, DT_F32, p->rows, p->cols);
+        for (int64_t k = 0; k < tensor_count(grad); k++)
+            ((float *)grad.data)[k] /= (float)r.batch.labels;
+        check_near(&r, p->name, grad, find_key(&r, "grad", p), 0, 2e-5);
+    }
+    free(grads);
+    reference_close(&r);
+}
+
+TEST(gradients_of_adapters_and_connector_are_those_of_peft) {
+    for (int i = 0; i < ARCH_COUNT; i++) {
+        Exec *ex;
+        ASSERT_OK(exec_open(&ex, EXEC_CPU, 2));
+        check_adapter(ex, ARCHS[i]);
+    }
+}
+
+TEST(kernels_give_the_gradients_of_peft_too) {
+    const char *why = "";
+    if (exec_device_count(&why) == 0) test_skip(why);
+    for (int i = 0; i < ARCH_COUNT; i++) {
+        Exec *ex;
+        ASSERT_OK(exec_open(&ex, EXEC_CUDA, 0));
+        check_adapter(ex, ARCHS[i]);
+    }
+}
+
+static void check_steps(const char *arch) {
+    Reference r;
+    reference_open(&r, arch, TUNE_LORA, TUNE_LORA, &LORA);
+    const Params *params = model_params(r.model);
+    put_adapter(&r);
+    TrainingConfig training = {.learning_rate = 1e-3,
+                               .per_device_batch_size = SAMPLES,
+                               .adam_beta1 = 0.9,
+                               .adam_beta2 = 0.999,
+                               .adam_epsilon = 1e-8};
+    Optim optim;
+    ASSERT_OK(optim_open(&optim, r.ex, r.model, &training));
+    for (int step = 0; step < STEPS; step++) {
+        exec_zero(r.ex, r.grads, (size_t)params->trained * sizeof(float));
+        double expected = (double)real_at(expect(&r, "step.loss"), step);
+        ASSERT_NEAR(mean_loss(&r, true) / expected, 1, 1e-5);
+        ASSERT_OK(model_backward(r.model));
+        ASSERT_OK(optim_step(&optim, r.grads, r.batch.labels, 1e-3));
+    }
+    ASSERT_NEAR(mean_loss(&r, false) / (double)real_at(expect(&r, "after20_loss"), 0), 1, 1e-5);
+    int compared = 0;
+    for (int i = 0; i < params->count; i++) {
+        const Param *p = &params->items[i];
+        char key[300];
+        bool lora = p->kind == PARAM_LORA_A || p->kind == PARAM_LORA_B;
+        snprintf(key, sizeof key, "after20.%s%s", lora ? "base_model.model." : "", p->name);
+        const SafeTensor *t = safetensors_find(r.expected, key);
+        if (!t) continue;
+        /* Adam divides by the root of squares: where a gradient is near zero, its sign decides. */
+        check_near(&r, p->name, tensor(optim.master + p->first, DT_F32, p->rows, p->cols), t, 0,
+                   2e-3);
+        compared++;
+    }
+    ASSERT_INT(compared, >, 4);
+    optim_close(&optim);
+    reference_close(&r);
+}
+
+TEST(twenty_steps_of_adamw_are_those_of_torch) {
+    for (int i = 0; i < ARCH_COUNT; i++) check_steps(ARCHS[i]);
+}
+
+TEST(generated_tokens_are_those_of_transformers) {
+    for (int i = 0; i < ARCH_COUNT; i++) {
+        Reference r;
+        reference_open(&r, ARCHS[i], TUNE_LORA, TUNE_LORA, &LORA);
+        put_adapter(&r);
+        const SafeTensor *expected = expect(&r, "generated");
+        Generation generations[SAMPLES];
+        ASSERT_OK(model_generate(r.model, &r.batch, -1, (int)expected->count, generations));
+        for (int64_t k = 0; k < expected->count; k++)
+            ASSERT_INT(generations[0].ids[k], ==, int_at(expected, k));
+        for (int s = 0; s < SAMPLES; s++) free(generations[s].ids);
+        reference_close(&r);
+    }
+}
+
+TEST(rank_stabilised_adapters_scale_as_in_peft) {
+    LoraConfig lora = LORA;
+    lora.use_rslora = true;
+    Reference r;
+    reference_open(&r, "openecad_0.89b", TUNE_LORA, TUNE_LORA, &lora);
+    put_adapter(&r);
+    ASSERT_NEAR(mean_loss(&r, false) / (double)real_at(expect(&r, "rslora_loss"), 0), 1, 1e-6);
+    reference_close(&r);
+}

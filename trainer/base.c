@@ -1,0 +1,293 @@
+/* What a run starts from; see the header. */
+#include "trainer/base.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/clock.h"
+#include "core/hash.h"
+#include "core/hub.h"
+#include "core/log.h"
+#include "model/adapter.h"
+#include "model/merge.h"
+#include "model/param_files.h"
+#include "trainer/checkpoint.h"
+
+/* ---- finding ---- */
+
+/* A folder that is a PEFT adapter alone names its base. */
+static Err follow_adapter(Base *base) {
+    Adapter *adapter;
+    char folder[PATH_SIZE], named[CONFIG_TEXT];
+    TRY(path_format(folder, "%s", base->folder));
+    TRY(adapter_open(&adapter, folder));
+    snprintf(named, sizeof named, "%s", adapter_config(adapter)->base);
+    adapter_close(&adapter);
+    REQUIRE(named[0], ERR_INPUT,
+            "%s/adapter_config.json names no base model: set base_model to the "
+            "base, and adapter to this folder",
+            folder);
+    TRY(base_find(base, named));
+    REQUIRE(base->kind == BASE_PUBLISHED && !base->adapter[0], ERR_INPUT,
+            "%s: its base %s is no published model", folder, named);
+    TRY(path_format(base->adapter, "%s", folder));
+    return path_format(base->origin.adapter, "%s", folder);
+}
+
+static Err note_origin(Base *base, const char *name) {
+    Origin *origin = &base->origin;
+    char real[PATH_SIZE];
+    REQUIRE(realpath(base->folder, real), ERR_IO, "cannot find %s", base->folder);
+    snprintf(origin->name, sizeof origin->name, "%s", name);
+    TRY(path_format(origin->folder, "%s", real));
+    return path_format(origin->adapter, "%s", base->adapter);
+}
+
+Err base_find(Base *base, const char *base_model) {
+    *base = (Base){.kind = BASE_NONE};
+    if (!base_model[0]) return OK;
+    if (hub_is_id(base_model))
+        TRY(hub_resolve(base->folder, base_model, NULL));
+    else
+        TRY(path_format(base->folder, "%s", base_model));
+    REQUIRE(file_is_directory(base->folder), ERR_INPUT,
+            "%s is no folder: a checkpoint, a run folder, a published model or its hub id "
+            "(owner/name) is expected",
+            base_model);
+    if (published_is(base->folder)) {
+        base->kind = BASE_PUBLISHED;
+        if (adapter_is(base->folder)) TRY(path_format(base->adapter, "%s", base->folder));
+        TRY(note_origin(base, base_model));
+        return published_read(&base->published, base->folder);
+    }
+    if (adapter_is(base->folder)) return follow_adapter(base);
+    char found[PATH_SIZE];
+    TRY(checkpoint_resolve(found, base->folder));
+    base->kind = BASE_CHECKPOINT;
+    TRY(path_format(base->folder, "%s", found));
+    TRY(origin_read(&base->origin, base->folder));
+    base->origin.changed = true; /* its adapter will be merged */
+    return OK;
+}
+
+/* ---- describing ---- */
+
+static Err read_checkpoint_config(Config *config, const char *checkpoint) {
+    char path[PATH_SIZE];
+    TRY(path_join(path, checkpoint, "config.yaml"));
+    return config_load(config, path, NULL, 0);
+}
+
+Err base_describe(const Base *base, Config *config) {
+    if (base->kind == BASE_NONE) return OK;
+    if (base->kind == BASE_PUBLISHED) {
+        published_into_config(config, &base->published);
+        return OK;
+    }
+    Config *theirs = malloc(sizeof *theirs);
+    CHECK(theirs, "out of memory: a config");
+    Err err = read_checkpoint_config(theirs, base->folder);
+    bool drop = config_stated(config, "vision.drop_first_patch")
+                    ? config->model.vision.drop_first_patch
+                    : theirs->model.vision.drop_first_patch;
+    config->model = theirs->model;
+    config->model.vision.drop_first_patch = drop;
+    if (!config_stated(config, "image_aspect_ratio")) config->image_aspect = theirs->image_aspect;
+    free(theirs);
+    return err;
+}
+
+Err base_tokenizer(const Base *base, char out[PATH_SIZE]) {
+    return path_format(out, "%s", base->folder);
+}
+
+/* ---- reading weights ---- */
+
+/* Where base parameters come from, with what adapts them merged. */
+typedef struct BaseReader {
+    Exec *ex;
+    WeightFiles *files;
+    Adapter *adapter;          /* of a published model, or NULL */
+    PublishedSource published; /* over the two */
+    /* Of a checkpoint: the model as it was trained, whose frozen parameters are in files alone, and
+     * whose others, adapters among them, are in memory in f32. */
+    Model *shape;
+    AdapterPlace *places;
+    int place_count;
+    WeightSource source;
+} BaseReader;
+
+static Err read_trained(const BaseReader *r, const Param *p, ParamId id, float *out) {
+    const Params *params = model_params(r->shape);
+    if (id != PARAM_NONE && !params->items[id].outside) {
+        param_download(out, r->ex, param_value(params, id));
+        return OK;
+    }
+    const SafeTensor *t = r->files ? weight_files_find(r->files, p->name) : NULL;
+    REQUIRE(t, ERR_INPUT, "the checkpoint has no %s", p->name);
+    const char *path = weight_files_path(r->files, t);
+    TRY(param_check_tensor(p, t, path));
+    return param_widen(out, t, DT_F32, path);
+}
+
+static Err read_checkpoint(void *context, const Param *p, float *out) {
+    const BaseReader *r = context;
+    const Params *params = model_params(r->shape);
+    ParamId id = params_find(params, p->name);
+    TRY(read_trained(r, p, id, out));
+    for (int i = 0; i < r->place_count; i++) {
+        const AdapterPlace *place = &r->places[i];
+        if (place->weight == id)
+            TRY(merge_into(r->ex, out, p->rows, p->cols, param_value(params, place->a).data,
+                           param_value(params, place->b).data, place->r, place->scale));
+    }
+    return OK;
+}
+
+static Err open_checkpoint(BaseReader *r, const char *checkpoint, int vocab) {
+    char path[PATH_SIZE];
+    ModelSpec spec;
+    Config *config = malloc(sizeof *config);
+    CHECK(config, "out of memory: a config");
+    Err err = read_checkpoint_config(config, checkpoint);
+    if (err == OK) model_spec_from_config(&spec, config, vocab);
+    free(config);
+    TRY(err);
+    spec.mapped = true;
+    TRY(model_open(&r->shape, r->ex, &spec, DT_F32));
+    TRY(path_join(path, checkpoint, "trained.safetensors"));
+    int found;
+    TRY(model_load(r->shape, path, NULL, &found));
+    r->places = adapter_places(r->shape, &r->place_count);
+    r->source = (WeightSource){read_checkpoint, r};
+    TRY(path_join(path, checkpoint, "frozen.safetensors"));
+    return file_exists(path) ? weight_files_open_one(&r->files, path, NULL) : OK;
+}
+
+static Err open_published(BaseReader *r, const Base *base, const Model *model) {
+    TRY(weight_files_open(&r->files, base->folder));
+    if (base->adapter[0]) TRY(adapter_open(&r->adapter, base->adapter));
+    const Adapter *const *merge = (const Adapter *const *)&r->adapter;
+    r->published = (PublishedSource){
+        .ex = r->ex, .files = r->files, .merge = merge, .merge_count = r->adapter ? 1 : 0};
+    r->source = (WeightSource){published_read_param, &r->published};
+    BaseOptions options = {.merge = merge, .merge_count = r->published.merge_count};
+    return published_check(model, r->files, &options, NULL);
+}
+
+static Err base_reader_open(BaseReader *r, const Base *base, const Model *model) {
+    *r = (BaseReader){0};
+    TRY(exec_open(&r->ex, EXEC_CPU, 1));
+    return base->kind == BASE_PUBLISHED
+               ? open_published(r, base, model)
+               : open_checkpoint(r, base->folder, (int)model_spec(model)->llm.vocab);
+}
+
+static void base_reader_close(BaseReader *r) {
+    free(r->places);
+    adapter_close(&r->adapter);
+    weight_files_close(&r->files);
+    model_close(&r->shape);
+    exec_close(&r->ex);
+}
+
+/* ---- the file to map ---- */
+
+static uint64_t hash_text(uint64_t hash, const char *text) {
+    uint64_t both[2] = {hash, hash_bytes(text, strlen(text))};
+    return hash_bytes(both, sizeof both);
+}
+
+/* Names, sizes and times of the weights in a folder. */
+static uint64_t hash_files(uint64_t hash, const char *folder) {
+    FileNames names;
+    if (file_list(&names, folder) != OK) {
+        err_clear();
+        return hash;
+    }
+    for (size_t i = 0; i < names.count; i++) {
+        char path[PATH_SIZE], line[PATH_SIZE + 80];
+        struct stat s;
+        bool ours = !strncmp(names.names[i], "cadvlm-", 7);
+        if (ours || path_join(path, folder, names.names[i]) != OK || stat(path, &s) != 0) continue;
+        if (S_ISDIR(s.st_mode)) {
+            hash = hash_files(hash, path);
+            continue;
+        }
+        if (!strstr(names.names[i], ".safetensors")) continue;
+        snprintf(line, sizeof line, "%s %lld %lld.%09ld", names.names[i], (long long)s.st_size,
+                 (long long)s.st_mtim.tv_sec, s.st_mtim.tv_nsec);
+        hash = hash_text(hash, line);
+    }
+    file_names_free(&names);
+    return hash;
+}
+
+/* Where programs keep what they can make again. */
+static Err cache_folder(char out[PATH_SIZE]) {
+    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    if (cache && cache[0] == '/') return path_join(out, cache, "cadvlm");
+    return path_format(out, "%s/.cache/cadvlm", home && home[0] == '/' ? home : "/tmp");
+}
+
+/* Its name says all that its bytes hang on, so that a file of that name is the right one. */
+static Err store_path(char out[PATH_SIZE], const Model *model, const Base *base,
+                      const char *folder) {
+    uint64_t hash = hash_files(model_layout_hash(model), base->folder);
+    if (base->adapter[0]) hash = hash_files(hash, base->adapter);
+    char where[PATH_SIZE];
+    if (base->kind == BASE_PUBLISHED && access(base->folder, W_OK) == 0)
+        TRY(path_format(where, "%s", base->folder));
+    else if (folder)
+        TRY(path_format(where, "%s", folder));
+    else
+        TRY(cache_folder(where));
+    TRY(file_make_directories(where));
+    return path_format(out, "%s/cadvlm-%s-%016llx.safetensors", where,
+                       dtype_name(model_dtype(model)), (unsigned long long)hash);
+}
+
+static Err make_store(const Model *model, const Base *base, const char *path) {
+    BaseReader reader;
+    double began = clock_seconds();
+    log_info("converting %s to %s for all ranks of this machine: %s", base->folder,
+             dtype_name(model_dtype(model)), path);
+    Err err = base_reader_open(&reader, base, model);
+    if (err == OK) err = model_write_store(model, path, &reader.source);
+    base_reader_close(&reader);
+    if (err == OK) log_info("converted in %.1f s", clock_seconds() - began);
+    return err;
+}
+
+static Err map_store(Model *model, const Base *base, const char *folder, Comm *comm) {
+    char path[PATH_SIZE];
+    Err err = store_path(path, model, base, folder);
+    if (err == OK && comm_local_rank(comm) == 0 && !file_exists(path))
+        err = make_store(model, base, path);
+    TRY(comm_agree(comm, err));
+    return comm_agree(comm, model_map(model, path));
+}
+
+Err base_fill(Model *model, const Base *base) {
+    BaseReader reader;
+    Err err = base_reader_open(&reader, base, model);
+    if (err == OK) err = model_fill(model, &reader.source);
+    base_reader_close(&reader);
+    return err;
+}
+
+Err base_masters(Model *model, const Base *base, float *flat) {
+    BaseReader reader;
+    Err err = base_reader_open(&reader, base, model);
+    if (err == OK) err = model_fill_masters(model, &reader.source, flat);
+    base_reader_close(&reader);
+    return err;
+}
+
+Err base_load(Model *model, const Base *base, const char *folder, Comm *comm) {
+    if (model_spec(model)->mapped) return map_store(model, base, folder, comm);
+    return comm_agree(comm, base_fill(model, base));
+}

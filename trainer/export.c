@@ -1,0 +1,368 @@
+/* Exports and their proof; see the header. */
+#include "trainer/export.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/hub.h"
+#include "core/log.h"
+#include "core/rng.h"
+#include "model/adapter.h"
+#include "model/card.h"
+#include "model/export.h"
+#include "trainer/base.h"
+#include "trainer/checkpoint.h"
+#include "trainer/reader.h"
+#include "trainer/setup.h"
+#include "trainer/validate.h"
+
+enum { LOGIT_ROWS = 64, MADE_UP_TOKENS = 96, LINES_MAX = 24, LINE_TEXT = 160 };
+
+/* ---- the card ---- */
+
+/* Names and values of a card's lists, which borrow their texts from here. */
+typedef struct Lines {
+    CardLine lines[LINES_MAX];
+    char values[LINES_MAX][LINE_TEXT];
+    int count;
+} Lines;
+
+__attribute__((format(printf, 3, 4))) static void add_line(Lines *lines, const char *name,
+                                                           const char *format, ...) {
+    if (lines->count == LINES_MAX) return;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(lines->values[lines->count], LINE_TEXT, format, args);
+    va_end(args);
+    lines->lines[lines->count] = (CardLine){name, lines->values[lines->count]};
+    lines->count++;
+}
+
+static void describe_recipe(Lines *recipe, const Config *c, const ModelSpec *spec) {
+    static const char *const tunes[] = {"frozen", "LoRA", "full"};
+    add_line(recipe, "language model", "%s", tunes[spec->tune[PART_LLM]]);
+    add_line(recipe, "vision tower", "%s", tunes[spec->tune[PART_VISION]]);
+    add_line(recipe, "connector", "%s", tunes[spec->tune[PART_CONNECTOR]]);
+    add_line(recipe, "LoRA", "r %lld, alpha %g, dropout %g%s", (long long)spec->lora.r,
+             spec->lora.alpha, spec->lora.dropout,
+             spec->lora.use_rslora ? ", rank-stabilised" : "");
+    add_line(recipe, "learning rate", "%g", c->training.learning_rate);
+    add_line(recipe, "samples a step", "%lld × %lld a rank",
+             (long long)c->training.per_device_batch_size,
+             (long long)c->training.gradient_accumulation_steps);
+    add_line(recipe, "longest sample", "%lld rows", (long long)c->training.max_length);
+}
+
+static void describe_data(Lines *data, const Config *c, const char *licence) {
+    const char *what = licence ? licence : "";
+    if (c->train_data[0]) add_line(data, path_name(c->train_data), "%s", what);
+    for (int i = 0; i < c->dataset_count; i++) add_line(data, c->datasets[i].name, "%s", what);
+    for (int i = 0; i < data->count && !licence; i++) data->lines[i].value = NULL;
+}
+
+static void describe_figures(Lines *figures, const TrainState *state) {
+    add_line(figures, "steps", "%lld", (long long)state->step);
+    add_line(figures, "samples seen", "%lld", (long long)state->samples);
+    if (isfinite(state->val_loss)) add_line(figures, "validation loss", "%.4f", state->val_loss);
+}
+
+/* ---- writing ---- */
+
+typedef struct Export {
+    const ExportOptions *options;
+    Reader before;
+    TrainState state;
+    Origin origin;
+    bool base_there; /* the published folder is where it was */
+    Published published;
+    float *flat; /* device: masters */
+    Lines data, recipe, figures;
+    ModelCard card;
+} Export;
+
+static Err read_base(Export *e) {
+    TRY(origin_read(&e->origin, e->before.checkpoint));
+    e->base_there = e->origin.folder[0] && published_is(e->origin.folder);
+    if (e->base_there) return published_read(&e->published, e->origin.folder);
+    const Config *c = &e->before.config;
+    const ModelSpec *spec = model_spec(e->before.model);
+    e->published = (Published){.vision = spec->vision,
+                               .connector = spec->connector,
+                               .llm = spec->llm,
+                               .aspect = c->image_aspect,
+                               .template = c->model.template,
+                               .max_length = c->training.max_length};
+    if (e->origin.folder[0])
+        log_warn("the base is no longer in %s: frozen weights are those of the checkpoint, and "
+                 "what only the base's files had is left out",
+                 e->origin.folder);
+    return OK;
+}
+
+static Err read_masters(Export *e) {
+    char path[PATH_SIZE];
+    int found;
+    Model *model = e->before.model;
+    e->flat = exec_alloc(e->before.ex, (size_t)model_params(model)->trained * sizeof *e->flat);
+    REQUIRE(e->flat, ERR_MEMORY, "out of memory: master weights");
+    TRY(path_join(path, e->before.checkpoint, "trained.safetensors"));
+    return model_load(model, path, e->flat, &found);
+}
+
+static void make_card(Export *e) {
+    const Config *c = &e->before.config;
+    describe_data(&e->data, c, e->options->licence);
+    describe_recipe(&e->recipe, c, model_spec(e->before.model));
+    describe_figures(&e->figures, &e->state);
+    e->card =
+        (ModelCard){.base_model = e->origin.name[0] ? e->origin.name : NULL,
+                    .llm_name = e->published.llm_name[0] ? e->published.llm_name : NULL,
+                    .vision_name = e->published.vision_name[0] ? e->published.vision_name : NULL,
+                    .data = e->data.lines,
+                    .data_count = e->data.count,
+                    .recipe = e->recipe.lines,
+                    .recipe_count = e->recipe.count,
+                    .figures = e->figures.lines,
+                    .figure_count = e->figures.count,
+                    .program = e->options->program};
+}
+
+static Err write_adapter(Export *e) {
+    REQUIRE(e->origin.name[0], ERR_INPUT,
+            "%s began as no published model: there is nothing that an adapter could go with; "
+            "export --format merged",
+            e->before.checkpoint);
+    REQUIRE(!e->origin.changed && !e->origin.adapter[0], ERR_INPUT,
+            "%s is a later stage: its base is %s with an adapter merged, which nobody else has; "
+            "export --format merged",
+            e->before.checkpoint, e->origin.name);
+    AdapterInfo info = {.base_model = hub_is_id(e->origin.name) ? e->origin.name : e->origin.folder,
+                        .card = &e->card};
+    return model_save_adapter(e->before.model, e->options->folder, &info, e->flat);
+}
+
+static Err write_merged(Export *e) {
+    Adapter *first = NULL;
+    if (e->base_there && e->origin.adapter[0] && !e->origin.changed)
+        TRY(adapter_open(&first, e->origin.adapter));
+    const Adapter *const *merge = (const Adapter *const *)&first;
+    MergeInfo info = {.base_folder = e->base_there ? e->origin.folder : NULL,
+                      .merge = merge,
+                      .merge_count = first ? 1 : 0,
+                      .base_changed = e->origin.changed,
+                      .published = e->base_there ? NULL : &e->published,
+                      .dtype = e->options->dtype,
+                      .card = &e->card,
+                      .show_progress = true};
+    Err err = model_save_merged(e->before.model, e->options->folder, &info, e->flat);
+    adapter_close(&first);
+    TRY(err);
+    return e->base_there ? OK : tokenizer_copy(e->before.checkpoint, e->options->folder);
+}
+
+/* ---- the proof ---- */
+
+/* One sample of noise and drawn tokens, all of them labels. */
+typedef struct MadeUp {
+    Batch batch;
+    int32_t *ints;
+    uint8_t *pixels;
+} MadeUp;
+
+static void make_up(MadeUp *m, const Reader *r, int number) {
+    const BatchesOptions *o = &r->options;
+    int room = o->max_length - o->image_rows, text = room < MADE_UP_TOKENS ? room : MADE_UP_TOKENS,
+        rows = o->image_rows + text;
+    size_t pixels = (size_t)(o->image_size * o->image_size * o->image_channels);
+    Rng rng;
+    rng_open(&rng, 1, RNG_TEST, (uint64_t)number);
+    m->ints = calloc((size_t)(4 * rows + 2), sizeof *m->ints);
+    m->pixels = malloc(pixels);
+    CHECK(m->ints && m->pixels, "out of memory: a sample");
+    int32_t *ids = m->ints, *positions = ids + rows, *labels = positions + rows,
+            *targets = labels + rows, *starts = targets + rows;
+    for (int i = 0; i < rows; i++) {
+        positions[i] = i;
+        ids[i] = i < o->image_rows ? -1 - i : rng_range(&rng, 0, tokenizer_vocab(r->tokenizer) - 1);
+    }
+    for (int i = 0; i + 1 < text; i++) {
+        labels[i] = o->image_rows + i;
+        targets[i] = ids[o->image_rows + i + 1];
+    }
+    starts[1] = rows;
+    for (size_t i = 0; i < pixels; i++) m->pixels[i] = (uint8_t)rng_u32(&rng);
+    m->batch = (Batch){.samples = 1,
+                       .tokens = rows,
+                       .labels = text - 1,
+                       .images = 1,
+                       .image_rows = o->image_rows,
+                       .longest = rows,
+                       .ids = ids,
+                       .positions = positions,
+                       .starts = starts,
+                       .label_rows = labels,
+                       .targets = targets,
+                       .image_size = o->image_size,
+                       .image_channels = o->image_channels,
+                       .pixels = m->pixels};
+}
+
+static void made_up_free(MadeUp *m) {
+    free(m->ints);
+    free(m->pixels);
+}
+
+typedef struct Proof {
+    Model *before, *after;
+    float *logits[2]; /* [LOGIT_ROWS, vocab] each */
+    double losses[2];
+    int64_t labels;
+    ExportResult *result;
+} Proof;
+
+static Err compare_batch(Proof *p, const Batch *batch) {
+    Model *models[] = {p->before, p->after};
+    for (int i = 0; i < 2; i++) {
+        double loss;
+        int64_t hits;
+        TRY(model_forward(models[i], batch, false));
+        TRY(model_loss(models[i], &loss, &hits));
+        p->losses[i] += loss;
+    }
+    p->labels += batch->labels;
+    p->result->samples += batch->samples;
+    int64_t vocab = model_spec(p->before)->llm.vocab;
+    for (int first = 0; first < batch->labels; first += LOGIT_ROWS) {
+        int count = batch->labels - first < LOGIT_ROWS ? batch->labels - first : LOGIT_ROWS;
+        for (int i = 0; i < 2; i++) TRY(model_logits(models[i], first, count, p->logits[i]));
+        for (int64_t k = 0; k < count * vocab; k++) {
+            double a = (double)p->logits[0][k], difference = fabs(a - (double)p->logits[1][k]);
+            if (!(difference <= p->result->logit_difference))
+                p->result->logit_difference = difference; /* NaN too */
+            if (fabs(a) > p->result->logit_largest) p->result->logit_largest = fabs(a);
+        }
+    }
+    p->result->rows += batch->labels;
+    return OK;
+}
+
+static Err compare_made_up(Proof *p, const Reader *r, int samples) {
+    Err err = OK;
+    for (int i = 0; i < samples && err == OK; i++) {
+        MadeUp m;
+        make_up(&m, r, i);
+        err = compare_batch(p, &m.batch);
+        made_up_free(&m);
+    }
+    return err;
+}
+
+static Err compare_data(Proof *p, const Reader *r, const ExportOptions *o) {
+    Dataset *dataset;
+    size_t count = (size_t)o->samples;
+    TRY(dataset_open(&dataset, o->data));
+    if (count > dataset_count(dataset)) count = dataset_count(dataset);
+    Err err = OK;
+    for (size_t i = 0; i < count && err == OK; i++) {
+        Batch *batch;
+        err = batch_build(&batch, &r->options, dataset, &i, 1);
+        if (err == OK && batch->labels) err = compare_batch(p, batch);
+        batch_free(&batch);
+    }
+    dataset_close(&dataset);
+    return err;
+}
+
+/* f32 where two such models have room in memory, so that the base's own roundings do not hide what
+ * merging does; else the precision that models run in. */
+static Precision proof_precision(const Export *e) {
+    const Params *params = model_params(e->before.model);
+    double numbers = 0,
+           free_bytes = (double)sysconf(_SC_AVPHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+    for (int i = 0; i < params->count; i++)
+        numbers += (double)(params->items[i].rows * params->items[i].cols);
+    return 2.5 * 4 * numbers < free_bytes ? PRECISION_F32 : PRECISION_AUTO;
+}
+
+/* The checkpoint's model with adapters apart, over the base's own numbers where they are still
+ * there. */
+static Err open_before(Export *e, Precision precision, Model **model) {
+    char path[PATH_SIZE];
+    int found;
+    ModelSpec spec = *model_spec(e->before.model);
+    spec.mapped = false;
+    TRY(model_open(model, e->before.ex, &spec, precision_dtype(e->before.ex, precision)));
+    if (e->base_there && !e->origin.changed) {
+        Base base = {.kind = BASE_PUBLISHED};
+        TRY(path_format(base.folder, "%s", e->origin.folder));
+        TRY(path_format(base.adapter, "%s", e->origin.adapter));
+        TRY(base_fill(*model, &base));
+    } else {
+        TRY(checkpoint_load_frozen(*model, e->before.checkpoint));
+    }
+    TRY(path_join(path, e->before.checkpoint, "trained.safetensors"));
+    TRY(model_load(*model, path, NULL, &found));
+    ModelLimits limits = {.samples = 1,
+                          .images = 1,
+                          .tokens = spec.max_positions,
+                          .labels = spec.max_positions - model_image_rows(&spec)};
+    return model_prepare(*model, &limits, false);
+}
+
+/* What was written, read again as others would, beside the model that it was written from. */
+static Err prove(Export *e, Comm *comm, ExportResult *result) {
+    static Reader after; /* it holds a whole config */
+    Model *before = NULL;
+    Precision precision = proof_precision(e);
+    Proof p = {.result = result};
+    int64_t vocab = model_spec(e->before.model)->llm.vocab;
+    result->precision = dtype_name(precision_dtype(e->before.ex, precision));
+    for (int i = 0; i < 2; i++) {
+        p.logits[i] = malloc((size_t)(LOGIT_ROWS * vocab) * sizeof(float));
+        CHECK(p.logits[i], "out of memory: logits");
+    }
+    Err err = open_before(e, precision, &before);
+    if (err == OK) {
+        err = reader_open_in(&after, comm, e->options->folder, precision);
+        if (err != OK) IGNORE(err_prefix(err, "reading %s again: ", e->options->folder));
+    }
+    p.before = before;
+    p.after = after.model;
+    if (err == OK)
+        err = e->options->data ? compare_data(&p, &e->before, e->options)
+                               : compare_made_up(&p, &e->before, e->options->samples);
+    for (int i = 0; i < 2; i++) free(p.logits[i]);
+    reader_close(&after);
+    model_close(&before);
+    double labels = p.labels ? (double)p.labels : (double)NAN;
+    result->loss_before = p.losses[0] / labels;
+    result->loss_after = p.losses[1] / labels;
+    return err;
+}
+
+static Err run(Export *e, Comm *comm, ExportResult *result) {
+    TRY(reader_open(&e->before, comm, e->options->checkpoint));
+    REQUIRE(e->before.step > 0, ERR_INPUT,
+            "%s is no checkpoint of cadvlm: there is nothing trained", e->options->checkpoint);
+    TRY(checkpoint_read_state(&e->state, e->before.checkpoint));
+    TRY(path_format(result->checkpoint, "%s", e->before.checkpoint));
+    result->step = (long long)e->before.step;
+    TRY(read_base(e));
+    TRY(read_masters(e));
+    make_card(e);
+    TRY(e->options->format == EXPORT_PEFT ? write_adapter(e) : write_merged(e));
+    return e->options->samples ? prove(e, comm, result) : OK;
+}
+
+Err export_run(const ExportOptions *options, Comm *comm, ExportResult *result) {
+    static Export e; /* it holds a whole config */
+    e = (Export){.options = options};
+    *result = (ExportResult){0};
+    Err err = run(&e, comm, result);
+    if (e.before.ex) exec_free(e.before.ex, e.flat, 0);
+    reader_close(&e.before);
+    return err;
+}
