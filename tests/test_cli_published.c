@@ -7,7 +7,6 @@
 
 #include "core/file.h"
 #include "core/hash.h"
-#include "ops/ops.h"
 #include "tests/test.h"
 #include "tests/train_fixture.h"
 
@@ -53,27 +52,6 @@ TEST(every_preset_trains_a_step_on_the_cpu) {
         prepare(PRESETS[i]);
         const char *said = train("", PRESETS[i], PRESETS[i] + 9, "device=cpu");
         ASSERT_CONTAINS(said, "trained 1 steps");
-    }
-}
-
-/* Whole, so that every kernel of every architecture runs backwards too; fp16 with its loss scale.
- */
-TEST(every_preset_trains_a_step_on_the_gpu) {
-    const char *why = "";
-    if (exec_device_count(&why) == 0) test_skip(why);
-    static const char *const more[] = {"tune.vision=lora", "precision=fp16", "precision=f32",
-                                       "gradient_checkpointing=true"};
-    for (int i = 0; i < PRESET_COUNT; i++) {
-        char all[160];
-        prepare(PRESETS[i]);
-        snprintf(all, sizeof all,
-                 "device=cuda training.slots=1 "
-                 "training.per_device_batch_size=1 limit=2 training.eval_samples=1 %s",
-                 more[i]);
-        ASSERT_CONTAINS(train("", PRESETS[i], PRESETS[i] + 9, all), "trained 1 steps");
-        if (i > 0) continue;
-        strcat(all, " training.max_steps=2");
-        ASSERT_CONTAINS(train("", PRESETS[i], PRESETS[i] + 9, all), "resuming after step 1");
     }
 }
 

@@ -1,5 +1,5 @@
-/* cadvlm train with device: cuda, as its users run it, on one and several ranks, beside device: cpu.
- * On a GPU where there is one; in the emu presets over the emulation. */
+/* cadvlm train with device: cuda, as its users run it, on one and several ranks, beside device:
+ * cpu. On a GPU where there is one; in the emu presets over the emulation. */
 #include "core/file.h"
 #include "core/json.h"
 #include "ops/ops.h"
@@ -50,9 +50,9 @@ static Losses read_losses(const char *run) {
 /* Runs; returns what it said. */
 static const char *train(int ranks, const char *output, const char *more) {
     const char *said;
-    int code = test_run(&said, "%s env CADVLM_EMU_DEVICES=%d ./cadvlm train --config %s output_dir=%s %s",
-                        ranks > 1 ? fixture_mpirun(ranks) : "", ranks, test_path("c.yaml"), output,
-                        more);
+    int code =
+        test_run(&said, "%s env CADVLM_EMU_DEVICES=%d ./cadvlm train --config %s output_dir=%s %s",
+                 ranks > 1 ? fixture_mpirun(ranks) : "", ranks, test_path("c.yaml"), output, more);
     ASSERT(code == 0, "exit code %d:\n%s", code, said);
     return said;
 }
@@ -103,8 +103,7 @@ TEST(recipe_with_lora_trains_in_bf16_and_fp16) {
         train(1, test_path(precisions[i]), more);
         Losses found = read_losses(test_path(precisions[i]));
         ASSERT_INT(found.count, ==, 4);
-        for (int k = 0; k < found.count; k++)
-            ASSERT_NEAR(found.loss[k] / cpu.loss[k], 1, 0.02);
+        for (int k = 0; k < found.count; k++) ASSERT_NEAR(found.loss[k] / cpu.loss[k], 1, 0.02);
     }
 }
 
@@ -125,9 +124,37 @@ TEST(a_gpu_without_room_is_a_sentence) {
     prepare("max_steps: 2", "");
     const char *said;
     if (!strstr(test_build_folder(), "emu")) test_skip("only the emulation has a GPU that small");
-    int code = test_run(&said, "env CADVLM_EMU_MEMORY=36000000 ./cadvlm train --config %s device=cuda",
-                        test_path("c.yaml"));
+    int code =
+        test_run(&said, "env CADVLM_EMU_MEMORY=36000000 ./cadvlm train --config %s device=cuda",
+                 test_path("c.yaml"));
     ASSERT_INT(code, ==, 1);
     ASSERT_CONTAINS(said, "out of memory");
     ASSERT_CONTAINS(said, "training.per_device_batch_size");
+}
+
+/* The presets of the published models over tiny ones in their layout: each with something else, so
+ * that adapters of the tower, fp16, f32 and checkpointing are all seen. */
+TEST(every_preset_of_a_published_model_trains_and_goes_on) {
+    const char *why = "", *said;
+    if (exec_device_count(&why) == 0) test_skip(why);
+    static const struct {
+        const char *preset, *more;
+    } cases[] = {{"openecad_0.55b", "tune.vision=lora"},
+                 {"openecad_0.89b", "precision=fp16"},
+                 {"openecad_2.4b", "precision=f32"},
+                 {"openecad_3.1b", "gradient_checkpointing=true"}};
+    fixture_dataset(test_path("data"), 8, 1);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        for (int steps = 1; steps <= 2; steps++) {
+            int code = test_run(
+                &said,
+                "export CADVLM_PRESETS=%s/config/presets; ./cadvlm train --config %s "
+                "base_model=%s/tests/golden/models/%s train_data=%s val_data= output_dir=%s "
+                "lora.r=4 device=cuda training.slots=1 training.per_device_batch_size=1 limit=2 "
+                "training.eval_samples=1 training.max_steps=%d %s",
+                test_source_folder(), cases[i].preset, test_source_folder(), cases[i].preset,
+                test_path("data"), test_path(cases[i].preset), steps, cases[i].more);
+            ASSERT(code == 0, "%s: exit code %d:\n%s", cases[i].preset, code, said);
+            ASSERT_CONTAINS(said, steps == 1 ? "trained 1 steps" : "resuming after step 1");
+        }
 }
