@@ -4,6 +4,7 @@
  * sums of some hundred products, each good to 6e-8, through five layers. */
 #include <math.h>
 
+#include "model/adapter.h"
 #include "model/parts.h"
 #include "model/published.h"
 #include "model/safetensors.h"
@@ -11,7 +12,7 @@
 #include "tests/test.h"
 #include "trainer/optim.h"
 
-enum { IMAGE_ID = -200, IGNORED = -100, SAMPLES = 2, ROWS_MAX = 256, STEPS = 20 };
+enum { IMAGE_ID = -200, IGNORED = -100, SAMPLES = 2, ROWS_MAX = 1024, STEPS = 20 };
 
 static const char *const ARCHS[] = {"openecad_0.55b", "openecad_0.89b", "openecad_2.4b",
                                     "openecad_3.1b", "tinyllama"};
@@ -20,6 +21,7 @@ enum { ARCH_COUNT = sizeof ARCHS / sizeof ARCHS[0] };
 /* A published model, opened, with its golden micro-batch. */
 typedef struct Reference {
     char folder[PATH_SIZE];
+    int samples; /* SAMPLES, or 1 of a model of full size */
     SafeTensors *expected;
     Published published;
     Exec *ex;
@@ -46,6 +48,10 @@ static int32_t int_at(const SafeTensor *t, int64_t i) {
     int32_t value;
     memcpy(&value, (const char *)t->data + 4 * i, sizeof value);
     return value;
+}
+
+static const SafeTensor *find(const Reference *r, const char *name) {
+    return safetensors_find(r->expected, name);
 }
 
 static float real_at(const SafeTensor *t, int64_t i) {
@@ -76,8 +82,9 @@ static void build_batch(Reference *r, bool all) {
     int image_rows = model_image_rows(model_spec(r->model)),
         side = (int)r->published.vision.image_size;
     size_t bytes = (size_t)(side * side * 3);
-    r->batch = (Batch){.samples = SAMPLES,
-                       .images = SAMPLES,
+    r->samples = find(r, "sample1.ids") ? SAMPLES : 1;
+    r->batch = (Batch){.samples = r->samples,
+                       .images = r->samples,
                        .image_rows = image_rows,
                        .image_size = side,
                        .image_channels = 3,
@@ -89,7 +96,7 @@ static void build_batch(Reference *r, bool all) {
     free(r->pixels);
     r->batch.pixels = r->pixels = malloc(SAMPLES * bytes);
     int row = 0, labels = 0;
-    for (int s = 0; s < SAMPLES; s++) {
+    for (int s = 0; s < r->samples; s++) {
         const SafeTensor *ids = expect(r, "sample%d.ids", s),
                          *wanted = expect(r, "sample%d.labels", s),
                          *pixels = expect(r, "sample%d.pixels", s);
@@ -114,17 +121,18 @@ static void build_batch(Reference *r, bool all) {
         for (size_t i = 0; i < bytes; i++)
             r->pixels[(size_t)s * bytes + i] = (uint8_t)int_at(pixels, (int64_t)i);
     }
-    r->starts[SAMPLES] = r->batch.tokens = row;
+    r->starts[r->samples] = r->batch.tokens = row;
     r->batch.labels = labels;
     ASSERT_INT(row, <=, ROWS_MAX);
 }
 
-static void open_on(Reference *r, Exec *ex, const char *arch, Tune vision, Tune llm,
-                    const LoraConfig *lora, DType dtype) {
+/* The model of `folder`, and what is expected of it in `golden`. */
+static void open_folder(Reference *r, Exec *ex, const char *folder, const char *golden, Tune vision,
+                        Tune llm, const LoraConfig *lora, DType dtype) {
     *r = (Reference){.ex = ex};
     char path[PATH_SIZE];
-    ASSERT_OK(path_format(r->folder, "%s/tests/golden/models/%s", test_source_folder(), arch));
-    ASSERT_OK(path_join(path, r->folder, "expected.safetensors"));
+    ASSERT_OK(path_format(r->folder, "%s", folder));
+    ASSERT_OK(path_join(path, golden, "expected.safetensors"));
     ASSERT_OK(safetensors_open(&r->expected, path));
     ASSERT_OK(published_read(&r->published, r->folder));
     ModelSpec spec = {.vision = r->published.vision,
@@ -146,6 +154,13 @@ static void open_on(Reference *r, Exec *ex, const char *arch, Tune vision, Tune 
     r->grads = exec_alloc(ex, (size_t)params->trained * sizeof(float));
     params->grads = r->grads;
     build_batch(r, false);
+}
+
+static void open_on(Reference *r, Exec *ex, const char *arch, Tune vision, Tune llm,
+                    const LoraConfig *lora, DType dtype) {
+    char folder[PATH_SIZE];
+    ASSERT_OK(path_format(folder, "%s/tests/golden/models/%s", test_source_folder(), arch));
+    open_folder(r, ex, folder, folder, vision, llm, lora, dtype);
 }
 
 static void reference_open(Reference *r, const char *arch, Tune vision, Tune llm,
@@ -370,4 +385,135 @@ TEST(rank_stabilised_adapters_scale_as_in_peft) {
     put_adapter(&r);
     ASSERT_NEAR(mean_loss(&r, false) / (double)real_at(expect(&r, "rslora_loss"), 0), 1, 1e-6);
     reference_close(&r);
+}
+
+/* ---- models of full size, by hand ---- */
+
+enum { EVERY = 29, LAST_LOGITS = 4 };
+
+/* Every so many rows of ours against the rows that were kept. */
+static void check_rows(const Reference *r, const char *what, Tensor found, const SafeTensor *t,
+                       double allowed) {
+    ASSERT_INT(t->shape[t->dims - 1], ==, found.cols);
+    int64_t kept = t->count / found.cols;
+    for (int64_t i = 0; i < kept; i++) {
+        ASSERT_INT(i * EVERY, <, found.rows);
+        check_near(r, what, tensor_rows(found, i * EVERY, 1), t, i * found.cols, allowed);
+    }
+}
+
+/* Both sides are f32 here: sums of thousands of terms through up to sixty layers. */
+static void check_full_base(Reference *r, const char *arch) {
+    Model *m = r->model;
+    const LlmConfig *c = &m->spec.llm;
+    double loss = mean_loss(r, true), expected = (double)real_at(expect(r, "loss"), 0);
+    printf("%s: loss %.7f, expected %.7f\n", arch, loss, expected);
+    ASSERT_NEAR(loss / expected, 1, 2e-5);
+    check_rows(r, "vision_out", m->vision_out, expect(r, "vision_out"), 2e-4);
+    check_rows(r, "features", m->features, expect(r, "features"), 2e-4);
+    for (int i = 0; i < c->layers; i++)
+        check_rows(r, "hidden", m->acts[i].h, expect(r, "hidden.%d", i), 3e-4);
+    float *logits = malloc((size_t)(LAST_LOGITS * c->vocab) * sizeof *logits);
+    ASSERT_TRUE(logits);
+    ASSERT_OK(model_forward(m, &r->batch, false));
+    /* The reference's last row has no label. */
+    ASSERT_OK(model_logits(m, r->batch.labels - LAST_LOGITS + 1, LAST_LOGITS - 1, logits));
+    check_near(r, "logits", tensor(logits, DT_F32, LAST_LOGITS - 1, c->vocab), expect(r, "logits"),
+               0, 3e-4);
+    free(logits);
+}
+
+/* How far a gradient is from the expected one, as a share of its length. */
+static double gradient_distance(const Reference *r, const Param *p) {
+    const SafeTensor *t = find_key(r, "grad", p);
+    double squares = 0, differences = 0;
+    for (int64_t k = 0; k < t->count; k++) {
+        double value = (double)real_at(t, k),
+               ours = (double)r->grads[p->first + k] / r->batch.labels;
+        squares += value * value;
+        differences += (ours - value) * (ours - value);
+    }
+    return sqrt(differences / squares);
+}
+
+static void check_full_adapter(Reference *r, const char *arch, const char *folder) {
+    const Params *params = model_params(r->model);
+    Adapter *adapter;
+    int loaded, compared = 0;
+    ASSERT_OK(adapter_open(&adapter, folder));
+    ASSERT_OK(model_load_adapter(r->model, adapter, NULL, &loaded));
+    adapter_close(&adapter);
+    double loss = mean_loss(r, true), expected = (double)real_at(expect(r, "lora_loss"), 0),
+           worst = 0;
+    printf("%s: loss with the adapter %.7f, expected %.7f\n", arch, loss, expected);
+    ASSERT_NEAR(loss / expected, 1, 2e-5);
+    ASSERT_OK(model_backward(r->model));
+    for (int i = 0; i < params->count; i++) {
+        if (!params->items[i].trained) continue;
+        double far = gradient_distance(r, &params->items[i]);
+        ASSERT(far <= 2e-3, "%s: the gradient of %s is %.3g off", arch, params->items[i].name, far);
+        if (far > worst) worst = far;
+        compared++;
+    }
+    printf("%s: %d gradients, at most %.2g off\n", arch, compared, worst);
+}
+
+static void check_full_generation(Reference *r) {
+    const SafeTensor *generated = find(r, "generated");
+    Generation g;
+    if (!generated) return;
+    ASSERT_OK(model_generate(r->model, &r->batch, -1, (int)generated->count, &g));
+    for (int64_t k = 0; k < generated->count; k++) ASSERT_INT(g.ids[k], ==, int_at(generated, k));
+    free(g.ids);
+}
+
+static void check_full_steps(Reference *r, const char *arch) {
+    const SafeTensor *losses = find(r, "step.loss");
+    TrainingConfig training = {.learning_rate = 1e-4,
+                               .per_device_batch_size = 1,
+                               .adam_beta1 = 0.9,
+                               .adam_beta2 = 0.999,
+                               .adam_epsilon = 1e-8};
+    Optim optim;
+    if (!losses) return;
+    ASSERT_OK(optim_open(&optim, r->ex, r->model, &training));
+    for (int64_t step = 0; step < losses->count; step++) {
+        exec_zero(r->ex, r->grads, (size_t)model_params(r->model)->trained * sizeof(float));
+        double loss = mean_loss(r, true), expected = (double)real_at(losses, step);
+        printf("%s: step %lld, loss %.6f, expected %.6f\n", arch, (long long)step, loss, expected);
+        ASSERT_NEAR(loss / expected, 1, 2e-4);
+        ASSERT_OK(model_backward(r->model));
+        ASSERT_OK(optim_step(&optim, r->grads, r->batch.labels, 1e-4));
+    }
+    optim_close(&optim);
+}
+
+static void check_full_size(const char *place, const char *arch) {
+    char folder[PATH_SIZE], golden[PATH_SIZE], adapter[PATH_SIZE];
+    ASSERT_OK(path_format(folder, "%s/full/%s", place, arch));
+    ASSERT_OK(path_format(golden, "%s/fullout/%s", place, arch));
+    ASSERT_OK(path_join(adapter, golden, "adapter"));
+    if (!file_exists(folder) || !file_exists(golden)) {
+        printf("%s: not there\n", arch);
+        return;
+    }
+    Reference r;
+    Exec *ex;
+    LoraConfig lora = {.r = 8, .alpha = 16};
+    ASSERT_OK(exec_open(&ex, EXEC_CPU, 2));
+    open_folder(&r, ex, folder, golden, TUNE_LORA, TUNE_LORA, &lora, DT_F32);
+    check_full_base(&r, arch);
+    check_full_adapter(&r, arch, adapter);
+    check_full_generation(&r);
+    check_full_steps(&r, arch);
+    reference_close(&r);
+}
+
+/* CADVLM_FULL_REFERENCE: a folder with full/ARCH, models of make_model.py --size full, and
+ * fullout/ARCH, what full_check.py --steps 20 --generate 8 wrote of them. */
+TEST(models_of_full_size_are_those_of_transformers) {
+    const char *place = getenv("CADVLM_FULL_REFERENCE"), *only = getenv("CADVLM_FULL_ARCH");
+    if (!place) test_skip("no CADVLM_FULL_REFERENCE with models of full size");
+    for (int i = 0; i < ARCH_COUNT; i++)
+        if (!only || !strcmp(only, ARCHS[i])) check_full_size(place, ARCHS[i]);
 }
