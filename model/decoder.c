@@ -59,8 +59,7 @@ void decoder_forward(Model *model) {
     bool layers_keep_streams = model->spec.checkpointing != CHECKPOINT_LAYERS;
     if (model->training && !layers_keep_streams)
         model->stream = take_act(model, rows, model->spec.llm.width);
-    for (int i = 0; i < model->spec.llm.layers; i++)
-        decoder_layer_forward(model, i, model->training ? PASS_TRAIN : PASS_INFER, &h, &delta);
+    for (int i = 0; i < model->spec.llm.layers; i++) decoder_layer_forward(model, i, &h, &delta);
     classifier_forward(model, h, delta);
 }
 

@@ -287,12 +287,12 @@ static Tensor compute(Model *model, const DecoderLayer *layer, DecoderActs *a, T
     return model->spec.llm.parallel ? stream : a->h2;
 }
 
-void decoder_layer_forward(Model *model, int index, Pass pass, Tensor *h, Tensor *delta) {
+void decoder_layer_forward(Model *model, int index, Tensor *h, Tensor *delta) {
     const DecoderLayer *layer = &model->layers[index];
     DecoderActs *a = &model->acts[index];
     Arena *arena = &model->arena;
     int64_t rows = h->rows, behind = rows_behind(model, layer), width = model->spec.llm.width;
-    bool train = pass == PASS_TRAIN, last = is_last(model, layer);
+    bool train = model->training, last = is_last(model, layer);
     Checkpointing level = train ? model->spec.checkpointing : CHECKPOINT_LAYERS;
     a->h = train && !tensor_is_none(*delta) ? take_act(model, rows, width) : *h;
     Tensor picked = last ? take_act(model, behind, width) : a->h;

@@ -52,13 +52,6 @@ typedef struct DecoderLayer {
     Linear qkv, out, up, down; /* up: gate and up of a gated MLP */
 } DecoderLayer;
 
-/* What a pass over a layer is for, and so what it keeps of it. */
-typedef enum Pass {
-    PASS_INFER, /* nothing */
-    PASS_TRAIN, /* what the level of checkpointing says */
-    PASS_AGAIN  /* backward makes again what was not kept; its last product is left out */
-} Pass;
-
 typedef struct VisionActs {
     Tensor h, n1, stats1, qkv, att, lse, h2, n2, stats2, f1, g;
     LoraActs l_qkv, l_out, l_fc1, l_fc2;
@@ -255,7 +248,7 @@ void norm_backward(Model *model, Norm norm, Tensor dh, bool accumulate, Tensor d
 void decoder_layer_declare(Model *model, DecoderLayer *layer, int index);
 /* Takes the stream h and what the branch before gave (delta, none at first), and returns both
  * anew. */
-void decoder_layer_forward(Model *model, int index, Pass pass, Tensor *h, Tensor *delta);
+void decoder_layer_forward(Model *model, int index, Tensor *h, Tensor *delta);
 /* The same over a key-value cache. */
 void decoder_layer_cached(Model *model, int index, const CachePass *pass, Tensor *h, Tensor *delta);
 /* Scratch of the backward pass, as wide as the widest layer. Gradients of what a linear gives have

@@ -362,6 +362,43 @@ TEST(twenty_steps_of_adamw_are_those_of_torch) {
     for (int i = 0; i < ARCH_COUNT; i++) check_steps(ARCHS[i]);
 }
 
+/* Adam's first step moves a number by its learning rate, whatever its gradient. */
+TEST(each_part_learns_at_its_own_rate) {
+    Reference r;
+    reference_open(&r, "openecad_0.89b", TUNE_LORA, TUNE_LORA, &LORA);
+    const Params *params = model_params(r.model);
+    put_adapter(&r);
+    static const double rates[PART_COUNT] = {
+        [PART_VISION] = 5e-4, [PART_CONNECTOR] = 2e-3, [PART_LLM] = 1e-3};
+    TrainingConfig training = {.learning_rate = 1e-3,
+                               .vision_learning_rate = rates[PART_VISION],
+                               .connector_learning_rate = rates[PART_CONNECTOR],
+                               .per_device_batch_size = SAMPLES,
+                               .adam_beta1 = 0.9,
+                               .adam_beta2 = 0.999,
+                               .adam_epsilon = 1e-12};
+    Optim optim;
+    ASSERT_OK(optim_open(&optim, r.ex, r.model, &training));
+    size_t bytes = (size_t)params->trained * sizeof(float);
+    float *before = malloc(bytes);
+    ASSERT_TRUE(before);
+    memcpy(before, optim.master, bytes);
+    (void)mean_loss(&r, true);
+    ASSERT_OK(model_backward(r.model));
+    ASSERT_OK(optim_step(&optim, r.grads, r.batch.labels, 1e-3));
+    for (int i = 0; i < params->count; i++) {
+        const Param *p = &params->items[i];
+        double largest = 0;
+        for (int64_t k = 0; p->trained && k < p->rows * p->cols; k++)
+            largest =
+                fmax(largest, fabs((double)(optim.master[p->first + k] - before[p->first + k])));
+        if (p->trained) ASSERT_NEAR(largest / rates[p->part], 1, 1e-2);
+    }
+    free(before);
+    optim_close(&optim);
+    reference_close(&r);
+}
+
 TEST(generated_tokens_are_those_of_transformers) {
     for (int i = 0; i < ARCH_COUNT; i++) {
         Reference r;
