@@ -136,7 +136,9 @@ static int check_model(const Config *config) {
 
 int config_check(Config *config) {
     int mistakes = 0;
-    config->model.from_scratch = any_stated(config, "model.");
+    config->model.from_scratch = any_stated(config, "model.vision.") ||
+                                 any_stated(config, "model.connector.") ||
+                                 any_stated(config, "model.llm.");
     if (config->model.from_scratch && config->base_model[0])
         WRONG("both base_model and model: are given; a run starts from one of them");
     if (config->model.from_scratch) mistakes += check_model(config);
@@ -215,7 +217,10 @@ void config_print(Buf *out, const Config *config) {
     const char *last = "";
     for (int i = 0; i < config_key_count; i++) {
         /* A base model brings its own sizes. */
-        if (!config->model.from_scratch && !strncmp(config_keys[i].path, "model.", 6)) continue;
+        const char *path = config_keys[i].path;
+        bool sizes = !strncmp(path, "model.vision.", 13) || !strncmp(path, "model.llm.", 10) ||
+                     !strncmp(path, "model.connector.", 16);
+        if (sizes && !config->model.from_scratch) continue;
         print_key(out, &config_keys[i], last, config);
         last = config_keys[i].path;
     }

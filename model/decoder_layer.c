@@ -296,7 +296,9 @@ void decoder_layer_forward(Model *model, int index, Tensor *h, Tensor *delta) {
     Checkpointing level = train ? model->spec.checkpointing : CHECKPOINT_LAYERS;
     a->h = train && !tensor_is_none(*delta) ? take_act(model, rows, width) : *h;
     Tensor picked = last ? take_act(model, behind, width) : a->h;
-    if (level != CHECKPOINT_LAYERS)
+    if (model->spec.llm.parallel) /* it has no stream between attention and MLP */
+        a->h2 = tensor_none();
+    else if (level != CHECKPOINT_LAYERS)
         a->h2 = take_act(model, behind, width);
     else /* in place, where backward does not need what was there */
         a->h2 = train && !last ? first_rows(model->stream, behind) : picked;

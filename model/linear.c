@@ -33,7 +33,7 @@ static bool name_ends(const char *name, const char *end, size_t length) {
 }
 
 static bool is_target(const LoraConfig *lora, const char *name) {
-    if (!lora->target_modules[0]) return true;
+    if (!lora->target_modules[0] || !strcmp(lora->target_modules, "all-linear")) return true;
     for (const char *at = lora->target_modules; *at;) {
         size_t length = strcspn(at, ", ");
         if (length && name_ends(name, at, length)) return true;

@@ -81,6 +81,7 @@ TEST(exports_compute_what_the_checkpoint_does) {
                difference = number_said(said, "\"logit_difference\":");
         printf("%s: logits to %.3g, at most %.2e apart\n", formats[i], largest, difference);
         ASSERT_REAL(difference, <=, 2e-5 * largest);
+        ASSERT_REAL(largest, >, 0.1);
         code = test_run(&said, "./cadvlm export -c %s --format %s %s", run, formats[i], out);
         ASSERT(code == 1, "exit code %d:\n%s", code, said); /* it holds something */
     }
@@ -131,6 +132,43 @@ TEST(a_run_goes_on_when_its_base_is_gone) {
     snprintf(more, sizeof more, "%s training.max_steps=4", steps);
     ASSERT_CONTAINS(train("", "openecad_3.1b", "broken", more), "resuming after step 2");
     ASSERT_TRUE(weights_of("broken") == weights_of("unbroken"));
+}
+
+TEST(a_resumed_run_outlives_the_checkpoint_it_resumed_from) {
+    prepare("openecad_0.89b");
+    const char *more = "device=cpu training.slots=1 training.per_device_batch_size=1 limit=4 "
+                       "training.save_steps=1 training.save_total_limit=1 training.eval_steps=0";
+    char all[300];
+    for (int steps = 1; steps <= 4; steps += 3) {
+        snprintf(all, sizeof all, "%s training.max_steps=%d", more, steps);
+        ASSERT_CONTAINS(train("", "openecad_0.89b", "run", all), "trained");
+    }
+}
+
+/* Not stated, it is the base's, and later the first run's. */
+TEST(the_longest_sample_comes_along) {
+    prepare("tinyllama");
+    const char *said, *one = "val_data= limit=1 training.per_device_batch_size=1 training.slots=1 "
+                             "lora.r=4 training.max_steps=1 device=cpu";
+    char model[PATH_SIZE], data[PATH_SIZE], first[PATH_SIZE], config[PATH_SIZE];
+    snprintf(model, sizeof model, "%s", test_path("tinyllama"));
+    snprintf(data, sizeof data, "%s", test_path("data"));
+    snprintf(first, sizeof first, "%s", test_path("first"));
+    snprintf(config, sizeof config, "%s", test_path("c.yaml"));
+    ASSERT_OK(file_write(config, "seed: 1\n", 8));
+    int code =
+        test_run(&said,
+                 "sed -i 's/\"tokenizer_model_max_length\": 2048/"
+                 "\"tokenizer_model_max_length\": 1400/' %s/config.json && "
+                 "./cadvlm train --config %s base_model=%s train_data=%s output_dir=%s %s && "
+                 "./cadvlm train --config %s base_model=%s train_data=%s output_dir=%s %s && "
+                 "grep -h '  max_length' %s/checkpoints/latest/config.yaml "
+                 "%s/checkpoints/latest/config.yaml",
+                 model, config, model, data, first, one, config, first, data, test_path("second"),
+                 one, first, test_path("second"));
+    ASSERT(code == 0, "exit code %d:\n%s", code, said);
+    const char *at = strstr(said, "max_length: 1400");
+    ASSERT_TRUE(at && strstr(at + 1, "max_length: 1400"));
 }
 
 /* One sample again and again: where the second stage starts is where the first ended, one update
@@ -185,6 +223,8 @@ TEST(what_does_not_fit_is_said) {
         {"truncate -s 1000 model.safetensors", "", "model.safetensors"},
         {"mv model.safetensors pytorch_model.bin", "", "tools/bin_to_safetensors.py"},
         {"rm tokenizer.model", "", "tokenizer"},
+        {"true", "lora.target_modules=q_porj", "names no linear"},
+        {"true", "base_model=$LOOP", "is no published model"},
         {"sed -i 's/\"vocab_size\": 320/\"vocab_size\": 200/' config.json", "", "200"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
@@ -192,6 +232,9 @@ TEST(what_does_not_fit_is_said) {
             int code = test_run(
                 &said,
                 "MODEL=%s; SMALL=%s; WORK=%s/work; rm -rf $WORK; cp -r $MODEL $WORK; "
+                "LOOP=$WORK/adapter; sed -i \"s#\\\"base_model_name_or_path\\\": [^,]*#"
+                "\\\"base_model_name_or_path\\\": \\\"$LOOP\\\"#\" "
+                "$LOOP/adapter_config.json; "
                 "(cd $WORK; %s); timeout 60 %s ./cadvlm train --config openecad_0.89b "
                 "base_model=$WORK train_data=%s val_data= output_dir=%s lora.r=4 "
                 "training.max_steps=1 device=cpu %s",

@@ -11,6 +11,7 @@
 #include "core/hash.h"
 #include "core/hub.h"
 #include "core/log.h"
+#include "core/text.h"
 #include "model/adapter.h"
 #include "model/merge.h"
 #include "model/param_files.h"
@@ -18,7 +19,30 @@
 
 /* ---- finding ---- */
 
-/* A folder that is a PEFT adapter alone names its base. */
+static Err find_folder(char out[PATH_SIZE], const char *name) {
+    if (hub_is_id(name)) return hub_resolve(out, name, NULL);
+    TRY(path_format(out, "%s", name));
+    REQUIRE(file_is_directory(out), ERR_INPUT,
+            "%s is no folder: a checkpoint, a run folder, a published model or its hub id "
+            "(owner/name) is expected",
+            name);
+    return OK;
+}
+
+/* base->folder is a published model, called `name`; `adapter` comes with it ("": none). */
+static Err take_published(Base *base, const char *name, const char *adapter) {
+    Origin *origin = &base->origin;
+    char real[PATH_SIZE];
+    base->kind = BASE_PUBLISHED;
+    REQUIRE(realpath(base->folder, real), ERR_IO, "cannot find %s", base->folder);
+    snprintf(origin->name, sizeof origin->name, "%s", name);
+    TRY(path_format(origin->folder, "%s", real));
+    TRY(path_format(origin->adapter, "%s", adapter));
+    TRY(path_format(base->adapter, "%s", adapter));
+    return published_read(&base->published, base->folder);
+}
+
+/* A folder that is a PEFT adapter alone names its base, which must be a published model. */
 static Err follow_adapter(Base *base) {
     Adapter *adapter;
     char folder[PATH_SIZE], named[CONFIG_TEXT];
@@ -30,39 +54,19 @@ static Err follow_adapter(Base *base) {
             "%s/adapter_config.json names no base model: set base_model to the "
             "base, and adapter to this folder",
             folder);
-    TRY(base_find(base, named));
-    REQUIRE(base->kind == BASE_PUBLISHED && !base->adapter[0], ERR_INPUT,
+    Err err = find_folder(base->folder, named);
+    if (err != OK) return err_prefix(err, "the base of %s: ", folder);
+    REQUIRE(published_is(base->folder) && !adapter_is(base->folder), ERR_INPUT,
             "%s: its base %s is no published model", folder, named);
-    TRY(path_format(base->adapter, "%s", folder));
-    return path_format(base->origin.adapter, "%s", folder);
-}
-
-static Err note_origin(Base *base, const char *name) {
-    Origin *origin = &base->origin;
-    char real[PATH_SIZE];
-    REQUIRE(realpath(base->folder, real), ERR_IO, "cannot find %s", base->folder);
-    snprintf(origin->name, sizeof origin->name, "%s", name);
-    TRY(path_format(origin->folder, "%s", real));
-    return path_format(origin->adapter, "%s", base->adapter);
+    return take_published(base, named, folder);
 }
 
 Err base_find(Base *base, const char *base_model) {
     *base = (Base){.kind = BASE_NONE};
     if (!base_model[0]) return OK;
-    if (hub_is_id(base_model))
-        TRY(hub_resolve(base->folder, base_model, NULL));
-    else
-        TRY(path_format(base->folder, "%s", base_model));
-    REQUIRE(file_is_directory(base->folder), ERR_INPUT,
-            "%s is no folder: a checkpoint, a run folder, a published model or its hub id "
-            "(owner/name) is expected",
-            base_model);
-    if (published_is(base->folder)) {
-        base->kind = BASE_PUBLISHED;
-        if (adapter_is(base->folder)) TRY(path_format(base->adapter, "%s", base->folder));
-        TRY(note_origin(base, base_model));
-        return published_read(&base->published, base->folder);
-    }
+    TRY(find_folder(base->folder, base_model));
+    if (published_is(base->folder))
+        return take_published(base, base_model, adapter_is(base->folder) ? base->folder : "");
     if (adapter_is(base->folder)) return follow_adapter(base);
     char found[PATH_SIZE];
     TRY(checkpoint_resolve(found, base->folder));
@@ -81,8 +85,7 @@ static Err read_checkpoint_config(Config *config, const char *checkpoint) {
     return config_load(config, path, NULL, 0);
 }
 
-Err base_describe(const Base *base, Config *config) {
-    if (base->kind == BASE_NONE) return OK;
+static Err describe(const Base *base, Config *config) {
     if (base->kind == BASE_PUBLISHED) {
         published_into_config(config, &base->published);
         return OK;
@@ -95,9 +98,28 @@ Err base_describe(const Base *base, Config *config) {
                     : theirs->model.vision.drop_first_patch;
     config->model = theirs->model;
     config->model.vision.drop_first_patch = drop;
+    if (!config_stated(config, "training.max_length"))
+        config->training.max_length = theirs->training.max_length;
+    if (config->adapter[0]) { /* of a run that is resumed: the adapter has done its part */
+        config->lora = theirs->lora;
+        config->tune.llm = theirs->tune.llm;
+        config->tune.vision = theirs->tune.vision;
+    }
     if (!config_stated(config, "image_aspect_ratio")) config->image_aspect = theirs->image_aspect;
     free(theirs);
     return err;
+}
+
+Err base_describe(const Base *base, Config *config) {
+    TemplateName template = config->model.template;
+    char prompt[CONFIG_TEXT];
+    snprintf(prompt, sizeof prompt, "%s", config->model.system_prompt);
+    if (base->kind == BASE_NONE) return OK;
+    TRY(describe(base, config));
+    if (config_stated(config, "model.template")) config->model.template = template;
+    if (config_stated(config, "model.system_prompt"))
+        snprintf(config->model.system_prompt, sizeof config->model.system_prompt, "%s", prompt);
+    return OK;
 }
 
 Err base_tokenizer(const Base *base, char out[PATH_SIZE]) {
@@ -201,28 +223,31 @@ static uint64_t hash_text(uint64_t hash, const char *text) {
     return hash_bytes(both, sizeof both);
 }
 
-/* Names, sizes and times of the weights in a folder. */
-static uint64_t hash_files(uint64_t hash, const char *folder) {
+/* Names, sizes and times of the weights in a folder and of what describes them; `deep`: also of a
+ * run folder's parts. */
+static uint64_t hash_files(uint64_t hash, const char *folder, bool deep) {
+    static const char *const parts[] = {"connector", "language_model", "vision_tower"};
     FileNames names;
+    char path[PATH_SIZE], line[PATH_SIZE + 80];
     if (file_list(&names, folder) != OK) {
         err_clear();
         return hash;
     }
     for (size_t i = 0; i < names.count; i++) {
-        char path[PATH_SIZE], line[PATH_SIZE + 80];
+        const char *name = names.names[i];
         struct stat s;
-        bool ours = !strncmp(names.names[i], "cadvlm-", 7);
-        if (ours || path_join(path, folder, names.names[i]) != OK || stat(path, &s) != 0) continue;
-        if (S_ISDIR(s.st_mode)) {
-            hash = hash_files(hash, path);
-            continue;
-        }
-        if (!strstr(names.names[i], ".safetensors")) continue;
-        snprintf(line, sizeof line, "%s %lld %lld.%09ld", names.names[i], (long long)s.st_size,
+        bool ours = !strncmp(name, "cadvlm-", 7), wanted = text_ends_with(name, ".safetensors") ||
+                                                           text_ends_with(name, ".json") ||
+                                                           text_ends_with(name, ".yaml");
+        if (ours || !wanted || path_join(path, folder, name) != OK || stat(path, &s) != 0) continue;
+        snprintf(line, sizeof line, "%s %lld %lld.%09ld", name, (long long)s.st_size,
                  (long long)s.st_mtim.tv_sec, s.st_mtim.tv_nsec);
         hash = hash_text(hash, line);
     }
     file_names_free(&names);
+    for (int i = 0; deep && i < 3; i++)
+        if (path_join(path, folder, parts[i]) == OK && file_is_directory(path))
+            hash = hash_files(hash, path, false);
     return hash;
 }
 
@@ -236,8 +261,8 @@ static Err cache_folder(char out[PATH_SIZE]) {
 /* Its name says all that its bytes hang on, so that a file of that name is the right one. */
 static Err store_path(char out[PATH_SIZE], const Model *model, const Base *base,
                       const char *folder) {
-    uint64_t hash = hash_files(model_layout_hash(model), base->folder);
-    if (base->adapter[0]) hash = hash_files(hash, base->adapter);
+    uint64_t hash = hash_files(model_layout_hash(model), base->folder, true);
+    if (base->adapter[0]) hash = hash_files(hash, base->adapter, true);
     char where[PATH_SIZE];
     if (base->kind == BASE_PUBLISHED && access(base->folder, W_OK) == 0)
         TRY(path_format(where, "%s", base->folder));

@@ -106,15 +106,15 @@ static Err write_manifest(const char *folder) {
 /* Frozen weights never change: the file that is mapped, or that of the checkpoint before, is
  * linked, not written again. */
 static Err write_frozen(const char *folder, const char *before, Model *model) {
-    char path[PATH_SIZE], old[PATH_SIZE] = "";
+    char path[PATH_SIZE], old[PATH_SIZE];
     const char *mapped = model_mapped_path(model);
     if (!model_has_frozen(model)) return OK;
     TRY(path_join(path, folder, "frozen.safetensors"));
-    if (mapped)
-        TRY(path_format(old, "%s", mapped));
-    else if (before[0])
+    if (mapped && link(mapped, path) == 0) return OK;
+    if (before[0]) {
         TRY(path_join(old, before, "frozen.safetensors"));
-    if (old[0] && link(old, path) == 0) return OK;
+        if (link(old, path) == 0) return OK;
+    }
     return mapped ? file_copy(mapped, path, SIZE_MAX) : model_save_frozen(model, path);
 }
 
@@ -124,7 +124,8 @@ static Err write_files(const char *folder, const char *before, const Config *con
     char path[PATH_SIZE];
     TRY(write_config(folder, config));
     TRY(origin_write(origin, folder));
-    TRY(tokenizer_copy(tokenizer, folder));
+    /* The checkpoint that a run went on from may be gone by now. */
+    TRY(tokenizer_copy(before[0] ? before : tokenizer, folder));
     TRY(write_frozen(folder, before, optim->model));
     TRY(path_join(path, folder, "trained.safetensors"));
     TRY(model_save_trained(optim->model, path, optim->master));

@@ -86,9 +86,15 @@ typedef struct Export {
 static Err read_base(Export *e) {
     TRY(origin_read(&e->origin, e->before.checkpoint));
     e->base_there = e->origin.folder[0] && published_is(e->origin.folder);
-    if (e->base_there) return published_read(&e->published, e->origin.folder);
     const Config *c = &e->before.config;
     const ModelSpec *spec = model_spec(e->before.model);
+    if (e->base_there) {
+        TRY(published_read(&e->published, e->origin.folder));
+        e->published.vision.drop_first_patch = spec->vision.drop_first_patch;
+        e->published.aspect = c->image_aspect;
+        e->published.max_length = c->training.max_length;
+        return OK;
+    }
     e->published = (Published){.vision = spec->vision,
                                .connector = spec->connector,
                                .llm = spec->llm,
@@ -153,7 +159,7 @@ static Err write_merged(Export *e) {
                       .merge = merge,
                       .merge_count = first ? 1 : 0,
                       .base_changed = e->origin.changed,
-                      .published = e->base_there ? NULL : &e->published,
+                      .published = &e->published,
                       .dtype = e->options->dtype,
                       .card = &e->card,
                       .show_progress = true};
@@ -240,8 +246,8 @@ static Err compare_batch(Proof *p, const Batch *batch) {
         for (int i = 0; i < 2; i++) TRY(model_logits(models[i], first, count, p->logits[i]));
         for (int64_t k = 0; k < count * vocab; k++) {
             double a = (double)p->logits[0][k], difference = fabs(a - (double)p->logits[1][k]);
-            if (!(difference <= p->result->logit_difference))
-                p->result->logit_difference = difference; /* NaN too */
+            double *largest = &p->result->logit_difference;
+            if (isnan(difference) || difference > *largest) *largest = difference; /* NaN stays */
             if (fabs(a) > p->result->logit_largest) p->result->logit_largest = fabs(a);
         }
     }
@@ -287,6 +293,18 @@ static Precision proof_precision(const Export *e) {
     return 2.5 * 4 * numbers < free_bytes ? PRECISION_F32 : PRECISION_AUTO;
 }
 
+/* Filled with a base, in memory alone, ready for one sample. */
+static Err open_filled(Export *e, const ModelSpec *spec, const Base *base, Precision precision,
+                       Model **model) {
+    TRY(model_open(model, e->before.ex, spec, precision_dtype(e->before.ex, precision)));
+    TRY(base ? base_fill(*model, base) : checkpoint_load_frozen(*model, e->before.checkpoint));
+    ModelLimits limits = {.samples = 1,
+                          .images = 1,
+                          .tokens = spec->max_positions,
+                          .labels = spec->max_positions - model_image_rows(spec)};
+    return model_prepare(*model, &limits, false);
+}
+
 /* The checkpoint's model with adapters apart, over the base's own numbers where they are still
  * there. */
 static Err open_before(Export *e, Precision precision, Model **model) {
@@ -294,28 +312,27 @@ static Err open_before(Export *e, Precision precision, Model **model) {
     int found;
     ModelSpec spec = *model_spec(e->before.model);
     spec.mapped = false;
-    TRY(model_open(model, e->before.ex, &spec, precision_dtype(e->before.ex, precision)));
-    if (e->base_there && !e->origin.changed) {
-        Base base = {.kind = BASE_PUBLISHED};
-        TRY(path_format(base.folder, "%s", e->origin.folder));
-        TRY(path_format(base.adapter, "%s", e->origin.adapter));
-        TRY(base_fill(*model, &base));
-    } else {
-        TRY(checkpoint_load_frozen(*model, e->before.checkpoint));
-    }
+    Base base = {.kind = BASE_PUBLISHED};
+    TRY(path_format(base.folder, "%s", e->origin.folder));
+    TRY(path_format(base.adapter, "%s", e->origin.adapter));
+    bool exact = e->base_there && !e->origin.changed;
+    TRY(open_filled(e, &spec, exact ? &base : NULL, precision, model));
     TRY(path_join(path, e->before.checkpoint, "trained.safetensors"));
-    TRY(model_load(*model, path, NULL, &found));
-    ModelLimits limits = {.samples = 1,
-                          .images = 1,
-                          .tokens = spec.max_positions,
-                          .labels = spec.max_positions - model_image_rows(&spec)};
-    return model_prepare(*model, &limits, false);
+    return model_load(*model, path, NULL, &found);
 }
 
-/* What was written, read again as others would, beside the model that it was written from. */
-static Err prove(Export *e, Comm *comm, ExportResult *result) {
-    static Reader after; /* it holds a whole config */
-    Model *before = NULL;
+/* What was written, found and merged as others would. */
+static Err open_after(Export *e, Precision precision, Model **model) {
+    ModelSpec spec = *model_spec(e->before.model);
+    Base base;
+    spec.mapped = false;
+    for (int part = 0; part < PART_COUNT; part++) spec.tune[part] = TUNE_FROZEN;
+    Err err = base_find(&base, e->options->folder);
+    if (err == OK) err = open_filled(e, &spec, &base, precision, model);
+    return err == OK ? OK : err_prefix(err, "reading %s again: ", e->options->folder);
+}
+
+static Err prove(Export *e, ExportResult *result) {
     Precision precision = proof_precision(e);
     Proof p = {.result = result};
     int64_t vocab = model_spec(e->before.model)->llm.vocab;
@@ -324,26 +341,33 @@ static Err prove(Export *e, Comm *comm, ExportResult *result) {
         p.logits[i] = malloc((size_t)(LOGIT_ROWS * vocab) * sizeof(float));
         CHECK(p.logits[i], "out of memory: logits");
     }
-    Err err = open_before(e, precision, &before);
-    if (err == OK) {
-        err = reader_open_in(&after, comm, e->options->folder, precision);
-        if (err != OK) IGNORE(err_prefix(err, "reading %s again: ", e->options->folder));
-    }
-    p.before = before;
-    p.after = after.model;
+    Err err = open_before(e, precision, &p.before);
+    if (err == OK) err = open_after(e, precision, &p.after);
     if (err == OK)
         err = e->options->data ? compare_data(&p, &e->before, e->options)
                                : compare_made_up(&p, &e->before, e->options->samples);
     for (int i = 0; i < 2; i++) free(p.logits[i]);
-    reader_close(&after);
-    model_close(&before);
-    double labels = p.labels ? (double)p.labels : (double)NAN;
-    result->loss_before = p.losses[0] / labels;
-    result->loss_after = p.losses[1] / labels;
-    return err;
+    model_close(&p.after);
+    model_close(&p.before);
+    TRY(err);
+    REQUIRE(p.labels, ERR_INPUT,
+            "%s is written, but none of %d samples of %s fits the model: "
+            "nothing was compared",
+            e->options->folder, e->options->samples, e->options->data);
+    result->loss_before = p.losses[0] / (double)p.labels;
+    result->loss_after = p.losses[1] / (double)p.labels;
+    REQUIRE(isfinite(result->logit_difference), ERR_INPUT,
+            "%s is written, but its logits are not finite where the checkpoint's are, or neither",
+            e->options->folder);
+    return OK;
 }
 
 static Err run(Export *e, Comm *comm, ExportResult *result) {
+    if (e->options->samples && e->options->data) { /* before anything is written */
+        Dataset *dataset;
+        TRY(dataset_open(&dataset, e->options->data));
+        dataset_close(&dataset);
+    }
     TRY(reader_open(&e->before, comm, e->options->checkpoint));
     REQUIRE(e->before.step > 0, ERR_INPUT,
             "%s is no checkpoint of cadvlm: there is nothing trained", e->options->checkpoint);
@@ -354,7 +378,7 @@ static Err run(Export *e, Comm *comm, ExportResult *result) {
     TRY(read_masters(e));
     make_card(e);
     TRY(e->options->format == EXPORT_PEFT ? write_adapter(e) : write_merged(e));
-    return e->options->samples ? prove(e, comm, result) : OK;
+    return e->options->samples ? prove(e, result) : OK;
 }
 
 Err export_run(const ExportOptions *options, Comm *comm, ExportResult *result) {

@@ -34,55 +34,48 @@ static Err prepare(Reader *r) {
 }
 
 /* A checkpoint of cadvlm: its newest, of a run folder. */
-static Err open_checkpoint(Reader *r, const Comm *comm, Precision precision) {
+static Err open_checkpoint(Reader *r, const Comm *comm) {
     TrainState state;
     char path[PATH_SIZE];
     TRY(checkpoint_read_state(&state, r->checkpoint));
     r->step = state.step;
     TRY(path_join(path, r->checkpoint, "config.yaml"));
     TRY(config_load(&r->config, path, NULL, 0));
-    if (precision != PRECISION_AUTO) r->config.precision = precision;
     TRY(setup_device(&r->ex, &r->config, comm));
     return checkpoint_open_model(&r->model, r->ex, &r->config, r->checkpoint,
                                  tokenizer_vocab(r->tokenizer));
 }
 
 /* A published model, with nothing to train. */
-static Err open_published(Reader *r, const Base *base, const Comm *comm, Precision precision) {
+static Err open_published(Reader *r, const Base *base, const Comm *comm) {
     config_defaults(&r->config);
-    r->config.precision = precision;
     TRY(base_describe(base, &r->config));
     ModelSpec spec;
     model_spec_from_config(&spec, &r->config, tokenizer_vocab(r->tokenizer));
     for (int part = 0; part < PART_COUNT; part++) spec.tune[part] = TUNE_FROZEN;
     TRY(setup_device(&r->ex, &r->config, comm));
-    spec.mapped = exec_is_host(r->ex) && precision == PRECISION_AUTO;
+    spec.mapped = exec_is_host(r->ex);
     return model_open(&r->model, r->ex, &spec, precision_dtype(r->ex, r->config.precision));
 }
 
-static Err open_model(Reader *r, Base *base, const Comm *comm, const char *path,
-                      Precision precision) {
+static Err open_model(Reader *r, Base *base, const Comm *comm, const char *path) {
     char tokenizer[PATH_SIZE];
     TRY(base_find(base, path));
     TRY(path_format(r->checkpoint, "%s", base->folder));
     TRY(base_tokenizer(base, tokenizer));
     TRY(tokenizer_open(&r->tokenizer, tokenizer));
     REQUIRE(tokenizer_eos(r->tokenizer) >= 0, ERR_INPUT, "%s has no end token", tokenizer);
-    if (base->kind == BASE_CHECKPOINT) TRY(open_checkpoint(r, comm, precision));
-    if (base->kind == BASE_PUBLISHED) TRY(open_published(r, base, comm, precision));
+    if (base->kind == BASE_CHECKPOINT) TRY(open_checkpoint(r, comm));
+    if (base->kind == BASE_PUBLISHED) TRY(open_published(r, base, comm));
     TRY(tokenizer_check_model(r->tokenizer, model_spec(r->model)->llm.vocab, tokenizer));
     r->threads = setup_threads(&r->config, comm);
     return OK;
 }
 
 Err reader_open(Reader *r, Comm *comm, const char *path) {
-    return reader_open_in(r, comm, path, PRECISION_AUTO);
-}
-
-Err reader_open_in(Reader *r, Comm *comm, const char *path, Precision precision) {
     Base base;
     *r = (Reader){0};
-    TRY(comm_agree(comm, open_model(r, &base, comm, path, precision)));
+    TRY(comm_agree(comm, open_model(r, &base, comm, path)));
     if (base.kind == BASE_PUBLISHED) TRY(base_load(r->model, &base, NULL, comm));
     return comm_agree(comm, prepare(r));
 }

@@ -26,10 +26,6 @@ typedef struct Reader {
  * published model as base_find finds it. Each rank opens its own. reader_close also after a
  * failure. */
 Err reader_open(Reader *reader, Comm *comm, const char *path);
-
-/* The same in another precision than the model's own, with all weights in memory: nothing is
- * written beside them. */
-Err reader_open_in(Reader *reader, Comm *comm, const char *path, Precision precision);
 void reader_close(Reader *reader);
 
 /* What the model wrote about one drawing. */

@@ -3,7 +3,9 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "core/hash.h"
 #include "core/log.h"
 #include "model/adapter.h"
 #include "trainer/train_parts.h"
@@ -64,7 +66,23 @@ static Err find_base(Trainer *t) {
     REQUIRE(t->base.kind != BASE_NONE || config->model.from_scratch, ERR_CONFIG,
             "neither base_model nor model: says what to train");
     TRY(base_describe(&t->base, &t->described));
-    return config->adapter[0] ? describe_adapter(t) : OK;
+    return config->adapter[0] && !t->resumed[0] ? describe_adapter(t) : OK;
+}
+
+/* Something is trained, and every part that is to have adapters has some. */
+static Err check_trained(Model *model) {
+    const Params *params = model_params(model);
+    int adapters[PART_COUNT] = {0};
+    for (int i = 0; i < params->count; i++)
+        adapters[params->items[i].part] += params->items[i].kind == PARAM_LORA_A;
+    for (int part = 0; part < PART_COUNT; part++)
+        REQUIRE(model_spec(model)->tune[part] != TUNE_LORA || adapters[part], ERR_CONFIG,
+                "lora.target_modules \"%s\" names no linear of the %s part: give ends of module "
+                "names (q_proj), or freeze the part (tune.%s: frozen)",
+                model_spec(model)->lora.target_modules, part_name((Part)part),
+                part_name((Part)part));
+    REQUIRE(params->trained > 0, ERR_CONFIG, "nothing is trained: see tune and lora");
+    return OK;
 }
 
 static Err open_tokenizer(Trainer *t) {
@@ -87,7 +105,26 @@ static Err open_model(Trainer *t) {
     bool all_trained =
         d->tune.vision == TUNE_FULL && d->tune.connector == TUNE_FULL && d->tune.llm == TUNE_FULL;
     spec.mapped = exec_is_host(t->ex) && t->base.kind != BASE_NONE && !all_trained;
-    return model_open(&t->model, t->ex, &spec, precision_dtype(t->ex, d->precision));
+    TRY(model_open(&t->model, t->ex, &spec, precision_dtype(t->ex, d->precision)));
+    return check_trained(t->model);
+}
+
+/* Collective. Ranks must start from the same thing, or they would not meet again. */
+static Err check_same_start(Trainer *t) {
+    int64_t own[3] = {t->base.kind, model_spec(t->model)->mapped,
+                      (int64_t)hash_bytes(path_name(t->resumed), strlen(path_name(t->resumed)))};
+    int ranks = comm_size(t->comm);
+    int64_t *all = calloc((size_t)(3 * ranks), sizeof *all);
+    CHECK(all, "out of memory: %d ranks", ranks);
+    Err err = comm_gather_all(t->comm, all, own, sizeof own);
+    for (int r = 1; r < ranks && err == OK; r++)
+        if (memcmp(all, all + 3 * r, sizeof own) != 0)
+            err = err_raise(ERR_CONFIG, __FILE__, __LINE__,
+                            "rank %d does not start from what rank 0 does: another checkpoint in "
+                            "output_dir (is it on a shared file system?), or another device",
+                            r);
+    free(all);
+    return comm_agree(t->comm, err);
 }
 
 /* Collective. Values of all parameters, but for what `resume` then reads from the checkpoint. */
@@ -260,12 +297,12 @@ static Err set_up_model(Trainer *t, bool fresh, const Json *versions) {
     if (fresh) TRY(refuse_old_checkpoints(t));
     TRY(refuse_what_is_missing(t->config));
     TRY(setup_device(&t->ex, t->config, t->comm));
+    TRY(data_setup(&t->data, t->config));
     return open_model(t);
 }
 
 static Err set_up_steps(Trainer *t) {
     const TrainingConfig *c = &t->described.training;
-    TRY(data_setup(&t->data, t->config));
     int samples = (int)c->per_device_batch_size, rows = model_image_rows(model_spec(t->model));
     REQUIRE(c->max_length > rows + 1, ERR_CONFIG,
             "training.max_length %lld leaves no room behind %d image rows",
@@ -290,6 +327,7 @@ static Err set_up_steps(Trainer *t) {
 
 Err train_set_up(Trainer *t, bool fresh, const Json *versions) {
     TRY(comm_agree(t->comm, set_up_model(t, fresh, versions)));
+    TRY(check_same_start(t));
     TRY(load_weights(t));
     return comm_agree(t->comm, set_up_steps(t));
 }
