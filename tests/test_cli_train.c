@@ -87,8 +87,10 @@ TEST(losses_and_weights_have_the_same_bits_on_any_ranks_and_threads) {
 
 /* At a rate at which every step makes things worse. */
 TEST(a_run_ends_early_when_validations_only_get_worse) {
-    prepare(40, "slots: 2, max_steps: 50, warmup_ratio: 0, learning_rate: 0.5, max_grad_norm: 0, "
-                "lr_scheduler_type: constant, eval_steps: 1, early_stopping_patience: 2", "");
+    prepare(40,
+            "slots: 2, max_steps: 50, warmup_ratio: 0, learning_rate: 0.5, max_grad_norm: 0, "
+            "lr_scheduler_type: constant, eval_steps: 1, early_stopping_patience: 2",
+            "");
     const char *said;
     int code = test_run(&said, "./cadvlm train --config %s", test_path("c.yaml"));
     ASSERT(code == 0, "exit code %d:\n%s", code, said);
@@ -264,7 +266,8 @@ TEST(bad_input_is_a_sentence_and_the_right_exit_code) {
         {"training.max_stepz=3", "is training.max_steps meant?", 2},
         {"train_data=/nowhere", "/nowhere", 1},
         {"tokenizer=/nowhere.json", "/nowhere.json", 1},
-        {"device=cuda", "set device: cpu", -1}, /* 2 where the build has none, 1 where the machine has */
+        {"device=cuda", "set device: cpu",
+         -1}, /* 2 where the build has none, 1 where the machine has */
         {"model.llm.vocab=20", "vocab 560 in the tokenizer, 20 in the model", 2},
         {"model.vision.image_size=64", "32 × 32", 1},
         {"training.max_length=10", "max_length", 1},
@@ -287,8 +290,10 @@ TEST(bad_input_is_a_sentence_and_the_right_exit_code) {
     ASSERT_CONTAINS(said, "is train meant?");
     ASSERT_INT(test_run(&said, "./cadvlm serve"), ==, 2);
     ASSERT_CONTAINS(said, "not there yet");
-    ASSERT_INT(test_run(&said, "HF_HOME=%s ./cadvlm train --config smoke_1k", test_folder()), ==,
-               1);
+    ASSERT_INT(test_run(&said,
+                        "HF_HOME=%s ./cadvlm train --config smoke_1k train_data=%s val_data=",
+                        test_folder(), test_path("data")),
+               ==, 1);
     ASSERT_CONTAINS(said, "cadvlm data fetch Yuan-Che/OpenECADv2-SigLIP-0.89B");
 }
 
