@@ -28,6 +28,10 @@ static int64_t padded(int64_t n) {
     return (n + TILE - 1) / TILE * TILE;
 }
 
+static void align(void **memory) {
+    *memory = (void *)(((uintptr_t)*memory + 63) / 64 * 64);
+}
+
 /* Copies `rows` rows of one head's columns into a dense tile of padded(rows) rows; the rest is
  * zero. */
 static Tensor load_head(void **memory, Tensor from, int64_t first, int64_t rows, int head,
@@ -95,8 +99,10 @@ static int diagonal_of(const Work *w, int64_t at) {
 static size_t scratch_bytes(const AttentionSpec *spec, bool backward) {
     size_t keys = (size_t)padded(spec->longest_k), d = (size_t)spec->head_dim,
            tiles = backward ? 4 : 2;
+    size_t fixed = matmul_fixed_bytes((int64_t)keys, (int64_t)d) * (backward ? 2 : 1) +
+                   matmul_fixed_bytes((int64_t)d, (int64_t)keys);
     size_t blocks = BLOCK * (keys * (backward ? 16 : 8) + d * 4 * 6);
-    return tiles * keys * d * 4 + blocks + (size_t)BLOCK * 8 + 64 * 32;
+    return tiles * keys * d * 4 + fixed + blocks + (size_t)BLOCK * 8 + 64 * 32;
 }
 
 static void forward_task(const Work *w, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v) {
@@ -106,6 +112,9 @@ static void forward_task(const Work *w, Tensor out, Tensor lse, Tensor q, Tensor
     void *memory = scratch_need(&cpu_of(w->ex)->per_thread[w->thread], scratch_bytes(spec, false));
     Tensor keys = load_head(&memory, k, w->first_k, w->keys, w->head_k, d);
     Tensor values = load_head(&memory, v, w->first_k, w->keys, w->head_k, d);
+    align(&memory);
+    Fixed to_scores = matmul_fix(w->ex, &memory, keys, true),
+          to_result = matmul_fix(w->ex, &memory, values, false);
     for (int g = 0; g < group; g++) {
         int head = w->head_k * group + g;
         for (int64_t at = 0; at < w->queries; at += BLOCK) {
@@ -116,11 +125,7 @@ static void forward_task(const Work *w, Tensor out, Tensor lse, Tensor q, Tensor
             Tensor scores = take(&block, DT_F32, queries.rows, seen),
                    weights = take(&block, w->dtype, queries.rows, seen);
             Tensor result = take(&block, w->dtype, queries.rows, d);
-            matmul_tile(w->ex, w->thread,
-                        &(Product){.c = scores,
-                                   .a = queries,
-                                   .b = tensor_rows(keys, 0, seen),
-                                   .transpose_b = true});
+            matmul_tile_fixed(w->ex, w->thread, scores, queries, &to_scores);
             float *sums = tensor_is_none(lse)
                               ? NULL
                               : (float *)lse.data + (w->first_q + at) * lse.stride + head;
@@ -129,8 +134,7 @@ static void forward_task(const Work *w, Tensor out, Tensor lse, Tensor q, Tensor
             size_t line = (size_t)seen * dtype_size(w->dtype);
             memset((char *)weights.data + (size_t)rows * line, 0,
                    (size_t)(weights.rows - rows) * line);
-            matmul_tile(w->ex, w->thread,
-                        &(Product){.c = result, .a = weights, .b = tensor_rows(values, 0, seen)});
+            matmul_tile_fixed(w->ex, w->thread, result, weights, &to_result);
             store_head(out, w->first_q + at, rows, head, d, result);
         }
     }
@@ -160,6 +164,9 @@ static void backward_task(const Work *w, Tensor dq, Tensor dk, Tensor dv, Tensor
            dvalues = take(&memory, DT_F32, keys.rows, d);
     memset(dkeys.data, 0, tensor_bytes(dkeys));
     memset(dvalues.data, 0, tensor_bytes(dvalues));
+    Fixed to_scores = matmul_fix(w->ex, &memory, keys, true),
+          to_dscores = matmul_fix(w->ex, &memory, values, true),
+          to_dqueries = matmul_fix(w->ex, &memory, keys, false);
     for (int g = 0; g < group; g++) {
         int head = w->head_k * group + g;
         for (int64_t at = 0; at < w->queries; at += BLOCK) {
@@ -177,13 +184,8 @@ static void backward_task(const Work *w, Tensor dq, Tensor dk, Tensor dv, Tensor
                    dscores = take(&block, DT_F32, queries.rows, seen);
             Tensor weights = take(&block, w->dtype, queries.rows, seen),
                    dweights = take(&block, w->dtype, queries.rows, seen);
-            Tensor seen_keys = tensor_rows(keys, 0, seen),
-                   seen_values = tensor_rows(values, 0, seen);
-            matmul_tile(w->ex, w->thread,
-                        &(Product){.c = scores, .a = queries, .b = seen_keys, .transpose_b = true});
-            matmul_tile(
-                w->ex, w->thread,
-                &(Product){.c = dscores, .a = grads, .b = seen_values, .transpose_b = true});
+            matmul_tile_fixed(w->ex, w->thread, scores, queries, &to_scores);
+            matmul_tile_fixed(w->ex, w->thread, dscores, grads, &to_dscores);
             kernels->softmax_bwd(scores.data, dscores.data, scores.stride, weights, dweights,
                                  (float *)lse.data + (w->first_q + at) * lse.stride + head,
                                  lse.stride, delta.data, (int)rows, w->keys, diagonal_of(w, at),
@@ -206,7 +208,7 @@ static void backward_task(const Work *w, Tensor dq, Tensor dk, Tensor dv, Tensor
                                    .transpose_a = true,
                                    .accumulate = true});
             Tensor dqueries = results; /* no longer needed */
-            matmul_tile(w->ex, w->thread, &(Product){.c = dqueries, .a = dweights, .b = seen_keys});
+            matmul_tile_fixed(w->ex, w->thread, dqueries, dweights, &to_dqueries);
             store_head(dq, w->first_q + at, rows, head, d, dqueries);
         }
     }

@@ -4,7 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
+#include "ops/cpu/amx.h"
 #include "ops/cpu/cpu.h"
 
 enum {
@@ -13,15 +15,26 @@ enum {
                         the bits */
     SMALL_WORK = 1 << 16, /* elements that one thread does alone */
     FLAT_BLOCK = 1 << 14, /* elements dealt at a time in flat arrays; decides the bits of sums */
-    COLUMN_BLOCK = 64
+    COLUMN_BLOCK = 64,
+    LARGE_PAGE = 2 << 20
 };
+
+/* Memory in pages of 2 MiB where it is long enough and the system has them to give: products walk
+ * through rows that lie kilobytes apart, each in a small page of its own. */
+static void *memory_new(size_t bytes) {
+    bool large = bytes >= 2 * LARGE_PAGE;
+    size_t align = large ? LARGE_PAGE : 64;
+    void *memory = aligned_alloc(align, (bytes + align - 1) / align * align);
+    if (memory && large) madvise(memory, bytes, MADV_HUGEPAGE);
+    return memory;
+}
 
 void *scratch_need(Scratch *scratch, size_t bytes) {
     if (bytes <= scratch->bytes) return scratch->memory;
     size_t rounded = (bytes + bytes / 4 + 4095) / 4096 *
                      4096; /* a quarter more, so that it seldom grows again */
     free(scratch->memory);
-    scratch->memory = aligned_alloc(64, rounded);
+    scratch->memory = memory_new(rounded);
     CHECK(scratch->memory, "out of memory: %zu bytes of scratch", rounded);
     scratch->bytes = rounded;
     return scratch->memory;
@@ -29,18 +42,34 @@ void *scratch_need(Scratch *scratch, size_t bytes) {
 
 /* ---- the processor ---- */
 
-static const CpuKernels *pick_kernels(bool *bf16) {
-    *bf16 = false;
+/* What the backend may use of a processor, each with all before it. */
+typedef enum Isa { ISA_BASE, ISA_AVX2, ISA_AVX512, ISA_AMX, ISA_COUNT } Isa;
+
+/* The processor's, or what CADVLM_CPU_ISA=base|avx2|avx512|amx says, for tests, where that is less.
+ */
+static Isa isa_find(void) {
+    static const char *const names[ISA_COUNT] = {"base", "avx2", "avx512", "amx"};
+    Isa isa = ISA_BASE;
 #ifdef __x86_64__
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512bf16")) {
-        *bf16 = true;
-        return &cpu_kernels_avx512;
-    }
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return &cpu_kernels_avx2;
+    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                  __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+                  __builtin_cpu_supports("avx512bf16");
+    isa = avx512 ? amx_ready() ? ISA_AMX : ISA_AVX512 : avx2 ? ISA_AVX2 : ISA_BASE;
 #endif
+    const char *most = getenv("CADVLM_CPU_ISA");
+    for (Isa i = ISA_BASE; most && i < isa; i++)
+        if (!strcmp(most, names[i])) return i;
+    return isa;
+}
+
+static const CpuKernels *kernels_of(Isa isa) {
+#ifdef __x86_64__
+    if (isa >= ISA_AVX512) return &cpu_kernels_avx512;
+    if (isa >= ISA_AVX2) return &cpu_kernels_avx2;
+#endif
+    (void)isa;
     return &cpu_kernels_base;
 }
 
@@ -48,27 +77,35 @@ static Err cpu_open(Exec *ex, int threads) {
     Cpu *cpu = calloc(1, sizeof *cpu);
     REQUIRE(cpu, ERR_MEMORY, "out of memory: the CPU backend");
     ex->state = cpu;
-    bool bf16;
+    Isa isa = isa_find();
     cpu->threads = threads;
-    cpu->kernels = pick_kernels(&bf16);
-    cpu->fast_dtype = bf16 ? DT_BF16 : DT_F32;
+    cpu->kernels = kernels_of(isa);
+    cpu->amx = isa >= ISA_AMX;
+    cpu->fast_dtype = isa >= ISA_AVX512 ? DT_BF16 : DT_F32;
     cpu->per_thread = calloc((size_t)threads, sizeof *cpu->per_thread);
-    CHECK(cpu->per_thread, "out of memory: %d threads", threads);
+    cpu->products = calloc((size_t)threads, sizeof *cpu->products);
+    CHECK(cpu->per_thread && cpu->products, "out of memory: %d threads", threads);
     Err err = matmuls_open(&cpu->matmuls, threads);
     if (err != OK) {
         ex->backend->close(ex);
         return err;
     }
-    snprintf(ex->description, sizeof ex->description, "cpu (oneDNN %s, %s, %d thread%s)",
-             matmuls_version(), cpu->kernels->name, threads, threads == 1 ? "" : "s");
+    snprintf(ex->description, sizeof ex->description, "cpu (oneDNN %s, %s%s, %d thread%s)",
+             matmuls_version(), cpu->kernels->name, cpu->amx ? " and AMX" : "", threads,
+             threads == 1 ? "" : "s");
     return OK;
 }
 
 static void cpu_close(Exec *ex) {
     Cpu *cpu = cpu_of(ex);
     matmuls_close(&cpu->matmuls);
-    for (int i = 0; i < cpu->threads; i++) free(cpu->per_thread[i].memory);
+    for (int i = 0; i < cpu->threads; i++) {
+        free(cpu->per_thread[i].memory);
+        free(cpu->products[i].memory);
+    }
     free(cpu->per_thread);
+    free(cpu->products);
+    free(cpu->packed.memory);
     free(cpu->shared.memory);
     free(cpu);
     ex->state = NULL;
@@ -86,7 +123,7 @@ static bool cpu_has_dtype(const Exec *ex, DType dtype) {
 static void *cpu_alloc(Exec *ex, size_t bytes) {
     (void)ex;
     size_t rounded = (bytes + 63) / 64 * 64;
-    void *memory = aligned_alloc(64, rounded ? rounded : 64);
+    void *memory = memory_new(rounded ? rounded : 64);
     if (memory) memset(memory, 0, rounded);
     return memory;
 }

@@ -16,8 +16,10 @@ typedef struct Cpu {
     int threads;
     const CpuKernels *kernels;
     Matmuls *matmuls;
-    Scratch shared;      /* of the calling thread, for what one operation hands to its next step */
-    Scratch *per_thread; /* [threads] */
+    Scratch shared; /* of the calling thread, for what one operation hands to its next step */
+    Scratch packed; /* operands of a product, of the calling thread */
+    Scratch *per_thread, *products; /* [threads] */
+    bool amx;                       /* bf16 is multiplied in tile registers */
     DType fast_dtype;
 } Cpu;
 

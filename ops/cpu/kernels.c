@@ -5,9 +5,10 @@
 #include "core/rng.h"
 #include "ops/cpu/vec.h"
 
-/* clang-format off: kernels_norm.h, kernels_attention.h and kernels_act.h are parts of this file. */
+/* clang-format off: kernels_norm.h, kernels_attention.h and the like are parts of this file. */
 #include "ops/cpu/kernels_act.h"
 #include "ops/cpu/kernels_attention.h"
+#include "ops/cpu/kernels_dropout.h"
 #include "ops/cpu/kernels_norm.h"
 /* clang-format on */
 
@@ -157,68 +158,6 @@ static void convert(float *line, int64_t first, int64_t count, Tensor dst, Tenso
             memcpy((float *)dst.data + r * dst.stride, x, (size_t)src.cols * sizeof *x);
         else
             row_end(x, dst, r);
-    }
-}
-
-enum { MASK_LANES = 16 }; /* blocks of eight numbers that are drawn at a time */
-
-/* rng_mask of blocks first, first + 1, … of a row, side by side in vector lanes. */
-static void draw_masks(uint16_t out[8 * MASK_LANES], uint64_t key, uint64_t row, uint64_t first) {
-    uint32_t c0[MASK_LANES], c1[MASK_LANES], c2[MASK_LANES], c3[MASK_LANES], words[4 * MASK_LANES];
-    uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
-    for (uint32_t i = 0; i < MASK_LANES; i++) {
-        c0[i] = (uint32_t)(first + i);
-        c1[i] = (uint32_t)((first + i) >> 32);
-        c2[i] = (uint32_t)row;
-        c3[i] = (uint32_t)(row >> 32);
-    }
-    for (int round = 0; round < RNG_MASK_ROUNDS; round++) {
-#pragma omp simd
-        for (int i = 0; i < MASK_LANES; i++) {
-            uint64_t p0 = (uint64_t)RNG_PHILOX_M0 * c0[i], p1 = (uint64_t)RNG_PHILOX_M1 * c2[i];
-            c0[i] = (uint32_t)(p1 >> 32) ^ c1[i] ^ k0;
-            c2[i] = (uint32_t)(p0 >> 32) ^ c3[i] ^ k1;
-            c1[i] = (uint32_t)p1;
-            c3[i] = (uint32_t)p0;
-        }
-        k0 += RNG_PHILOX_W0;
-        k1 += RNG_PHILOX_W1;
-    }
-    for (int i = 0; i < MASK_LANES; i++) {
-        words[4 * i] = c0[i];
-        words[4 * i + 1] = c1[i];
-        words[4 * i + 2] = c2[i];
-        words[4 * i + 3] = c3[i];
-    }
-    for (int i = 0; i < 4 * MASK_LANES; i++) {
-        out[2 * i] = (uint16_t)words[i];
-        out[2 * i + 1] = (uint16_t)(words[i] >> 16);
-    }
-}
-
-/* Element (row, col) is dropped where number col % 8 of rng_mask(key, row, col / 8) is below the
- * threshold. */
-static void dropout_rows(float *line, int64_t first, int64_t count, Tensor out, Tensor x,
-                         Dropout dropout, bool accumulating) {
-    int64_t n = x.cols;
-    float keep = 1.0f / (1.0f - dropout.p);
-    uint16_t threshold = rng_mask_threshold(dropout.p);
-    for (int64_t r = first; r < first + count; r++) {
-        const float *in = row_read(line, x, r);
-        float *factor = line + n;
-        for (int64_t i = 0; i < n; i += 8 * MASK_LANES) {
-            uint16_t numbers[8 * MASK_LANES];
-            draw_masks(numbers, dropout.key, (uint64_t)r, (uint64_t)(i / 8));
-            int64_t here = n - i < 8 * MASK_LANES ? n - i : 8 * MASK_LANES;
-            for (int64_t k = 0; k < here; k++) factor[i + k] = numbers[k] < threshold ? 0 : keep;
-        }
-        const float *old = accumulating ? row_read(line + 2 * n, out, r) : NULL;
-        float *y = row_begin(line + 3 * n, out, r);
-        if (accumulating)
-            for (int64_t i = 0; i < n; i++) y[i] = old[i] + in[i] * factor[i];
-        else
-            for (int64_t i = 0; i < n; i++) y[i] = in[i] * factor[i];
-        row_end(y, out, r);
     }
 }
 

@@ -221,7 +221,7 @@ static Err entry_find(Matmuls *m, const Key *key, Entry **out) {
 
 /* ---- running ---- */
 
-void matmul_tile(Exec *ex, int thread, const Product *p) {
+static void onednn_product(Exec *ex, int thread, const Product *p) {
     Matmuls *m = cpu_of(ex)->matmuls;
     Key key;
     memset(&key, 0, sizeof key);
@@ -256,6 +256,17 @@ void matmul_tile(Exec *ex, int thread, const Product *p) {
     }
     dnnl_status_t status = dnnl_primitive_execute(e->primitive, m->streams[thread], count, args);
     CHECK(status == dnnl_success, "oneDNN status %d", status);
+}
+
+static bool in_tiles(Exec *ex, const Product *p) {
+    return cpu_of(ex)->amx && p->a.dtype == DT_BF16;
+}
+
+void matmul_tile(Exec *ex, int thread, const Product *p) {
+    if (in_tiles(ex, p))
+        amx_product(ex, thread, p);
+    else
+        onednn_product(ex, thread, p);
 }
 
 /* The part of the product for c's rows [row, row + rows) and columns [col, col + cols). */
@@ -298,12 +309,16 @@ static void run_rows(Exec *ex, int thread, const Product *p) {
 
 void matmul_parallel(Exec *ex, const Product *p, bool ragged_k) {
     CHECK(!ragged_k || p->accumulate, "chunks of the inner dimension are accumulated");
-    int64_t row_tiles = (p->c.rows + TILE_ROWS - 1) / TILE_ROWS;
-    int64_t width = row_tiles >= MANY_ROW_TILES ? TILE_COLS_WIDE : TILE_COLS;
-    int64_t col_tiles = (p->c.cols + width - 1) / width;
     int threads = cpu_of(ex)->threads;
     double work =
         (double)p->c.rows * (double)p->c.cols * (double)(p->transpose_a ? p->a.rows : p->a.cols);
+    if (in_tiles(ex, p)) {
+        amx_product_parallel(ex, p, work > SMALL_PRODUCT ? threads : 1);
+        return;
+    }
+    int64_t row_tiles = (p->c.rows + TILE_ROWS - 1) / TILE_ROWS;
+    int64_t width = row_tiles >= MANY_ROW_TILES ? TILE_COLS_WIDE : TILE_COLS;
+    int64_t col_tiles = (p->c.cols + width - 1) / width;
 #pragma omp parallel for num_threads(threads)                                                      \
     schedule(dynamic, 1) if (threads > 1 && work > SMALL_PRODUCT)
     for (int64_t tile = 0; tile < row_tiles * col_tiles; tile++) {
@@ -338,7 +353,7 @@ double matmul_peak(Exec *ex) {
         omp_set_num_threads(cpu->threads);
         for (int i = 0; i < PEAK_RUNS; i++) {
             double began = clock_seconds();
-            matmul_tile(ex, 0, &(Product){.c = c, .a = a, .b = b});
+            onednn_product(ex, 0, &(Product){.c = c, .a = a, .b = b});
             double flops = 2.0 * PEAK_SIDE * PEAK_SIDE * PEAK_SIDE / (clock_seconds() - began);
             if (flops > best) best = flops;
         }

@@ -35,6 +35,22 @@ void matmul_tile(Exec *ex, int thread, const Product *product);
  * gradients; needs accumulate). */
 void matmul_parallel(Exec *ex, const Product *product, bool ragged_k);
 
+/* b of many tiles c = a · op(b), which is packed once where products want that. A tile may use the
+ * first lines and the first inner numbers of b only (c's columns, a's). */
+typedef struct Fixed {
+    Tensor b;
+    bool transpose_b;
+    uint16_t *packed; /* or NULL */
+} Fixed;
+
+size_t matmul_fixed_bytes(int64_t lines, int64_t inner); /* of *memory, at most */
+Fixed matmul_fix(Exec *ex, void **memory, Tensor b, bool transpose_b);
+void matmul_tile_fixed(Exec *ex, int thread, Tensor c, Tensor a, const Fixed *fixed);
+
+/* The same in tile registers (bf16, Cpu's `amx`): matmul_amx.c. */
+void amx_product(Exec *ex, int thread, const Product *product);
+void amx_product_parallel(Exec *ex, const Product *product, int threads);
+
 /* FLOP/s of one 1024³ product into f32 that oneDNN threads by itself, the best of several. */
 double matmul_peak(Exec *ex);
 

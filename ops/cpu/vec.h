@@ -28,6 +28,13 @@ static inline uint32_t f32_bits(float x) {
     return bits;
 }
 
+#ifdef __AVX512BF16__
+static inline __m512 widen16(const uint16_t *from) {
+    __m512i words = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)from));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(words, 16));
+}
+#endif
+
 /* Round to nearest, ties to even; NaN stays NaN. */
 static inline uint16_t bf16_from_f32(float x) {
     uint32_t bits = f32_bits(x);
