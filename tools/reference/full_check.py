@@ -15,6 +15,7 @@ grad.KEY of every tensor that trains, step.loss, after.KEY, generated. In float3
 is widened only while it is used, and layers are computed again in the backward pass."""
 
 import argparse
+import ctypes
 import pathlib
 import resource
 import time
@@ -51,6 +52,12 @@ def compute_in_float32(model):
         else:
             for value in module.parameters(recurse=False):
                 value.data = value.data.float()
+
+
+def give_back_memory():
+    """Has glibc return every freed block over a megabyte at once. It would keep those below 32 MB,
+    the size of many a widened weight: 3.1B would need 16.6 GB and not 8.2. It costs no time."""
+    ctypes.CDLL(None).mallopt(ctypes.c_int(-3), ctypes.c_int(1 << 20))    # M_MMAP_THRESHOLD
 
 
 def compute_again(layer):
@@ -110,6 +117,7 @@ def main():
     if args.bf16 and args.steps:
         parser.error("--steps needs float32: bfloat16 weights round AdamW's steps away")
 
+    give_back_memory()
     watch = Stopwatch()
     model = prepare(args.folder, args.bf16)
     watch.tell("weights loaded")
