@@ -4,7 +4,7 @@
  *   bench_step [demo|layer|055b|089b] [--device cpu|cuda] [--threads N] [--seconds S] [--steps N]
  *              [--micro-batch B] [--tokens T] [--lora-r R] [--dropout P] [--layers N] [--peak
  * TFLOPS]
- *              [--blocks] [--json]
+ *              [--no-update] [--blocks] [--json]
  *
  * demo: the model of config/presets/demo.yaml on batches of 16 samples with the row counts of its
  * data. layer: one OpenELM-450M-sized decoder layer with LoRA of rank 128 on 1,024 tokens.
@@ -19,13 +19,17 @@
  * Prints the median step, samples/s, tokens/s, FLOP/s and "mfu": the step's matrix FLOPs
  * (model_flops: nothing recomputed, attention counts visible pairs) over --peak, by default 989
  * TFLOP/s on a GPU (bf16 of an H100 or H200 by NVIDIA's datasheet) and the measured rate of a
- * 1,024³ product on the CPU; and where the memory is. On a GPU times are between events, and
- * nothing waits between steps. --blocks: waits for a line on standard input before each round of
- * steps, and ends with it, so that two programs can take turns. */
+ * 1,024³ product on the CPU, taken before and after every step (each the best of twelve; the median
+ * of those), so that other work on the machine slows both; and where the memory is. --no-update
+ * leaves the optimiser out: gradients zeroed, forward, backward. On a GPU times are between events,
+ * and nothing waits between steps. --blocks: waits for a line on standard input before each round
+ * of steps, and ends with it, so that two programs can take turns. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "core/clock.h"
 #include "core/log.h"
@@ -251,7 +255,8 @@ static void batch_free(Batch *b) {
 
 /* ---- the run ---- */
 
-enum { BATCHES = 8, STEPS_MAX = 2000, MARKS = 2 }; /* marks a step: its begin, backward's begin */
+/* Marks of a step: its begin, backward's begin, its end. */
+enum { BATCHES = 8, STEPS_MAX = 2000, MARKS = 3 };
 
 typedef struct Run {
     Exec *ex;
@@ -265,7 +270,7 @@ typedef struct Options {
     ExecDevice device;
     int threads, steps; /* steps 0: as many as fit into `seconds` */
     double seconds, peak;
-    bool blocks, json;
+    bool no_update, blocks, json;
 } Options;
 
 typedef struct Result {
@@ -349,8 +354,8 @@ static void run_close(Run *run) {
     for (int i = 0; i < BATCHES; i++) batch_free(&run->batches[i]);
 }
 
-/* One step as the trainer takes it on one GPU; marks `at` and `at + 1`. */
-static Err step(Run *run, const Batch *batch, int at) {
+/* One step as the trainer takes it on one GPU; marks `at` … `at + 2`. */
+static Err step(Run *run, const Options *options, const Batch *batch, int at) {
     Params *params = model_params(run->model);
     Batch b = *batch;
     b.step = run->step++; /* another mask of dropout each time */
@@ -359,41 +364,45 @@ static Err step(Run *run, const Batch *batch, int at) {
     TRY(model_forward(run->model, &b, true));
     exec_mark(run->ex, at + 1);
     TRY(model_backward(run->model));
-    return optim_step(&run->optim, params->grads, b.labels, 1e-6);
+    if (!options->no_update) TRY(optim_step(&run->optim, params->grads, b.labels, 1e-6));
+    exec_mark(run->ex, at + 2);
+    return OK;
 }
 
 /* The first passes build what later ones reuse. */
 static Err warm_up(Run *run, const Options *options) {
     int steps = options->steps ? 3 : BATCHES;
-    for (int i = 0; i < steps; i++) TRY(step(run, &run->batches[i], 0));
+    for (int i = 0; i < steps; i++) TRY(step(run, options, &run->batches[i], 0));
     exec_wait(run->ex);
     return exec_status(run->ex);
 }
 
 static Err measure(Run *run, const Options *options, Result *out) {
-    static double steps[STEPS_MAX], forwards[STEPS_MAX];
+    static double steps[STEPS_MAX], forwards[STEPS_MAX], peaks[STEPS_MAX + 1];
     double tokens = 0, samples = 0, flops = 0, began = clock_seconds();
     int count = 0, labels = 0;
-    *out = (Result){.peak = options->peak > 0 ? options->peak : exec_peak_flops(run->ex)};
+    *out = (Result){.peak = options->peak};
+    if (options->peak <= 0) peaks[0] = exec_peak_flops(run->ex);
     while (count < (options->steps ? options->steps : STEPS_MAX) &&
            (options->steps || clock_seconds() - began < options->seconds)) {
         const Batch *b = &run->batches[count % BATCHES];
-        TRY(step(run, b, MARKS * count));
+        TRY(step(run, options, b, MARKS * count));
         count++;
+        if (options->peak <= 0) peaks[count] = exec_peak_flops(run->ex);
         tokens += b->tokens;
         samples += b->samples;
         labels = b->labels;
         flops += model_flops(run->model, b, true);
     }
-    exec_mark(run->ex, MARKS * count);
     int64_t hits;
     TRY(model_loss(run->model, &out->loss, &hits));
     out->loss /= labels;
     for (int i = 0; i < count; i++) {
-        steps[i] = exec_mark_seconds(run->ex, MARKS * i, MARKS * (i + 1));
+        steps[i] = exec_mark_seconds(run->ex, MARKS * i, MARKS * i + 2);
         forwards[i] = exec_mark_seconds(run->ex, MARKS * i, MARKS * i + 1);
     }
     double typical = median(steps, count);
+    if (options->peak <= 0) out->peak = median(peaks, count + 1);
     out->steps = count;
     out->step_seconds = typical;
     out->forward_seconds = median(forwards, count);
@@ -406,37 +415,55 @@ static Err measure(Run *run, const Options *options, Result *out) {
 
 /* ---- what is said ---- */
 
+/* Of this process, now and at most, in MiB. */
+static void resident(size_t *now, size_t *most) {
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    *most = (size_t)usage.ru_maxrss >> 10;
+    *now = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    size_t pages;
+    if (file && fscanf(file, "%*u %zu", &pages) == 1)
+        *now = pages * (size_t)sysconf(_SC_PAGESIZE) >> 20;
+    if (file) fclose(file);
+}
+
 static void print(Run *run, const Case *c, const Options *options, const Result *r) {
     size_t total, available;
     exec_memory(run->ex, &total, &available);
     ModelMemory memory = model_memory(run->model);
     size_t optimiser = 4 * (size_t)model_params(run->model)->trained * sizeof(float);
     bool cuda = options->device == EXEC_CUDA;
+    size_t resident_now, resident_most;
+    resident(&resident_now, &resident_most);
     if (options->json)
         printf(
             "{\"case\": \"%s\", \"device\": \"%s\", \"threads\": %d, \"samples\": %d, "
             "\"longest\": %d, \"decoder_layers\": %d, \"lora_r\": %d, \"dropout\": %g, \"steps\": "
             "%d, "
-            "\"step_ms\": %.3f, \"forward_ms\": %.3f, \"samples_per_s\": %.2f, \"tokens_per_s\": "
+            "\"step_ms\": %.3f, \"forward_ms\": %.3f, \"samples_per_s\": %.4f, \"tokens_per_s\": "
             "%.0f, \"sample_tflop\": %.6g, \"gflops\": %.1f, \"gemm_gflops\": %.1f, \"mfu\": %.4f, "
             "\"loss\": %.4f, \"parameter_mib\": %zu, \"activation_mib\": %zu, \"optimiser_mib\": "
             "%zu, "
-            "\"device_mib\": %zu}\n",
+            "\"device_mib\": %zu, \"resident_mib\": %zu, \"resident_most_mib\": %zu, \"update\": "
+            "%s}\n",
             c->name, exec_description(run->ex), cuda ? 0 : options->threads, c->samples,
             run->batches[0].longest, (int)c->spec.llm.layers, (int)c->spec.lora.r,
             c->spec.lora.dropout, r->steps, r->step_seconds * 1e3, r->forward_seconds * 1e3,
             r->samples_per_s, r->tokens_per_s, r->sample_flops * 1e-12, r->flops * 1e-9,
             r->peak * 1e-9, r->flops / r->peak, r->loss, memory.parameters >> 20,
-            memory.activations >> 20, optimiser >> 20, (total - available) >> 20);
+            memory.activations >> 20, optimiser >> 20, (total - available) >> 20, resident_now,
+            resident_most, options->no_update ? "false" : "true");
     else
-        printf("%s on %s, %d samples: step %.2f ms (forward %.2f), %.1f samples/s, %.0f tokens/s, "
+        printf("%s on %s, %d samples: step %.2f ms (forward %.2f), %.3f samples/s, %.0f tokens/s, "
                "%.1f of %.1f GFLOP/s, mfu %.1f %%, loss %.3f\n"
                "  MiB: parameters %zu, activations %zu, optimiser and gradients %zu, used of the "
-               "device %zu\n",
+               "device %zu, resident %zu, at most %zu\n",
                c->name, exec_description(run->ex), c->samples, r->step_seconds * 1e3,
                r->forward_seconds * 1e3, r->samples_per_s, r->tokens_per_s, r->flops * 1e-9,
                r->peak * 1e-9, 100 * r->flops / r->peak, r->loss, memory.parameters >> 20,
-               memory.activations >> 20, optimiser >> 20, (total - available) >> 20);
+               memory.activations >> 20, optimiser >> 20, (total - available) >> 20, resident_now,
+               resident_most);
     fflush(stdout);
 }
 
@@ -466,7 +493,7 @@ static _Noreturn void usage(void) {
         stderr,
         "usage: bench_step [demo|layer|055b|089b] [--device cpu|cuda] [--threads N] [--seconds S] "
         "[--steps N] [--micro-batch B] [--tokens T] [--lora-r R] [--dropout P] [--layers N] "
-        "[--peak TFLOPS] [--blocks] [--json]\n");
+        "[--peak TFLOPS] [--no-update] [--blocks] [--json]\n");
     exit(2);
 }
 
@@ -531,6 +558,8 @@ int main(int argc, char **argv) {
             *number = atof(argv[++i]);
         else if (!strcmp(argv[i], "--device") && i + 1 < argc)
             options.device = device_named(argv[++i]);
+        else if (!strcmp(argv[i], "--no-update"))
+            options.no_update = true;
         else if (!strcmp(argv[i], "--blocks"))
             options.blocks = true;
         else if (!strcmp(argv[i], "--json"))

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Lets programs take turns on one GPU, so that its moods fall on all of them: medians, and ratios round by round.
+"""Lets programs take turns on one machine, so that its moods fall on all of them: medians, and ratios round by round.
 
-    paired.py [--rounds N] [--within S] NAME=COMMAND NAME=COMMAND...
+    paired.py [--rounds N] [--within S] [--patience S] NAME=COMMAND NAME=COMMAND...
 
 Each command is started once, says {"ready": …} when it is warm, answers every line of its input with a line of JSON that has
 samples_per_s, and ends with its input (bench_step and torch_gpu.py with --blocks). Printed: one JSON line per program, its
@@ -57,6 +57,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--within", type=float, default=600, help="seconds for everything")
+    parser.add_argument("--patience", type=float, default=60, help="seconds for a round of one program")
     parser.add_argument("programs", nargs="+", metavar="NAME=COMMAND")
     args = parser.parse_args()
 
@@ -73,7 +74,7 @@ def main():
         if turn > 0 and time.monotonic() > end - 5:
             break
         for program in list(programs):
-            result = program.ask(60)
+            result = program.ask(args.patience)
             if result:
                 program.results.append(result)
             else:
