@@ -19,11 +19,11 @@
  * Prints the median step, samples/s, tokens/s, FLOP/s and "mfu": the step's matrix FLOPs
  * (model_flops: nothing recomputed, attention counts visible pairs) over --peak, by default 989
  * TFLOP/s on a GPU (bf16 of an H100 or H200 by NVIDIA's datasheet) and the measured rate of a
- * 1,024³ product on the CPU, taken before and after every step (each the best of twelve; the median
- * of those), so that other work on the machine slows both; and where the memory is. --no-update
- * leaves the optimiser out: gradients zeroed, forward, backward. On a GPU times are between events,
- * and nothing waits between steps. --blocks: waits for a line on standard input before each round
- * of steps, and ends with it, so that two programs can take turns. */
+ * 1,024³ product on the CPU, taken before and after every step (seven times the best of twelve; the
+ * median of medians), so that other work on the machine slows both; and where the memory is.
+ * --no-update leaves the optimiser out: gradients zeroed, forward, backward. On a GPU times are
+ * between events, and nothing waits between steps. --blocks: waits for a line on standard input
+ * before each round of steps, and ends with it, so that two programs can take turns. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -275,8 +275,8 @@ typedef struct Options {
 
 typedef struct Result {
     int steps;
-    double step_seconds, forward_seconds, samples_per_s, tokens_per_s, flops, peak, sample_flops,
-        loss;
+    double step_seconds, forward_seconds, cpu_seconds, samples_per_s, tokens_per_s, flops, peak,
+        sample_flops, loss;
 } Result;
 
 static int by_value(const void *a, const void *b) {
@@ -377,18 +377,34 @@ static Err warm_up(Run *run, const Options *options) {
     return exec_status(run->ex);
 }
 
+/* Of all threads of this process. */
+static double cpu_seconds(void) {
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+           1e-6 * (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
+}
+
+static double steady_peak(Exec *ex) {
+    enum { TIMES = 7 };
+    double rates[TIMES];
+    for (int i = 0; i < TIMES; i++) rates[i] = exec_peak_flops(ex);
+    return median(rates, TIMES);
+}
+
 static Err measure(Run *run, const Options *options, Result *out) {
-    static double steps[STEPS_MAX], forwards[STEPS_MAX], peaks[STEPS_MAX + 1];
+    static double steps[STEPS_MAX], forwards[STEPS_MAX], peaks[STEPS_MAX + 1], cpus[STEPS_MAX];
     double tokens = 0, samples = 0, flops = 0, began = clock_seconds();
     int count = 0, labels = 0;
     *out = (Result){.peak = options->peak};
-    if (options->peak <= 0) peaks[0] = exec_peak_flops(run->ex);
+    if (options->peak <= 0) peaks[0] = steady_peak(run->ex);
     while (count < (options->steps ? options->steps : STEPS_MAX) &&
            (options->steps || clock_seconds() - began < options->seconds)) {
         const Batch *b = &run->batches[count % BATCHES];
+        double cpu = cpu_seconds();
         TRY(step(run, options, b, MARKS * count));
-        count++;
-        if (options->peak <= 0) peaks[count] = exec_peak_flops(run->ex);
+        cpus[count++] = cpu_seconds() - cpu;
+        if (options->peak <= 0) peaks[count] = steady_peak(run->ex);
         tokens += b->tokens;
         samples += b->samples;
         labels = b->labels;
@@ -404,6 +420,7 @@ static Err measure(Run *run, const Options *options, Result *out) {
     double typical = median(steps, count);
     if (options->peak <= 0) out->peak = median(peaks, count + 1);
     out->steps = count;
+    out->cpu_seconds = median(cpus, count);
     out->step_seconds = typical;
     out->forward_seconds = median(forwards, count);
     out->samples_per_s = samples / count / typical;
@@ -441,7 +458,8 @@ static void print(Run *run, const Case *c, const Options *options, const Result 
             "{\"case\": \"%s\", \"device\": \"%s\", \"threads\": %d, \"samples\": %d, "
             "\"longest\": %d, \"decoder_layers\": %d, \"lora_r\": %d, \"dropout\": %g, \"steps\": "
             "%d, "
-            "\"step_ms\": %.3f, \"forward_ms\": %.3f, \"samples_per_s\": %.4f, \"tokens_per_s\": "
+            "\"step_ms\": %.3f, \"forward_ms\": %.3f, \"cpu_ms\": %.0f, \"samples_per_s\": %.4f, "
+            "\"tokens_per_s\": "
             "%.0f, \"sample_tflop\": %.6g, \"gflops\": %.1f, \"gemm_gflops\": %.1f, \"mfu\": %.4f, "
             "\"loss\": %.4f, \"parameter_mib\": %zu, \"activation_mib\": %zu, \"optimiser_mib\": "
             "%zu, "
@@ -450,20 +468,21 @@ static void print(Run *run, const Case *c, const Options *options, const Result 
             c->name, exec_description(run->ex), cuda ? 0 : options->threads, c->samples,
             run->batches[0].longest, (int)c->spec.llm.layers, (int)c->spec.lora.r,
             c->spec.lora.dropout, r->steps, r->step_seconds * 1e3, r->forward_seconds * 1e3,
-            r->samples_per_s, r->tokens_per_s, r->sample_flops * 1e-12, r->flops * 1e-9,
-            r->peak * 1e-9, r->flops / r->peak, r->loss, memory.parameters >> 20,
+            r->cpu_seconds * 1e3, r->samples_per_s, r->tokens_per_s, r->sample_flops * 1e-12,
+            r->flops * 1e-9, r->peak * 1e-9, r->flops / r->peak, r->loss, memory.parameters >> 20,
             memory.activations >> 20, optimiser >> 20, (total - available) >> 20, resident_now,
             resident_most, options->no_update ? "false" : "true");
     else
-        printf("%s on %s, %d samples: step %.2f ms (forward %.2f), %.3f samples/s, %.0f tokens/s, "
+        printf("%s on %s, %d samples: step %.2f ms (forward %.2f; %.2f of processors), %.3f "
+               "samples/s, %.0f tokens/s, "
                "%.1f of %.1f GFLOP/s, mfu %.1f %%, loss %.3f\n"
                "  MiB: parameters %zu, activations %zu, optimiser and gradients %zu, used of the "
                "device %zu, resident %zu, at most %zu\n",
                c->name, exec_description(run->ex), c->samples, r->step_seconds * 1e3,
-               r->forward_seconds * 1e3, r->samples_per_s, r->tokens_per_s, r->flops * 1e-9,
-               r->peak * 1e-9, 100 * r->flops / r->peak, r->loss, memory.parameters >> 20,
-               memory.activations >> 20, optimiser >> 20, (total - available) >> 20, resident_now,
-               resident_most);
+               r->forward_seconds * 1e3, r->cpu_seconds * 1e3, r->samples_per_s, r->tokens_per_s,
+               r->flops * 1e-9, r->peak * 1e-9, 100 * r->flops / r->peak, r->loss,
+               memory.parameters >> 20, memory.activations >> 20, optimiser >> 20,
+               (total - available) >> 20, resident_now, resident_most);
     fflush(stdout);
 }
 

@@ -6,7 +6,8 @@ of which 1,250 have labels), the vision tower frozen, r = 128, dropout 0.05. No 
 
 It is written for speed where the reference model is not: weights and adapters in bf16 (--f32-adapters: PEFT's own choice),
 scaled_dot_product_attention, the tower under no_grad and only the 26 layers that are used, logits and the last norm for the rows
-with labels only, no checkpointing. Weights are random. Prints a line of JSON: samples/s of the median step; with --blocks it says
+with labels only, no checkpointing. Its best is --compile with an allocator that gives nothing back (MALLOC_MMAP_THRESHOLD_=8000000000
+MALLOC_TRIM_THRESHOLD_=16000000000 MALLOC_TOP_PAD_=536870912: 6 % faster). Weights are random. Prints a line of JSON: samples/s of the median step; with --blocks it says
 {"ready": ...} when warm and then answers each line of its input (paired.py)."""
 
 import argparse

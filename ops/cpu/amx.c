@@ -10,6 +10,7 @@
 #include "ops/cpu/amx.h"
 
 #include <immintrin.h>
+#include <stdalign.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -56,23 +57,27 @@ static void tiles_begin(void) {
 /* A tile of pairs, t[row] = pairs 0 … 15 of line `row`, becomes t[pair] = lines 0 … 15. */
 static inline void transpose(__m512i t[TILE]) {
     __m512i u[TILE];
-    UNROLL for (int i = 0; i < TILE; i += 2) { /* pairs of rows, then of pairs, … */
+    UNROLL
+    for (int i = 0; i < TILE; i += 2) { /* pairs of rows, then of pairs, … */
         u[i] = _mm512_unpacklo_epi32(t[i], t[i + 1]);
         u[i + 1] = _mm512_unpackhi_epi32(t[i], t[i + 1]);
     }
-    UNROLL for (int i = 0; i < TILE; i += 4) {
+    UNROLL
+    for (int i = 0; i < TILE; i += 4) {
         t[i] = _mm512_unpacklo_epi64(u[i], u[i + 2]);
         t[i + 1] = _mm512_unpackhi_epi64(u[i], u[i + 2]);
         t[i + 2] = _mm512_unpacklo_epi64(u[i + 1], u[i + 3]);
         t[i + 3] = _mm512_unpackhi_epi64(u[i + 1], u[i + 3]);
     }
-    UNROLL for (int i = 0; i < 4; i++) {
+    UNROLL
+    for (int i = 0; i < 4; i++) {
         u[i] = _mm512_shuffle_i32x4(t[i], t[i + 4], 0x88);
         u[i + 4] = _mm512_shuffle_i32x4(t[i], t[i + 4], 0xdd);
         u[i + 8] = _mm512_shuffle_i32x4(t[i + 8], t[i + 12], 0x88);
         u[i + 12] = _mm512_shuffle_i32x4(t[i + 8], t[i + 12], 0xdd);
     }
-    UNROLL for (int i = 0; i < 4; i++) {
+    UNROLL
+    for (int i = 0; i < 4; i++) {
         t[i] = _mm512_shuffle_i32x4(u[i], u[i + 8], 0x88);
         t[i + 8] = _mm512_shuffle_i32x4(u[i], u[i + 8], 0xdd);
         t[i + 4] = _mm512_shuffle_i32x4(u[i + 4], u[i + 12], 0x88);
@@ -89,7 +94,8 @@ static inline __mmask32 lanes32(int64_t n) {
 static inline void load_lines(__m512i t[TILE], const AmxOperand *o, int64_t row, int64_t k) {
     const uint16_t *from = o->data + row * o->stride + k;
     if (o->rows - row >= TILE && o->inner - k >= STEP) {
-        UNROLL for (int i = 0; i < TILE; i++) t[i] = _mm512_loadu_si512(from + i * o->stride);
+        UNROLL
+        for (int i = 0; i < TILE; i++) t[i] = _mm512_loadu_si512(from + i * o->stride);
         return;
     }
     __mmask32 lanes = lanes32(o->inner - k);
@@ -107,7 +113,8 @@ static inline void load_pairs(__m512i t[TILE], __m512i u[TILE], const AmxOperand
                                              30, 31);
     __mmask32 lanes = lanes32(o->rows - row);
     const uint16_t *from = o->data + k * o->stride + row;
-    UNROLL for (int i = 0; i < TILE; i++) {
+    UNROLL
+    for (int i = 0; i < TILE; i++) {
         int64_t at = k + 2 * i;
         const uint16_t *pair = from + 2 * i * o->stride;
         __m512i even =
@@ -121,7 +128,8 @@ static inline void load_pairs(__m512i t[TILE], __m512i u[TILE], const AmxOperand
 }
 
 static inline void store_tile(uint16_t *to, const __m512i t[TILE]) {
-    UNROLL for (int i = 0; i < TILE; i++) _mm512_store_si512(to + i * STEP, t[i]);
+    UNROLL
+    for (int i = 0; i < TILE; i++) _mm512_store_si512(to + i * STEP, t[i]);
 }
 
 static int64_t steps_of(int64_t inner) {
@@ -206,23 +214,35 @@ typedef struct Strip {
 
 enum { NEXT_ROWS = AMX_STRIP / (AMX_PANEL / AMX_STRIP) };
 
-/* sums [32, 32], four tiles, = (or += unless `fresh`) strip · the packed columns, `steps` long. */
-static inline void multiply_strip(float *sums, const Strip *s, const uint16_t *packed,
+/* Where a block of 32 × 32 sums is: four tiles, of which `right` and `below` tell the distances. */
+typedef struct Block {
+    float *sums;
+    int64_t stride; /* bytes from row to row of a tile */
+    int64_t right, below;
+} Block;
+
+static Block scratch_block(float *sums) {
+    return (Block){sums, LINE, TILE * TILE, 2 * TILE * TILE};
+}
+
+/* block = (or += unless `fresh`) strip · the packed columns, `steps` long. */
+static inline void multiply_strip(const Block *block, const Strip *s, const uint16_t *packed,
                                   int64_t steps, bool fresh, const char *next) {
+    float *sums = block->sums, *below = sums + block->below;
     if (fresh) {
         _tile_zero(0);
         _tile_zero(1);
         _tile_zero(2);
         _tile_zero(3);
     } else {
-        _tile_loadd(0, sums, LINE);
-        _tile_loadd(1, sums + TILE * TILE, LINE);
-        _tile_loadd(2, sums + 2 * TILE * TILE, LINE);
-        _tile_loadd(3, sums + 3 * TILE * TILE, LINE);
+        _tile_loadd(0, sums, block->stride);
+        _tile_loadd(1, sums + block->right, block->stride);
+        _tile_loadd(2, below, block->stride);
+        _tile_loadd(3, below + block->right, block->stride);
     }
     const uint16_t *a = s->rows, *b = s->rows + s->second;
-    _Pragma("GCC unroll 1") /* unrolled, its addresses do not fit the registers: 15 % slower */
-        for (int64_t i = 0; i < steps; i++) {
+#pragma GCC unroll 1 /* unrolled, its addresses do not fit the registers: 15 % slower */
+    for (int64_t i = 0; i < steps; i++) {
         if (next)
             for (int r = 0; r < NEXT_ROWS; r++)
                 _mm_prefetch(next + r * s->next_stride + i * LINE, _MM_HINT_T1);
@@ -238,10 +258,10 @@ static inline void multiply_strip(float *sums, const Strip *s, const uint16_t *p
         b += s->step;
         packed += STEP_ELEMENTS;
     }
-    _tile_stored(0, sums, LINE);
-    _tile_stored(1, sums + TILE * TILE, LINE);
-    _tile_stored(2, sums + 2 * TILE * TILE, LINE);
-    _tile_stored(3, sums + 3 * TILE * TILE, LINE);
+    _tile_stored(0, sums, block->stride);
+    _tile_stored(1, sums + block->right, block->stride);
+    _tile_stored(2, below, block->stride);
+    _tile_stored(3, below + block->right, block->stride);
 }
 
 /* ---- the result ---- */
@@ -251,57 +271,69 @@ static inline __m512 widen16(__mmask16 lanes, const uint16_t *from) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(words, 16));
 }
 
-/* Sixteen rows of a block from [row, col] of c on, of which `left` and `right` hold the columns:
+/* Sixteen rows of a block from [row, col] of c on; `left` and `right` are the tiles of its columns:
  * scale, bias, what is there, and rounded once. A row of c is written as whole lines. */
-static inline void finish_rows(const AmxResult *r, const __m512i left[TILE],
-                               const __m512i right[TILE], int64_t row, int64_t col) {
+[[gnu::always_inline]] static inline void finish_rows(const AmxResult *r, const float *left,
+                                                      const float *right, int64_t row, int64_t col,
+                                                      bool narrow, bool accumulate) {
     __mmask32 lanes = lanes32(r->c.cols - col);
     __mmask16 low = (__mmask16)lanes, high = (__mmask16)(lanes >> 16);
     int64_t rows = r->c.rows - row < TILE ? r->c.rows - row : TILE;
     __m512 scale = _mm512_set1_ps(r->scale), zero = _mm512_setzero_ps(),
            bias_low = r->bias ? widen16(low, r->bias + col) : zero,
            bias_high = r->bias ? widen16(high, r->bias + col + TILE) : zero;
-    for (int i = 0; i < rows; i++) {
-        __m512 x = _mm512_fmadd_ps(_mm512_castsi512_ps(left[i]), scale, bias_low),
-               y = _mm512_fmadd_ps(_mm512_castsi512_ps(right[i]), scale, bias_high);
-        int64_t at = (row + i) * r->c.stride + col;
-        if (r->c.dtype == DT_F32) {
+    int64_t stride = r->c.stride, at = row * stride + col;
+    for (int64_t i = 0; i < rows; i++, at += stride, left += TILE, right += TILE) {
+        __m512 x = _mm512_fmadd_ps(_mm512_load_ps(left), scale, bias_low),
+               y = _mm512_fmadd_ps(_mm512_load_ps(right), scale, bias_high);
+        if (narrow) {
+            uint16_t *to = (uint16_t *)r->c.data + at;
+            if (accumulate) {
+                x = _mm512_add_ps(x, widen16(low, to));
+                y = _mm512_add_ps(y, widen16(high, to + TILE));
+            }
+            _mm512_mask_storeu_epi16(to, lanes, (__m512i)_mm512_cvtne2ps_pbh(y, x));
+        } else {
             float *to = (float *)r->c.data + at;
-            if (r->accumulate) {
+            if (accumulate) {
                 x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(low, to));
                 y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(high, to + TILE));
             }
             _mm512_mask_storeu_ps(to, low, x);
             _mm512_mask_storeu_ps(to + TILE, high, y);
-        } else {
-            uint16_t *to = (uint16_t *)r->c.data + at;
-            if (r->accumulate) {
-                x = _mm512_add_ps(x, widen16(low, to));
-                y = _mm512_add_ps(y, widen16(high, to + TILE));
-            }
-            _mm512_mask_storeu_epi16(to, lanes, (__m512i)_mm512_cvtne2ps_pbh(y, x));
         }
     }
 }
 
+static void turn_tile(float *to, const float *from) {
+    __m512i t[TILE];
+    UNROLL
+    for (int i = 0; i < TILE; i++) t[i] = _mm512_load_si512(from + i * TILE);
+    transpose(t);
+    UNROLL
+    for (int i = 0; i < TILE; i++) _mm512_store_si512(to + i * TILE, t[i]);
+}
+
 /* The block of sums of left's lines `row` … and right's lines `col` …, into c. */
 static void finish(const AmxResult *r, const float *sums, int64_t row, int64_t col) {
-    for (int half = 0; half < 2; half++) {
-        int64_t lines = half * TILE;
-        const float *from = sums + (r->transposed ? lines * TILE : 2 * lines * TILE),
-                    *beside = from + (r->transposed ? 2 : 1) * TILE * TILE;
-        __m512i left[TILE], right[TILE];
-        UNROLL for (int i = 0; i < TILE; i++) {
-            left[i] = _mm512_load_si512(from + i * TILE);
-            right[i] = _mm512_load_si512(beside + i * TILE);
-        }
-        if (r->transposed) {
-            transpose(left);
-            transpose(right);
-            finish_rows(r, left, right, col + lines, row);
-        } else {
-            finish_rows(r, left, right, row + lines, col);
-        }
+    alignas(LINE) float turned[SUMS];
+    if (r->transposed) { /* tiles 0 1 / 2 3 become 0ᵀ 2ᵀ / 1ᵀ 3ᵀ */
+        for (int tile = 0; tile < 4; tile++)
+            turn_tile(turned + (tile % 2 * 2 + tile / 2) * TILE * TILE, sums + tile * TILE * TILE);
+        sums = turned;
+        int64_t swap = row;
+        row = col;
+        col = swap;
+    }
+    for (int half = 0; half < 2; half++, row += TILE, sums += 2 * TILE * TILE) {
+        const float *right = sums + TILE * TILE;
+        bool narrow = r->c.dtype == DT_BF16;
+        if (narrow && r->accumulate)
+            finish_rows(r, sums, right, row, col, true, true);
+        else if (narrow)
+            finish_rows(r, sums, right, row, col, true, false);
+        else
+            finish_rows(r, sums, right, row, col, false, r->accumulate);
     }
 }
 
@@ -352,11 +384,14 @@ static Strip strip_of(uint16_t *memory, const AmxOperand *left, int64_t row, int
     return (Strip){.rows = memory, .second = TILE_ELEMENTS, .stride = LINE, .step = STEP_ELEMENTS};
 }
 
-/* How far the inner dimension goes at a time: DEPTH, whole steps, and a tail shorter than one. */
-static int64_t depth_at(int64_t inner, int64_t k) {
-    int64_t left = inner - k;
-    if (left >= DEPTH) return DEPTH;
-    return left >= STEP ? left / STEP * STEP : left;
+static Block plain_block(Tensor c, int64_t row, int64_t col) {
+    return (Block){(float *)c.data + row * c.stride + col, c.stride * (int64_t)sizeof(float), TILE,
+                   TILE * c.stride};
+}
+
+/* Whether sums are the result as they are. */
+static bool is_plain(const AmxResult *r) {
+    return r->c.dtype == DT_F32 && !r->transposed && !r->bias && !r->accumulate && r->scale == 1;
 }
 
 void amx_multiply(void *scratch, const AmxResult *result, const AmxOperand *left, int64_t row,
@@ -368,22 +403,28 @@ void amx_multiply(void *scratch, const AmxResult *result, const AmxOperand *left
     part.rows = row + rows;
     int64_t inner = left->inner, strip_elements = steps_of(packed_inner) * STEP_ELEMENTS,
             strips = strips_of(cols);
-    bool once = depth_at(inner, 0) == inner; /* sums need not wait for a second round */
+    bool once = inner <= DEPTH;            /* sums need not wait for a second round, */
+    bool plain = once && is_plain(result); /* and go straight where they belong */
     tiles_begin();
     for (int64_t end = row + rows; row < end; row += AMX_BLOCK) {
         int64_t last = row + AMX_BLOCK < end ? row + AMX_BLOCK : end;
         for (int64_t k = 0, depth; k < inner; k += depth) {
-            depth = depth_at(inner, k);
+            depth = inner - k < DEPTH ? inner - k : DEPTH;
             bool whole = k + depth == inner;
             for (int64_t r = row; r < last; r += AMX_STRIP) {
                 Strip s = strip_of(copy, &part, r, k, depth);
                 for (int64_t n = 0; n < strips; n++) {
-                    float *block = sums + (once ? 0 : (r - row) * AMX_PANEL + n * SUMS);
-                    if (whole) expect(result, r, col + n * AMX_STRIP);
-                    multiply_strip(block, &s, packed + n * strip_elements + k * AMX_STRIP,
+                    int64_t at = col + n * AMX_STRIP;
+                    bool direct = plain && r + AMX_STRIP <= last && (n + 1) * AMX_STRIP <= cols;
+                    Block block =
+                        direct
+                            ? plain_block(result->c, r, at)
+                            : scratch_block(sums + (once ? 0 : (r - row) * AMX_PANEL + n * SUMS));
+                    if (whole && !direct) expect(result, r, at);
+                    multiply_strip(&block, &s, packed + n * strip_elements + k * AMX_STRIP,
                                    steps_of(depth), k == 0,
                                    s.next ? s.next + n * NEXT_ROWS * s.next_stride : NULL);
-                    if (whole) finish(result, block, r, col + n * AMX_STRIP);
+                    if (whole && !direct) finish(result, block.sums, r, at);
                 }
             }
         }

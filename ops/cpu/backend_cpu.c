@@ -482,8 +482,8 @@ const Backend *backend_cpu(void) {
     static const Backend backend = {
         .name = "cpu",
         .device = EXEC_CPU,
-        .logit_rows = 256,
-        .logit_bytes = 1 << 24,
+        .logit_rows = 512,
+        .logit_bytes = 1 << 25,
         .open = cpu_open,
         .close = cpu_close,
         .fast_dtype = cpu_fast_dtype,

@@ -86,25 +86,41 @@ static void qk_rope_bwd(float *line, int64_t first, int64_t count, Tensor dqkv, 
     }
 }
 
+enum { LANES = 16 }; /* loops over scores end at a multiple of it, for scalar tails take long */
+
+/* How many scores of a row are worked on: the visible ones, and up to LANES - 1 more. */
+static int whole_lanes(int visible, int64_t cols) {
+    int whole = (visible + LANES - 1) / LANES * LANES;
+    return whole < cols ? whole : (int)cols;
+}
+
 static void softmax(float *s, int64_t stride_s, Tensor p, float *lse, int64_t stride_lse,
                     int queries, int keys, int diagonal, float scale) {
     for (int i = 0; i < queries; i++) {
         float *row = s + i * stride_s;
         int visible = i + diagonal + 1 < keys ? i + diagonal + 1 : keys;
+        int whole = whole_lanes(visible, p.cols);
+        for (int j = visible; j < whole; j++) row[j] = -INFINITY; /* adds 1e-38 to a sum ≥ 1 */
         float top = -INFINITY, sum = 0;
 #pragma omp simd reduction(max : top)
-        for (int j = 0; j < visible; j++) top = row[j] > top ? row[j] : top;
+        for (int j = 0; j < whole; j++) top = row[j] > top ? row[j] : top;
         float shift = top * scale;
 #pragma omp simd reduction(+ : sum)
-        for (int j = 0; j < visible; j++) {
+        for (int j = 0; j < whole; j++) {
             row[j] = exp_f32(row[j] * scale - shift);
             sum += row[j];
         }
         float inverse = 1.0f / sum;
-        float *out = row_begin(row, p, i); /* narrowed from the scores' own place */
-        for (int j = 0; j < visible; j++) out[j] = row[j] * inverse;
-        for (int j = visible; j < p.cols; j++) out[j] = 0;
-        row_end(out, p, i);
+        for (int j = visible; j < whole; j++) row[j] = 0;
+        if (p.dtype == DT_F32) {
+            float *out = (float *)p.data + i * p.stride;
+            for (int j = 0; j < whole; j++) out[j] = row[j] * inverse;
+            memset(out + whole, 0, (size_t)(p.cols - whole) * sizeof *out);
+        } else {
+            uint16_t *out = (uint16_t *)p.data + i * p.stride;
+            narrow_scaled(out, row, inverse, whole);
+            memset(out + whole, 0, (size_t)(p.cols - whole) * sizeof *out);
+        }
         if (lse) lse[i * stride_lse] = shift + logf(sum);
     }
 }
@@ -113,22 +129,28 @@ static void softmax_bwd(float *s, float *dp, int64_t stride, Tensor p, Tensor ds
                         int64_t stride_lse, const float *delta, int queries, int keys, int diagonal,
                         float scale) {
     for (int i = 0; i < queries; i++) {
-        float *row = s + i * stride, *grad = dp + i * stride;
+        float *restrict row = s + i * stride, *restrict grad = dp + i * stride;
         int visible = i + diagonal + 1 < keys ? i + diagonal + 1 : keys;
+        int whole = whole_lanes(visible, p.cols);
         float shift = lse[i * stride_lse], d = delta[i];
-        for (int j = 0; j < visible; j++) {
+        for (int j = 0; j < whole; j++) {
             float probability = exp_f32(row[j] * scale - shift);
             row[j] = probability;
             grad[j] = scale * probability * (grad[j] - d);
         }
-        for (int j = visible; j < p.cols; j++) row[j] = grad[j] = 0;
+        for (int j = visible; j < whole; j++) row[j] = grad[j] = 0;
+        size_t element = dtype_size(p.dtype), rest = (size_t)(p.cols - whole) * element;
+        char *out = (char *)p.data + (size_t)(i * p.stride) * element,
+             *dout = (char *)ds.data + (size_t)(i * ds.stride) * element;
         if (p.dtype == DT_F32) {
-            memcpy((float *)p.data + i * p.stride, row, (size_t)p.cols * sizeof *row);
-            memcpy((float *)ds.data + i * ds.stride, grad, (size_t)ds.cols * sizeof *grad);
+            memcpy(out, row, (size_t)whole * sizeof *row);
+            memcpy(dout, grad, (size_t)whole * sizeof *grad);
         } else {
-            row_end(row, p, i);
-            row_end(grad, ds, i);
+            narrow((uint16_t *)out, row, whole);
+            narrow((uint16_t *)dout, grad, whole);
         }
+        memset(out + (size_t)whole * element, 0, rest);
+        memset(dout + (size_t)whole * element, 0, rest);
     }
 }
 

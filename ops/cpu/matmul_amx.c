@@ -1,8 +1,9 @@
 /* A product for tile registers: which operand is the left one, what is packed, who does what.
  *
- * The right operand is packed whole, a group of panels at a time, by all threads; the left one is
- * read where it lies unless its inner dimension comes first. Then blocks of rows are dealt out,
- * panel by panel, so that a panel stays in the second cache of whoever works on it. */
+ * The left operand is read where it lies unless its inner dimension comes first; the right one is
+ * packed, in panels of columns. Where there are many panels, a thread takes whole ones; else all
+ * threads pack together and then share the blocks of rows. (Whatever is chosen, bits are the same;
+ * see amx.h.) With 16 threads and 2,048 rows even 128 columns make 32 blocks. */
 #include <omp.h>
 
 #include "ops/cpu/amx.h"
@@ -11,6 +12,8 @@
 
 enum {
     LEAST_ROWS = 64,          /* of a block: below, reading the packed columns takes as long */
+    PANELS_PER_THREAD = 8,    /* from so many on, threads take whole panels, */
+    FEW_ROWS = 2 * AMX_BLOCK, /* and where packing takes as long as multiplying */
     TASKS_PER_THREAD = 3,     /* or more, so that nobody waits long for the last one */
     GROUP_ELEMENTS = 1 << 23, /* packed together for each thread: 16 MiB */
     MANY_COLUMNS = 4,         /* so many times more columns than rows: rows are packed instead */
@@ -117,19 +120,59 @@ static void pack_parallel(int threads, uint16_t *packed, const AmxOperand *o, in
              count - at < lines ? count - at : lines);
 }
 
+/* Each panel is packed by who multiplies with it, and stays in its second cache if it fits. */
+static void run_panels(Cpu *cpu, const Plan *plan, int threads) {
+    const AmxOperand *left = &plan->left, *right = &plan->right;
+    size_t bytes =
+        amx_scratch_bytes() + (size_t)amx_packed(AMX_PANEL, right->inner) * sizeof(uint16_t);
+#pragma omp parallel for num_threads(threads) schedule(dynamic, 1) if (threads > 1)
+    for (int64_t col = 0; col < right->rows; col += AMX_PANEL) {
+        int64_t cols = right->rows - col < AMX_PANEL ? right->rows - col : AMX_PANEL;
+        char *memory = scratch_need(&cpu->products[omp_get_thread_num()], bytes);
+        uint16_t *packed = (uint16_t *)(memory + amx_scratch_bytes());
+        amx_pack_right(packed, right, col, cols);
+        amx_multiply(memory, &plan->result, left, 0, left->rows, packed, right->inner, col, cols);
+    }
+}
+
+/* All threads pack a group of panels, then take blocks of rows of it, panel by panel. */
+static void run_blocks(Cpu *cpu, const Plan *plan, int threads, uint16_t *packed, int64_t group) {
+    const AmxOperand *left = &plan->left, *right = &plan->right;
+    int64_t panel_elements = amx_packed(AMX_PANEL, right->inner), rows = AMX_BLOCK;
+    while (rows > LEAST_ROWS &&
+           group * ((left->rows + rows - 1) / rows) < (int64_t)threads * TASKS_PER_THREAD)
+        rows /= 2;
+    int64_t blocks = (left->rows + rows - 1) / rows;
+    for (int64_t col = 0; col < right->rows; col += group * AMX_PANEL) {
+        int64_t cols =
+            right->rows - col < group * AMX_PANEL ? right->rows - col : group * AMX_PANEL;
+        pack_parallel(threads, packed, right, col, cols, amx_pack_right);
+        int64_t tasks = (cols + AMX_PANEL - 1) / AMX_PANEL * blocks;
+#pragma omp parallel for num_threads(threads) schedule(dynamic, 1) if (threads > 1)
+        for (int64_t task = 0; task < tasks; task++) {
+            int64_t panel = task / blocks, row = task % blocks * rows, from = panel * AMX_PANEL;
+            void *scratch = scratch_need(&cpu->products[omp_get_thread_num()], amx_scratch_bytes());
+            amx_multiply(scratch, &plan->result, left, row,
+                         left->rows - row < rows ? left->rows - row : rows,
+                         packed + panel * panel_elements, right->inner, col + from,
+                         cols - from < AMX_PANEL ? cols - from : AMX_PANEL);
+        }
+    }
+}
+
 void amx_product_parallel(Exec *ex, const Product *p, int threads) {
     Cpu *cpu = cpu_of(ex);
     Plan plan = plan_of(p);
     AmxOperand *left = &plan.left, *right = &plan.right;
     bool pack_left = left->layout == AMX_INNER_FIRST;
-    int64_t panel_elements = amx_packed(AMX_PANEL, right->inner),
-            panels = (right->rows + AMX_PANEL - 1) / AMX_PANEL,
-            group = GROUP_ELEMENTS * (int64_t)threads / panel_elements,
+    int64_t panels = (right->rows + AMX_PANEL - 1) / AMX_PANEL;
+    bool whole_panels = panels >= (int64_t)threads * PANELS_PER_THREAD ||
+                        (left->rows <= FEW_ROWS && panels >= threads);
+    int64_t group = GROUP_ELEMENTS * (int64_t)threads / amx_packed(AMX_PANEL, right->inner);
+    group = group < 1 ? 1 : group > panels ? panels : group;
+    int64_t lines = right->rows < group * AMX_PANEL ? right->rows : group * AMX_PANEL,
+            right_elements = whole_panels ? 0 : amx_packed(lines, right->inner),
             left_elements = pack_left ? amx_packed(left->rows, left->inner) : 0;
-    if (group < 1) group = 1;
-    if (group > panels) group = panels;
-    int64_t right_elements =
-        amx_packed(right->rows < group * AMX_PANEL ? right->rows : group * AMX_PANEL, right->inner);
     uint16_t *packed =
         scratch_need(&cpu->packed, (size_t)(right_elements + left_elements) * sizeof(uint16_t));
     if (pack_left) {
@@ -137,23 +180,8 @@ void amx_product_parallel(Exec *ex, const Product *p, int threads) {
         left->data = packed + right_elements;
         left->layout = AMX_PACKED;
     }
-    int64_t rows = AMX_BLOCK;
-    while (rows > LEAST_ROWS &&
-           group * ((left->rows + rows - 1) / rows) < (int64_t)threads * TASKS_PER_THREAD)
-        rows /= 2;
-    int64_t blocks = (left->rows + rows - 1) / rows;
-    for (int64_t first = 0; first < panels; first += group) {
-        int64_t here = panels - first < group ? panels - first : group, col = first * AMX_PANEL,
-                cols = right->rows - col < here * AMX_PANEL ? right->rows - col : here * AMX_PANEL;
-        pack_parallel(threads, packed, right, col, cols, amx_pack_right);
-#pragma omp parallel for num_threads(threads) schedule(dynamic, 1) if (threads > 1)
-        for (int64_t task = 0; task < here * blocks; task++) {
-            int64_t panel = task / blocks, row = task % blocks * rows, from = panel * AMX_PANEL;
-            void *scratch = scratch_need(&cpu->products[omp_get_thread_num()], amx_scratch_bytes());
-            amx_multiply(scratch, &plan.result, left, row,
-                         left->rows - row < rows ? left->rows - row : rows,
-                         packed + panel * panel_elements, right->inner, col + from,
-                         cols - from < AMX_PANEL ? cols - from : AMX_PANEL);
-        }
-    }
+    if (whole_panels)
+        run_panels(cpu, &plan, threads);
+    else
+        run_blocks(cpu, &plan, threads, packed, group);
 }

@@ -58,8 +58,26 @@ static inline void narrow(uint16_t *restrict out, const float *restrict in, int6
         __m512bh both = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(in + i + 16), _mm512_loadu_ps(in + i));
         memcpy(out + i, &both, 64);
     }
+    for (; i + 16 <= n; i += 16) {
+        __m256bh half = _mm512_cvtneps_pbh(_mm512_loadu_ps(in + i));
+        memcpy(out + i, &half, 32);
+    }
 #endif
     for (; i < n; i++) out[i] = bf16_from_f32(in[i]);
+}
+
+/* factor · in, narrowed. */
+static inline void narrow_scaled(uint16_t *restrict out, const float *restrict in, float factor,
+                                 int64_t n) {
+    int64_t i = 0;
+#ifdef __AVX512BF16__
+    __m512 f = _mm512_set1_ps(factor);
+    for (; i + 16 <= n; i += 16) {
+        __m256bh half = _mm512_cvtneps_pbh(_mm512_mul_ps(_mm512_loadu_ps(in + i), f));
+        memcpy(out + i, &half, 32);
+    }
+#endif
+    for (; i < n; i++) out[i] = bf16_from_f32(in[i] * factor);
 }
 
 /* The row `r` of t as f32: the row itself, or `line` filled with it. */
