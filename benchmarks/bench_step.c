@@ -2,9 +2,8 @@
  * plain matrix product.
  *
  *   bench_step [demo|layer|055b|089b] [--device cpu|cuda] [--threads N] [--seconds S] [--steps N]
- *              [--micro-batch B] [--tokens T] [--lora-r R] [--dropout P] [--layers N] [--peak
- * TFLOPS]
- *              [--no-update] [--blocks] [--json]
+ *              [--micro-batch B] [--tokens T] [--lora-r R] [--dropout P] [--layers N]
+ *              [--peak TFLOPS] [--mapped FILE] [--no-update] [--blocks] [--json]
  *
  * demo: the model of config/presets/demo.yaml on batches of 16 samples with the row counts of its
  * data. layer: one OpenELM-450M-sized decoder layer with LoRA of rank 128 on 1,024 tokens.
@@ -14,7 +13,8 @@
  * linear of the decoder. B = 8 packed samples of T = 2,048 rows: 728 of the picture, the rest text,
  * of which 1,250 of 1,320 have labels. 055b: the same decoder behind a tower of the sizes of CLIP
  * ViT-B/16 (11 of 12 layers, 196 picture rows), but of SigLIP's kind: there is no class token.
- * --layers uses the first N of the decoder's only.
+ * --layers uses the first N of the decoder's only. --mapped writes the frozen weights to FILE and
+ * uses them where it is mapped, as the trainer does on a CPU.
  *
  * Prints the median step, samples/s, tokens/s, FLOP/s and "mfu": the step's matrix FLOPs
  * (model_flops: nothing recomputed, attention counts visible pairs) over --peak, by default 989
@@ -271,6 +271,7 @@ typedef struct Options {
     int threads, steps; /* steps 0: as many as fit into `seconds` */
     double seconds, peak;
     bool no_update, blocks, json;
+    const char *mapped; /* a file for the frozen weights, or NULL */
 } Options;
 
 typedef struct Result {
@@ -289,16 +290,37 @@ static double median(double *x, int n) {
     return x[n / 2];
 }
 
-/* Normal numbers of σ = 0.02, a block of them over and over, and ones for the norms. */
-static Err fill_parameters(Exec *ex, const Params *params) {
-    enum { BLOCK = 1 << 18 };
+enum { BLOCK = 1 << 18 };
+
+/* Normal numbers of σ = 0.02, a block of them over and over, and ones for the norms: */
+static const float *random_block(void) {
     static float block[BLOCK];
     Rng rng;
     rng_open(&rng, 1, RNG_TEST, 0);
     for (int i = 0; i < BLOCK; i++) block[i] = 0.02f * (float)rng_normal(&rng);
-    float *device = exec_alloc(ex, sizeof block);
-    REQUIRE(device, ERR_MEMORY, "out of memory: %zu bytes", sizeof block);
-    exec_upload(ex, device, block, sizeof block);
+    return block;
+}
+
+static Err random_parameter(void *context, const Param *p, float *out) {
+    const float *block = context;
+    for (int64_t i = 0; i < p->rows * p->cols; i++)
+        out[i] = p->kind == PARAM_NORM ? 1 : block[i % BLOCK];
+    return OK;
+}
+
+/* into frozen parameters that lie in a file, as those of a published model do, */
+static Err map_parameters(Model *model, const char *path, const float *block) {
+    WeightSource source = {random_parameter, (void *)(uintptr_t)block};
+    TRY(model_write_store(model, path, &source));
+    return model_map(model, path);
+}
+
+/* and into all that are in memory. */
+static Err fill_parameters(Exec *ex, const Params *params, const float *block) {
+    static float ones[BLOCK];
+    float *device = exec_alloc(ex, sizeof ones);
+    REQUIRE(device, ERR_MEMORY, "out of memory: %zu bytes", sizeof ones);
+    exec_upload(ex, device, block, sizeof ones);
     size_t bytes = params->value_bytes, done = BLOCK * dtype_size(params->dtype);
     CHECK(bytes >= done, "a model of %zu bytes", bytes);
     op_convert(ex, tensor(params->values, params->dtype, 1, BLOCK),
@@ -308,25 +330,29 @@ static Err fill_parameters(Exec *ex, const Params *params) {
         exec_copy(ex, params->values + done, params->values, part);
     }
     exec_wait(ex);
-    for (int i = 0; i < BLOCK; i++) block[i] = 1;
-    exec_upload(ex, device, block, sizeof block);
+    for (int i = 0; i < BLOCK; i++) ones[i] = 1;
+    exec_upload(ex, device, ones, sizeof ones);
     for (int i = 0; i < params->count; i++) {
-        Tensor value = param_value(params, i);
-        if (params->items[i].kind == PARAM_NORM)
-            op_convert(ex, value, tensor(device, DT_F32, 1, value.cols));
+        const Param *p = &params->items[i];
+        if (p->kind == PARAM_NORM && !p->outside)
+            op_convert(ex, param_value(params, i), tensor(device, DT_F32, 1, p->cols));
     }
     exec_wait(ex);
-    exec_free(ex, device, sizeof block);
+    exec_free(ex, device, sizeof ones);
     return exec_status(ex);
 }
 
 static Err run_open(Run *run, const Case *c, const Options *options) {
     bool cuda = options->device == EXEC_CUDA;
     TRY(exec_open(&run->ex, options->device, cuda ? 0 : options->threads));
-    TRY(model_open(&run->model, run->ex, &c->spec, exec_fast_dtype(run->ex)));
+    ModelSpec spec = c->spec;
+    spec.mapped = options->mapped != NULL;
+    TRY(model_open(&run->model, run->ex, &spec, exec_fast_dtype(run->ex)));
     Params *params = model_params(run->model);
+    const float *block = random_block();
+    if (spec.mapped) TRY(map_parameters(run->model, options->mapped, block));
     if (c->large)
-        TRY(fill_parameters(run->ex, params));
+        TRY(fill_parameters(run->ex, params, block));
     else
         model_init(run->model, 1, ~0u);
     int rows = c->samples * (model_image_rows(&c->spec) + c->text_high);
@@ -456,9 +482,9 @@ static void print(Run *run, const Case *c, const Options *options, const Result 
     if (options->json)
         printf(
             "{\"case\": \"%s\", \"device\": \"%s\", \"threads\": %d, \"samples\": %d, "
-            "\"longest\": %d, \"decoder_layers\": %d, \"lora_r\": %d, \"dropout\": %g, \"steps\": "
-            "%d, "
-            "\"step_ms\": %.3f, \"forward_ms\": %.3f, \"cpu_ms\": %.0f, \"samples_per_s\": %.4f, "
+            "\"longest\": %d, \"decoder_layers\": %d, \"lora_r\": %d, \"dropout\": %g, "
+            "\"steps\": %d, \"step_ms\": %.3f, \"forward_ms\": %.3f, \"cpu_ms\": %.0f, "
+            "\"samples_per_s\": %.4f, "
             "\"tokens_per_s\": "
             "%.0f, \"sample_tflop\": %.6g, \"gflops\": %.1f, \"gemm_gflops\": %.1f, \"mfu\": %.4f, "
             "\"loss\": %.4f, \"parameter_mib\": %zu, \"activation_mib\": %zu, \"optimiser_mib\": "
@@ -512,7 +538,7 @@ static _Noreturn void usage(void) {
         stderr,
         "usage: bench_step [demo|layer|055b|089b] [--device cpu|cuda] [--threads N] [--seconds S] "
         "[--steps N] [--micro-batch B] [--tokens T] [--lora-r R] [--dropout P] [--layers N] "
-        "[--peak TFLOPS] [--no-update] [--blocks] [--json]\n");
+        "[--peak TFLOPS] [--mapped FILE] [--no-update] [--blocks] [--json]\n");
     exit(2);
 }
 
@@ -577,6 +603,8 @@ int main(int argc, char **argv) {
             *number = atof(argv[++i]);
         else if (!strcmp(argv[i], "--device") && i + 1 < argc)
             options.device = device_named(argv[++i]);
+        else if (!strcmp(argv[i], "--mapped") && i + 1 < argc)
+            options.mapped = argv[++i];
         else if (!strcmp(argv[i], "--no-update"))
             options.no_update = true;
         else if (!strcmp(argv[i], "--blocks"))
