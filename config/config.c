@@ -227,6 +227,24 @@ void config_print(Buf *out, const Config *config) {
     print_datasets(out, config);
 }
 
+void config_copy_key(Config *to, const Config *from, const char *path) {
+    key_copy(key_find(path), to, from);
+}
+
+void config_print_key(Buf *out, const Config *config, const char *path) {
+    buf_format(out, "%s: ", path);
+    key_print(out, key_find(path), config);
+}
+
+bool config_same_key(const Config *a, const Config *b, const char *path) {
+    Buf texts[2] = {{0}, {0}};
+    config_print_key(&texts[0], a, path);
+    config_print_key(&texts[1], b, path);
+    bool same = !strcmp(buf_cstr(&texts[0]), buf_cstr(&texts[1]));
+    for (int i = 0; i < 2; i++) buf_free(&texts[i]);
+    return same;
+}
+
 uint64_t config_hash(const Config *config) {
     Buf text = {0};
     for (int i = 0; i < config_key_count; i++)

@@ -199,6 +199,12 @@ bool config_stated(const Config *config, const char *key);
 /* Appends the whole config as YAML, with a comment for each key. */
 void config_print(Buf *out, const Config *config);
 
+/* One key of a config: its value in `from`, into `to`; whether two have the same; appended as
+ * "key: value". */
+void config_copy_key(Config *to, const Config *from, const char *key);
+bool config_same_key(const Config *a, const Config *b, const char *key);
+void config_print_key(Buf *out, const Config *config, const char *key);
+
 /* A hash of all that decides the numbers of a run: not output_dir, threads, save_steps and the
  * like. */
 uint64_t config_hash(const Config *config);

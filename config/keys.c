@@ -26,6 +26,8 @@ static const char *const CURRICULA[] = {"none", "complexity", NULL};
 #define FIELD(member) offsetof(Config, member)
 #define TEXT(path, member, help, d)                                                                \
     { path, KEY_TEXT, FIELD(member), sizeof(((Config *)0)->member), 0, 0, NULL, help, d }
+#define NAMES(path, member, help, d)                                                               \
+    { path, KEY_NAMES, FIELD(member), sizeof(((Config *)0)->member), 0, 0, NULL, help, d }
 #define INT(path, member, lo, hi, help, d)                                                         \
     { path, KEY_INT, FIELD(member), 0, lo, hi, NULL, help, d }
 #define REAL(path, member, lo, hi, help, d)                                                        \
@@ -36,6 +38,8 @@ static const char *const CURRICULA[] = {"none", "complexity", NULL};
     { path, KEY_CHOICE, FIELD(member), 0, 0, 0, names, help, d }
 #define INTS(path, member, lo, hi, help, d)                                                        \
     { path, KEY_INTS, FIELD(member), 0, lo, hi, NULL, help, d }
+#define RANKS(path, member, lo, hi, help, d)                                                       \
+    { path, KEY_RANKS, FIELD(member), 0, lo, hi, NULL, help, d }
 #define PATTERNS(path, member, lo, hi, help, d)                                                    \
     { path, KEY_PATTERNS, FIELD(member), 0, lo, hi, NULL, help, d }
 #define REALS(path, member, lo, hi, help, d)                                                       \
@@ -61,8 +65,8 @@ const Key config_keys[] = {
     REAL("lora.alpha", lora.alpha, 0, 1e6, "updates are scaled by alpha / r", true),
     REAL("lora.dropout", lora.dropout, 0, 0.95, "on the adapter's input", true),
     BOOL("lora.use_rslora", lora.use_rslora, "scale by alpha / sqrt(r)", true),
-    TEXT("lora.target_modules", lora.target_modules, "ends of names with commas between; empty: every linear of tower and language model", true),
-    PATTERNS("lora.rank_pattern", lora.rank_pattern, 1, 4096, "{ end of a module's name: rank }", true),
+    NAMES("lora.target_modules", lora.target_modules, "a list of ends of names; empty: every linear of tower and language model", true),
+    RANKS("lora.rank_pattern", lora.rank_pattern, 1, 4096, "{ end of a module's name: rank }", true),
     PATTERNS("lora.alpha_pattern", lora.alpha_pattern, 0, 1e6, "likewise alpha", true),
     CHOICE("tune.llm", tune.llm, TUNES, "how the language model is trained", true),
     CHOICE("tune.vision", tune.vision, TUNES, "how the vision tower is trained", true),
@@ -205,6 +209,10 @@ int key_number(const Key *key) {
     return (int)(key - config_keys);
 }
 
+bool key_is_mapping(const Key *key) {
+    return key->type == KEY_RANKS || key->type == KEY_PATTERNS;
+}
+
 /* ---- setting ---- */
 
 static Err parse_int(const Key *key, const char *text, int64_t *out) {
@@ -286,11 +294,26 @@ static Err parse_patterns(const Key *key, const char *const *items, int count, P
         REQUIRE(list.count < PATTERNS_MAX, ERR_CONFIG, "%s: more than %d names", key->path,
                 PATTERNS_MAX);
         memcpy(list.items[list.count].name, name, length);
-        TRY(parse_real(key, value, &list.items[list.count].value));
-        list.count++;
+        int64_t whole = 0;
+        double *to = &list.items[list.count++].value;
+        TRY(key->type == KEY_RANKS ? parse_int(key, value, &whole) : parse_real(key, value, to));
+        if (key->type == KEY_RANKS) *to = (double)whole;
     }
     *out = list;
     return OK;
+}
+
+static Err parse_names(const Key *key, const char *const *items, int count, char *out) {
+    Buf text = {0};
+    Err err = OK;
+    for (int i = 0; i < count; i++) buf_format(&text, "%s%s", i ? "," : "", items[i]);
+    if (text.size < key->size)
+        memcpy(memset(out, 0, key->size), buf_cstr(&text), text.size);
+    else
+        err = err_raise(ERR_CONFIG, __FILE__, __LINE__, "%s: longer than %zu characters", key->path,
+                        key->size - 1);
+    buf_free(&text);
+    return err;
 }
 
 Err key_set(const Key *key, void *base, const char *const *items, int count, bool is_list) {
@@ -312,22 +335,37 @@ Err key_set(const Key *key, void *base, const char *const *items, int count, boo
             *(RealList *)(void *)field = reals;
         return OK;
     }
-    if (key->type == KEY_PATTERNS)
-        return parse_patterns(key, items, count, (PatternList *)(void *)field);
+    if (key_is_mapping(key)) return parse_patterns(key, items, count, (PatternList *)(void *)field);
+    if (key->type == KEY_NAMES) return parse_names(key, items, count, field);
     REQUIRE(!is_list, ERR_CONFIG, "%s: a list where one value is expected", key->path);
     const char *text = items[0];
     switch (key->type) {
-    case KEY_TEXT:
-        REQUIRE(strlen(text) < key->size, ERR_CONFIG, "%s: longer than %zu characters", key->path,
-                key->size - 1);
-        memset(field, 0, key->size);
-        memcpy(field, text, strlen(text));
-        return OK;
+    case KEY_TEXT: return parse_names(key, items, 1, field);
     case KEY_INT: return parse_int(key, text, (int64_t *)(void *)field);
     case KEY_REAL: return parse_real(key, text, (double *)(void *)field);
     case KEY_BOOL: return parse_bool(key, text, (bool *)field);
     default: return parse_choice(key, text, (int *)(void *)field);
     }
+}
+
+static size_t key_bytes(const Key *key) {
+    switch (key->type) {
+    case KEY_TEXT:
+    case KEY_NAMES: return key->size;
+    case KEY_INT: return sizeof(int64_t);
+    case KEY_REAL: return sizeof(double);
+    case KEY_BOOL: return sizeof(bool);
+    case KEY_CHOICE: return sizeof(int);
+    case KEY_INTS: return sizeof(IntList);
+    case KEY_REALS: return sizeof(RealList);
+    case KEY_RANKS:
+    case KEY_PATTERNS: return sizeof(PatternList);
+    }
+    return 0;
+}
+
+void key_copy(const Key *key, void *to, const void *from) {
+    memcpy((char *)to + key->offset, (const char *)from + key->offset, key_bytes(key));
 }
 
 /* ---- printing ---- */
@@ -361,10 +399,12 @@ void key_print(Buf *out, const Key *key, const void *base) {
     const RealList *reals = (const RealList *)(const void *)field;
     const PatternList *patterns = (const PatternList *)(const void *)field;
     switch (key->type) {
-    case KEY_TEXT: print_text(out, field); return;
+    case KEY_TEXT:
+    case KEY_NAMES: print_text(out, field); return;
     case KEY_INT: buf_format(out, "%lld", (long long)*(const int64_t *)(const void *)field); return;
     case KEY_REAL: print_real(out, *(const double *)(const void *)field); return;
     case KEY_BOOL: buf_text(out, *(const bool *)field ? "true" : "false"); return;
+    case KEY_RANKS:
     case KEY_PATTERNS:
         buf_text(out, "{");
         for (int i = 0; i < patterns->count; i++) {

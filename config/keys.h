@@ -6,12 +6,14 @@
 
 typedef enum KeyType {
     KEY_TEXT,
+    KEY_NAMES, /* text, or a list, which becomes text with commas between */
     KEY_INT,
     KEY_REAL,
     KEY_BOOL,
     KEY_CHOICE,
     KEY_INTS,
     KEY_REALS,
+    KEY_RANKS,   /* { name: whole number } */
     KEY_PATTERNS /* { name: number } */
 } KeyType;
 
@@ -19,7 +21,7 @@ typedef struct Key {
     const char *path; /* "training.learning_rate" */
     KeyType type;
     size_t offset;              /* in Config (or DatasetConfig) */
-    size_t size;                /* KEY_TEXT: of the array */
+    size_t size;                /* KEY_TEXT, KEY_NAMES: of the array */
     double low, high;           /* numbers: both ends allowed */
     const char *const *choices; /* KEY_CHOICE: names in the order of the enum, NULL-ended */
     const char *help;
@@ -37,10 +39,14 @@ extern const char *const key_aliases[][2];
 /* The key of a path, or of one of its other names; NULL. */
 const Key *key_find(const char *path);
 int key_number(const Key *key);
+bool key_is_mapping(const Key *key); /* its value is { name: number } */
 
 /* Sets the key's field in `base` from text (a YAML scalar) or, for lists, from items. ERR_CONFIG
  * says what is expected. */
 Err key_set(const Key *key, void *base, const char *const *items, int count, bool is_list);
+
+/* The field of `from` into `to`; texts and numbers alike. */
+void key_copy(const Key *key, void *to, const void *from);
 
 /* Appends the field's value as YAML. */
 void key_print(Buf *out, const Key *key, const void *base);

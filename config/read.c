@@ -188,7 +188,7 @@ static void read_mapping(Reader *reader, const yaml_node_t *node, const char *pr
         else if (value->type == YAML_MAPPING_NODE && is_section(path))
             read_mapping(reader, value, path, depth + 1);
         else if (value->type == YAML_MAPPING_NODE && key_find(path) &&
-                 key_find(path)->type != KEY_PATTERNS)
+                 !key_is_mapping(key_find(path)))
             MISTAKE(reader, line_of(value), "%s: a section where a value is expected", path);
         else if (!key_find(path) && value->type != YAML_SCALAR_NODE)
             unknown_key(reader, path, line_of(name), config_keys, config_key_count);

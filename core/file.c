@@ -42,11 +42,18 @@ done:
     return err;
 }
 
+Err file_temporary(char out[PATH_SIZE], const char *path) {
+    uint32_t number; /* machines that share a file system give out the same process numbers */
+    REQUIRE(getentropy(&number, sizeof number) == 0, ERR_IO, "no random numbers: %s",
+            strerror(errno));
+    return path_format(out, "%s.tmp.%d-%08x", path, (int)getpid(), number);
+}
+
 Err file_writer_open(FileWriter *writer, const char *path) {
     *writer = (FileWriter){.fd = -1};
     TRY(path_format(writer->path, "%s", path));
-    TRY(path_format(writer->temporary, "%s.tmp.%d", path, (int)getpid()));
-    writer->fd = open(writer->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    TRY(file_temporary(writer->temporary, path));
+    writer->fd = open(writer->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     REQUIRE(writer->fd >= 0, ERR_IO, "cannot create %s: %s", writer->temporary, strerror(errno));
     return OK;
 }

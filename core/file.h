@@ -19,6 +19,9 @@ Err file_read(Buf *out, const char *path, size_t max_bytes);
  * folder, rename. */
 Err file_write(const char *path, const void *bytes, size_t size);
 
+/* A name beside `path` that no other process uses, on whatever machine: PATH.tmp.PID-RANDOM. */
+Err file_temporary(char out[PATH_SIZE], const char *path);
+
 /* The same piece by piece, for what does not fit in memory twice. file_writer_finish syncs and
  * renames; until then nothing stands at `path`. After a failed write, call file_writer_abandon. */
 typedef struct FileWriter {

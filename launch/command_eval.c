@@ -265,7 +265,8 @@ static Err evaluate_and_tell(EvalArguments *a, Comm *comm) {
 static Err run_eval(const Command *command, int argc, char **argv) {
     EvalArguments a = {.split = "val", .gallery = 12, .seconds = 30};
     Option options[] = {
-        {"--checkpoint", "-c", "DIR", "a checkpoint, or a run folder: its newest", OPTION_TEXT,
+        {"--checkpoint", "-c", "DIR",
+         "a checkpoint, a run folder (its newest), a published model, or its hub id", OPTION_TEXT,
          &a.checkpoint, 0, 0},
         {"--data", NULL, "SHARDS", "dataset; NAME=SHARDS names it; may be repeated", OPTION_TEXTS,
          &a.data, 0, 0},

@@ -61,8 +61,7 @@ static Err link_file(const Place *place, const HubFile *file) {
     if (!strcmp(now, wanted)) return OK;
     TRY(path_format(folder, "%.*s", (int)(path_name(link) - link), link));
     TRY(file_make_directories(folder));
-    TRY(path_format(fresh, "%s.tmp.%d", link, (int)getpid()));
-    unlink(fresh);
+    TRY(file_temporary(fresh, link));
     REQUIRE(symlink(wanted, fresh) == 0, ERR_IO,
             "cannot link %s: %s. Where links are not possible, name a folder: cadvlm data fetch "
             "NAME FOLDER",

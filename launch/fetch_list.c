@@ -14,7 +14,7 @@ enum {
     LIST_SECONDS_MOST = 300,
     FILES_MOST = 1000000,
     PATH_BYTES_MOST = 1024,
-    PART_BYTES_MOST = 220, /* of a name; 255 less what ".incomplete.etag.tmp.PID" needs */
+    PART_BYTES_MOST = 210, /* of a name; 255 less ".incomplete.etag.tmp.PID-RANDOM" */
     RETRY_AFTER_MOST = 300 /* seconds */
 };
 static const int64_t FILE_BYTES_MOST = 1ll << 43; /* so that the sum of all fits 64 bits */

@@ -372,3 +372,13 @@ const SafeTensor *adapter_whole(const Adapter *adapter, const char *name) {
     return bsearch(&key, adapter->whole, (size_t)adapter->whole_count, sizeof *adapter->whole,
                    by_name);
 }
+
+void adapter_hash(HashStream *stream, const Adapter *adapter) {
+    for (int i = 0; i < adapter->count; i++) {
+        const AdapterModule *m = &adapter->modules[i];
+        safetensors_hash(stream, m->a);
+        safetensors_hash(stream, m->b);
+        hash_add(stream, &m->scale, sizeof m->scale);
+    }
+    for (int i = 0; i < adapter->whole_count; i++) safetensors_hash(stream, &adapter->whole[i]);
+}

@@ -7,6 +7,7 @@
 #ifndef CADVLM_MODEL_ADAPTER_H
 #define CADVLM_MODEL_ADAPTER_H
 
+#include "model/folder.h"
 #include "model/model.h"
 #include "model/safetensors.h"
 
@@ -43,6 +44,9 @@ int adapter_whole_count(const Adapter *adapter);
 const SafeTensor *adapter_whole_at(const Adapter *adapter, int index);
 const SafeTensor *adapter_whole(const Adapter *adapter, const char *name); /* or NULL */
 
+/* safetensors_hash of all of its tensors, and what they are scaled by. */
+void adapter_hash(HashStream *stream, const Adapter *adapter);
+
 /* ---- with a model (adapter_load.c) ---- */
 
 /* How to open a model that goes on with the adapter: what it adapts, and with which ranks and
@@ -67,6 +71,7 @@ struct ModelCard;
 typedef struct AdapterInfo {
     const char *base_model;       /* base_model_name_or_path; what PEFT loads first */
     const struct ModelCard *card; /* for README.md; NULL: none */
+    SmallFile beside;             /* one more, with no name: none */
 } AdapterInfo;
 
 /* The model's adapters, and the connector where it is trained, as PEFT 0.10 writes them, in f32

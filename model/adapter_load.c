@@ -294,12 +294,11 @@ static Err check_place(const Adapter *adapter, const AdapterModule *m, const Ada
 static Err load_param(ParamReader *reader, const Params *params, ParamId id, float *flat,
                       const SafeTensor *t, const Adapter *adapter) {
     const Param *p = &params->items[id];
-    REQUIRE(!p->outside, ERR_CONFIG,
+    REQUIRE(p->trained, ERR_CONFIG,
             "%s has %s of its own, which is frozen here: train that part in full, or merge the "
             "adapter",
             adapter_folder(adapter), p->name);
-    Tensor master =
-        flat && p->trained ? tensor(flat + p->first, DT_F32, p->rows, p->cols) : tensor_none();
+    Tensor master = flat ? tensor(flat + p->first, DT_F32, p->rows, p->cols) : tensor_none();
     return param_read(reader, param_value(params, id), master, t, adapter_folder(adapter));
 }
 

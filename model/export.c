@@ -396,6 +396,7 @@ static Err write_folder(Export *e, const char *folder) {
     e->places = adapter_places(e->model, &e->place_count);
     Err err = folder_writer_open(&writer, folder);
     if (err == OK) err = write_companions(e, writer.temporary);
+    if (err == OK) err = folder_writer_add(&writer, info->beside);
     if (err == OK) err = write_weights(e, writer.temporary);
     if (err == OK) err = exec_status(e->model->ex);
     if (err == OK) err = folder_writer_finish(&writer);

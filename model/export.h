@@ -3,6 +3,7 @@
 #define CADVLM_MODEL_EXPORT_H
 
 #include "model/card.h"
+#include "model/folder.h"
 #include "model/published.h"
 
 typedef struct MergeInfo {
@@ -15,6 +16,7 @@ typedef struct MergeInfo {
     DType dtype;                /* of the weights written: f32, bf16 or f16 */
     int64_t shard_bytes;        /* 0: 5 GB, as transformers does it */
     const ModelCard *card;      /* for README.md; NULL: none */
+    SmallFile beside;           /* one more, with no name: none */
     bool show_progress;
 } MergeInfo;
 

@@ -2,7 +2,6 @@
 #include "model/folder.h"
 
 #include <string.h>
-#include <unistd.h>
 
 static Err refuse_full(const char *path) {
     FileNames names;
@@ -23,9 +22,15 @@ Err folder_writer_open(FolderWriter *writer, const char *path) {
     size_t length = strlen(writer->path);
     while (length > 1 && writer->path[length - 1] == '/') writer->path[--length] = 0;
     TRY(refuse_full(writer->path));
-    TRY(path_format(writer->temporary, "%s.tmp.%d", writer->path, (int)getpid()));
-    TRY(file_remove_tree(writer->temporary));
+    TRY(file_temporary(writer->temporary, writer->path));
     return file_make_directories(writer->temporary);
+}
+
+Err folder_writer_add(FolderWriter *writer, SmallFile file) {
+    char path[PATH_SIZE];
+    if (!file.name) return OK;
+    TRY(path_join(path, writer->temporary, file.name));
+    return file_write(path, file.text, strlen(file.text));
 }
 
 Err folder_writer_finish(FolderWriter *writer) {

@@ -246,3 +246,14 @@ const char *safetensors_shape(char out[SHAPE_TEXT], const SafeTensor *tensor) {
     snprintf(out + length, (size_t)(SHAPE_TEXT - length), "]");
     return out;
 }
+
+void safetensors_hash(HashStream *stream, const SafeTensor *t) {
+    enum { SAMPLES = 8, SAMPLE_BYTES = 64 };
+    hash_add(stream, t->name, strlen(t->name) + 1);
+    hash_add(stream, t->type, strlen(t->type) + 1);
+    hash_add(stream, t->shape, (size_t)t->dims * sizeof t->shape[0]);
+    for (size_t i = 0; i < SAMPLES; i++) {
+        size_t at = t->bytes / SAMPLES * i, left = t->bytes - at;
+        hash_add(stream, (const char *)t->data + at, left < SAMPLE_BYTES ? left : SAMPLE_BYTES);
+    }
+}

@@ -8,6 +8,7 @@
 
 #include "core/err.h"
 #include "core/file.h"
+#include "core/hash.h"
 #include "ops/tensor.h"
 
 enum { SAFETENSORS_DIMS = 8, SAFETENSORS_NAME = 256 };
@@ -43,6 +44,10 @@ Err safetensors_need_floats(const SafeTensor *tensor, const char *path);
 /* "[48, 16]" in `out`. */
 enum { SHAPE_TEXT = 192 };
 const char *safetensors_shape(char out[SHAPE_TEXT], const SafeTensor *tensor);
+
+/* Adds name, type, shape and samples of the values, from the whole length, to a hash: fast, and
+ * another fine-tune of the same model gives another. */
+void safetensors_hash(HashStream *stream, const SafeTensor *tensor);
 
 /* Writes tensors (data on the host) as one file, complete or absent. */
 Err safetensors_write(const char *path, const SafeTensor *tensors, int count);

@@ -279,6 +279,10 @@ uint64_t weight_files_bytes(const WeightFiles *files) {
     return bytes;
 }
 
+void weight_files_hash(HashStream *stream, const WeightFiles *files) {
+    for (int i = 0; i < files->count; i++) safetensors_hash(stream, &files->entries[i].tensor);
+}
+
 const char *weight_files_path(const WeightFiles *files, const SafeTensor *tensor) {
     (void)files;
     return safetensors_path(((const Entry *)(const void *)tensor)->file);

@@ -24,6 +24,9 @@ const SafeTensor *weight_files_at(const WeightFiles *files, int index);         
 const SafeTensor *weight_files_find(const WeightFiles *files, const char *name); /* or NULL */
 uint64_t weight_files_bytes(const WeightFiles *files);
 
+/* safetensors_hash of all: the same however they are dealt out to files. */
+void weight_files_hash(HashStream *stream, const WeightFiles *files);
+
 /* The file that a tensor of these lies in, for messages; the folder. */
 const char *weight_files_path(const WeightFiles *files, const SafeTensor *tensor);
 const char *weight_files_folder(const WeightFiles *files);

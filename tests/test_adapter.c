@@ -484,22 +484,28 @@ TEST(an_adapter_for_another_base_is_refused_with_the_module) {
 TEST(a_model_that_adapts_otherwise_says_what_to_set) {
     static const struct {
         LoraConfig lora;
-        Tune llm;
+        Tune llm, connector;
         const char *part;
     } cases[] = {
-        {{.r = 8, .alpha = 16}, TUNE_LORA, "has the rank 4, the model 8: set lora.r"},
+        {{.r = 8, .alpha = 16}, TUNE_LORA, TUNE_FULL, "has the rank 4, the model 8: set lora.r"},
         {{.r = 4, .alpha = 4},
          TUNE_LORA,
+         TUNE_FULL,
          "is scaled by 2, in the model by 1: set lora.alpha to "
          "the adapter's 8"},
-        {{.r = 4, .alpha = 8, .target_modules = "qkv_proj"}, TUNE_LORA, "which the model does not"},
-        {{.r = 4, .alpha = 8}, TUNE_FROZEN, "which the model does not: let tune"},
+        {{.r = 4, .alpha = 8, .target_modules = "qkv_proj"},
+         TUNE_LORA,
+         TUNE_FULL,
+         "which the model does not"},
+        {{.r = 4, .alpha = 8}, TUNE_FROZEN, TUNE_FULL, "which the model does not: let tune"},
+        {{.r = 4, .alpha = 8}, TUNE_LORA, TUNE_FROZEN, "of its own, which is frozen here"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         GoldenModel golden;
         int loaded;
         Adapter *adapter = golden_adapter(golden_folder(ARCH, "adapter"));
-        golden_open_tuned(&golden, ARCH, TUNE_LORA, TUNE_FULL, cases[i].llm, &cases[i].lora);
+        golden_open_tuned(&golden, ARCH, TUNE_LORA, cases[i].connector, cases[i].llm,
+                          &cases[i].lora);
         ASSERT_ERR(model_load_adapter(golden.model, adapter, NULL, &loaded), ERR_CONFIG,
                    cases[i].part);
         adapter_close(&adapter);

@@ -87,9 +87,68 @@ TEST(exports_compute_what_the_checkpoint_does) {
     }
     char more[2 * PATH_SIZE];
     snprintf(more, sizeof more, "device=cpu adapter=%s tune.vision=lora", test_path("peft"));
-    ASSERT_CONTAINS(train("", "openecad_0.55b", "more", more), "going on with the adapter");
+    said = train("", "openecad_0.55b", "more", more);
+    ASSERT_CONTAINS(said, "going on with the adapter");
+    ASSERT_CONTAINS(said, "lora.alpha: 256 of the config is not used; the adapter has lora.alpha: "
+                          "8");
     snprintf(more, sizeof more, "device=cpu base_model=%s", test_path("merged"));
     ASSERT_CONTAINS(train("", "openecad_0.55b", "again", more), "trained 1 steps");
+}
+
+/* No config.json has a place for all of it, and an adapter has no config.json. */
+TEST(exports_take_along_how_drawings_and_prompts_are_prepared) {
+    static const char *const formats[] = {"peft", "merged"};
+    const char *said;
+    char text[2 * PATH_SIZE];
+    prepare("openecad_0.55b");
+    train("", "openecad_0.55b", "run",
+          "device=cpu model.template=plain 'model.system_prompt=Say \"hm\"' "
+          "image_aspect_ratio=pad");
+    for (int i = 0; i < 2; i++) {
+        snprintf(text, sizeof text, "%s", test_path("run"));
+        int code = test_run(&said, "./cadvlm export -c %s --format %s %s", text, formats[i],
+                            test_path(formats[i]));
+        ASSERT(code == 0, "exit code %d:\n%s", code, said);
+        snprintf(text, sizeof text, "device=cpu base_model=%s", test_path(formats[i]));
+        train("", "openecad_0.55b", i ? "run-merged" : "run-peft", text);
+        ASSERT_INT(test_run(&said, "cat %s/checkpoints/latest/config.yaml",
+                            test_path(i ? "run-merged" : "run-peft")),
+                   ==, 0);
+        ASSERT_CONTAINS(said, "  template: plain");
+        ASSERT_CONTAINS(said, "  system_prompt: \"Say \\\"hm\\\"\"");
+        ASSERT_CONTAINS(said, "image_aspect_ratio: pad");
+    }
+    /* A broken one is said. */
+    snprintf(text, sizeof text, "%s", test_path("merged"));
+    ASSERT_INT(test_run(&said,
+                        "echo 'training.x: {' > %s/cadvlm.yaml; "
+                        "./cadvlm generate -c %s none.png -o %s",
+                        text, text, test_path("out")),
+               ==, 2);
+    ASSERT_CONTAINS(said, "merged/cadvlm.yaml:");
+}
+
+TEST(a_base_that_has_changed_since_is_not_exported) {
+    const char *said;
+    char model[PATH_SIZE], run[PATH_SIZE];
+    prepare("openecad_0.89b");
+    train("", "openecad_0.89b", "run", "device=cpu");
+    snprintf(model, sizeof model, "%s", test_path("openecad_0.89b"));
+    snprintf(run, sizeof run, "%s", test_path("run"));
+    for (int changed = 0; changed < 2; changed++) {
+        if (changed) /* the last numbers of the file, and of its last tensor */
+            ASSERT_INT(test_run(&said,
+                                "truncate -s -2048 %s/model.safetensors && "
+                                "truncate -s +2048 %s/model.safetensors",
+                                model, model),
+                       ==, 0);
+        int code = test_run(&said, "./cadvlm export -c %s --format merged --dtype f32 %s --json",
+                            run, test_path(changed ? "later" : "first"));
+        ASSERT(code == 0, "exit code %d:\n%s", code, said);
+        ASSERT_TRUE(!changed == !strstr(said, "does not have the weights any more"));
+        ASSERT_REAL(number_said(said, "\"logit_difference\":"), <=,
+                    2e-5 * number_said(said, "\"logit_largest\":"));
+    }
 }
 
 TEST(adapters_of_a_published_model_have_the_same_bits_on_any_ranks) {
@@ -117,6 +176,8 @@ TEST(frozen_weights_are_converted_once_and_shared_by_checkpoints) {
         test_run(&said, "touch -d '2001-02-03' %s/model.safetensors", test_path("openecad_2.4b")),
         ==, 0);
     ASSERT_CONTAINS(train("", "openecad_2.4b", "anew", "device=cpu"), "converting");
+    ASSERT_INT(test_run(&said, "ls %s | grep -c '^cadvlm-'", test_path("openecad_2.4b")), ==, 0);
+    ASSERT_INT(atoi(said), ==, 1);
 }
 
 TEST(a_run_goes_on_when_its_base_is_gone) {

@@ -89,6 +89,25 @@ TEST(top_level_names_and_overrides_are_understood) {
     ASSERT_INT(config.training.max_steps, ==, 1000);
 }
 
+TEST(what_is_adapted_is_said_by_lists_and_pairs) {
+    static Config config;
+    const char *overrides[] = {"lora.alpha_pattern={q_proj:4.5}"};
+    const char *text = "lora:\n  target_modules: [q_proj, layers.1.fc1]\n"
+                       "  rank_pattern: { q_proj: 8, fc1: 1e1 }\n";
+    ASSERT_OK(config_parse(&config, text, strlen(text), "t", overrides, 1));
+    ASSERT_TEXT(config.lora.target_modules, "q_proj,layers.1.fc1");
+    ASSERT_INT(config.lora.rank_pattern.count, ==, 2);
+    ASSERT_TEXT(config.lora.rank_pattern.items[1].name, "fc1");
+    ASSERT_REAL(config.lora.rank_pattern.items[1].value, ==, 10);
+    ASSERT_REAL(config.lora.alpha_pattern.items[0].value, ==, 4.5);
+    ASSERT_CONTAINS(mistakes_of("lora: { rank_pattern: { q_proj: 8.5 } }"),
+                    "lora.rank_pattern: \"8.5\" is not a whole number");
+    ASSERT_CONTAINS(mistakes_of("lora: { rank_pattern: { q_proj: } }"), "is not a whole number");
+    ASSERT_CONTAINS(mistakes_of("lora: { target_modules: { q_proj: 8 } }"),
+                    "a section where a value is expected");
+    ASSERT_CONTAINS(mistakes_of("lora: { target_modules: [[q_proj]] }"), "plain values");
+}
+
 TEST(every_key_is_documented) {
     Buf doc = {0};
     char path[PATH_SIZE];

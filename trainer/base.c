@@ -16,6 +16,7 @@
 #include "model/merge.h"
 #include "model/param_files.h"
 #include "trainer/checkpoint.h"
+#include "trainer/preparation.h"
 
 /* ---- finding ---- */
 
@@ -77,6 +78,23 @@ Err base_find(Base *base, const char *base_model) {
     return OK;
 }
 
+Err base_fingerprint(char out[20], const char *folder, const char *adapter) {
+    WeightFiles *files = NULL;
+    Adapter *merged = NULL;
+    Err err = weight_files_open(&files, folder);
+    if (err == OK && adapter[0]) err = adapter_open(&merged, adapter);
+    if (err == OK) {
+        HashStream *stream = hash_open();
+        weight_files_hash(stream, files);
+        if (merged) adapter_hash(stream, merged);
+        snprintf(out, 20, "%016llx", (unsigned long long)hash_value(stream));
+        hash_close(&stream);
+    }
+    adapter_close(&merged);
+    weight_files_close(&files);
+    return err;
+}
+
 /* ---- describing ---- */
 
 static Err read_checkpoint_config(Config *config, const char *checkpoint) {
@@ -88,7 +106,8 @@ static Err read_checkpoint_config(Config *config, const char *checkpoint) {
 static Err describe(const Base *base, Config *config) {
     if (base->kind == BASE_PUBLISHED) {
         published_into_config(config, &base->published);
-        return OK;
+        TRY(preparation_read(config, base->folder));
+        return base->adapter[0] ? preparation_read(config, base->adapter) : OK;
     }
     Config *theirs = malloc(sizeof *theirs);
     CHECK(theirs, "out of memory: a config");
@@ -236,9 +255,9 @@ static uint64_t hash_files(uint64_t hash, const char *folder, bool deep) {
     for (size_t i = 0; i < names.count; i++) {
         const char *name = names.names[i];
         struct stat s;
-        bool ours = !strncmp(name, "cadvlm-", 7), wanted = text_ends_with(name, ".safetensors") ||
-                                                           text_ends_with(name, ".json") ||
-                                                           text_ends_with(name, ".yaml");
+        bool ours = !strncmp(name, "cadvlm-", 7) || !strcmp(name, PREPARATION_FILE);
+        bool wanted = text_ends_with(name, ".safetensors") || text_ends_with(name, ".json") ||
+                      text_ends_with(name, ".yaml");
         if (ours || !wanted || path_join(path, folder, name) != OK || stat(path, &s) != 0) continue;
         snprintf(line, sizeof line, "%s %lld %lld.%09ld", name, (long long)s.st_size,
                  (long long)s.st_mtim.tv_sec, s.st_mtim.tv_nsec);
@@ -252,34 +271,68 @@ static uint64_t hash_files(uint64_t hash, const char *folder, bool deep) {
 }
 
 /* Where programs keep what they can make again. */
-static Err cache_folder(char out[PATH_SIZE]) {
+static Err cache_folder(char out[PATH_SIZE], const Base *base) {
     const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     if (cache && cache[0] == '/') return path_join(out, cache, "cadvlm");
-    return path_format(out, "%s/.cache/cadvlm", home && home[0] == '/' ? home : "/tmp");
+    REQUIRE(home && home[0] == '/', ERR_IO,
+            "no place for the weights of %s in the type that is computed in: its folder cannot be "
+            "written, and neither XDG_CACHE_HOME nor HOME says where a cache is",
+            base->folder);
+    return path_format(out, "%s/.cache/cadvlm", home);
 }
 
-/* Its name says all that its bytes hang on, so that a file of that name is the right one. */
-static Err store_path(char out[PATH_SIZE], const Model *model, const Base *base,
-                      const char *folder) {
-    uint64_t hash = hash_files(model_layout_hash(model), base->folder, true);
-    if (base->adapter[0]) hash = hash_files(hash, base->adapter, true);
-    char where[PATH_SIZE];
-    if (base->kind == BASE_PUBLISHED && access(base->folder, W_OK) == 0)
-        TRY(path_format(where, "%s", base->folder));
-    else if (folder)
-        TRY(path_format(where, "%s", folder));
-    else
-        TRY(cache_folder(where));
-    TRY(file_make_directories(where));
-    return path_format(out, "%s/cadvlm-%s-%016llx.safetensors", where,
-                       dtype_name(model_dtype(model)), (unsigned long long)hash);
+/* A store's name says all that its bytes hang on, so that a file of that name is the right one:
+ * cadvlm-TYPE-WHOSE-STATE.safetensors. Another state of the same base takes its place. */
+typedef struct StoreName {
+    char folder[PATH_SIZE];
+    char whose[64]; /* "cadvlm-bf16-0123456789abcdef-" */
+    char name[128];
+} StoreName;
+
+static Err store_name(StoreName *out, const Model *model, const Base *base, const char *folder) {
+    uint64_t whose = model_layout_hash(model), state = hash_files(0, base->folder, true);
+    if (base->kind == BASE_PUBLISHED && access(base->folder, W_OK) == 0) {
+        TRY(path_format(out->folder, "%s", base->folder));
+    } else {
+        TRY(folder ? path_format(out->folder, "%s", folder) : cache_folder(out->folder, base));
+        whose = hash_text(whose, base->folder);
+    }
+    if (base->adapter[0]) {
+        whose = hash_text(whose, base->adapter);
+        state = hash_files(state, base->adapter, true);
+    }
+    snprintf(out->whose, sizeof out->whose, "cadvlm-%s-%016llx-", dtype_name(model_dtype(model)),
+             (unsigned long long)whose);
+    snprintf(out->name, sizeof out->name, "%s%016llx.safetensors", out->whose,
+             (unsigned long long)state);
+    return file_make_directories(out->folder);
 }
 
-static Err make_store(const Model *model, const Base *base, const char *path) {
+/* Whoever maps such a file keeps it. */
+static Err remove_old_stores(const StoreName *store) {
+    FileNames names;
+    TRY(file_list(&names, store->folder));
+    Err err = OK;
+    for (size_t i = 0; i < names.count && err == OK; i++) {
+        const char *name = names.names[i];
+        char path[PATH_SIZE];
+        if (strncmp(name, store->whose, strlen(store->whose)) != 0 || !strcmp(name, store->name) ||
+            !text_ends_with(name, ".safetensors"))
+            continue;
+        err = path_join(path, store->folder, name);
+        if (err == OK) err = file_remove_tree(path);
+    }
+    file_names_free(&names);
+    return err;
+}
+
+static Err make_store(const Model *model, const Base *base, const StoreName *store,
+                      const char *path) {
     BaseReader reader;
     double began = clock_seconds();
     log_info("converting %s to %s for all ranks of this machine: %s", base->folder,
              dtype_name(model_dtype(model)), path);
+    TRY(remove_old_stores(store));
     Err err = base_reader_open(&reader, base, model);
     if (err == OK) err = model_write_store(model, path, &reader.source);
     base_reader_close(&reader);
@@ -287,13 +340,14 @@ static Err make_store(const Model *model, const Base *base, const char *path) {
     return err;
 }
 
-static Err map_store(Model *model, const Base *base, const char *folder, Comm *comm) {
-    char path[PATH_SIZE];
-    Err err = store_path(path, model, base, folder);
-    if (err == OK && comm_local_rank(comm) == 0 && !file_exists(path))
-        err = make_store(model, base, path);
-    TRY(comm_agree(comm, err));
-    return comm_agree(comm, model_map(model, path));
+/* The path of a model's store, which the first rank of a machine makes where it is not there. */
+static Err need_store(char path[PATH_SIZE], const Model *model, const Base *base,
+                      const char *folder, const Comm *comm) {
+    StoreName store;
+    TRY(store_name(&store, model, base, folder));
+    TRY(path_join(path, store.folder, store.name));
+    return comm_local_rank(comm) == 0 && !file_exists(path) ? make_store(model, base, &store, path)
+                                                            : OK;
 }
 
 Err base_fill(Model *model, const Base *base) {
@@ -313,6 +367,9 @@ Err base_masters(Model *model, const Base *base, float *flat) {
 }
 
 Err base_load(Model *model, const Base *base, const char *folder, Comm *comm) {
-    if (model_spec(model)->mapped) return map_store(model, base, folder, comm);
-    return comm_agree(comm, base_fill(model, base));
+    char path[PATH_SIZE];
+    bool mapped =
+        model_spec(model)->mapped; /* not where a rank has a GPU: all agree all the same */
+    TRY(comm_agree(comm, mapped ? need_store(path, model, base, folder, comm) : OK));
+    return comm_agree(comm, mapped ? model_map(model, path) : base_fill(model, base));
 }

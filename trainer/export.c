@@ -15,11 +15,12 @@
 #include "model/export.h"
 #include "trainer/base.h"
 #include "trainer/checkpoint.h"
+#include "trainer/preparation.h"
 #include "trainer/reader.h"
 #include "trainer/setup.h"
 #include "trainer/validate.h"
 
-enum { LOGIT_ROWS = 64, MADE_UP_TOKENS = 96, LINES_MAX = 24, LINE_TEXT = 160 };
+enum { LOGIT_ROWS = 64, MADE_UP_TOKENS = 96, LINES_MAX = CONFIG_DATASETS, LINE_TEXT = 160 };
 
 /* ---- the card ---- */
 
@@ -41,15 +42,24 @@ __attribute__((format(printf, 3, 4))) static void add_line(Lines *lines, const c
     lines->count++;
 }
 
+/* A part's own, where it has one. */
+static void add_rate(Lines *recipe, const char *name, double rate) {
+    if (rate > 0) add_line(recipe, name, "%g", rate);
+}
+
 static void describe_recipe(Lines *recipe, const Config *c, const ModelSpec *spec) {
     static const char *const tunes[] = {"frozen", "LoRA", "full"};
     add_line(recipe, "language model", "%s", tunes[spec->tune[PART_LLM]]);
     add_line(recipe, "vision tower", "%s", tunes[spec->tune[PART_VISION]]);
     add_line(recipe, "connector", "%s", tunes[spec->tune[PART_CONNECTOR]]);
-    add_line(recipe, "LoRA", "r %lld, alpha %g, dropout %g%s", (long long)spec->lora.r,
-             spec->lora.alpha, spec->lora.dropout,
-             spec->lora.use_rslora ? ", rank-stabilised" : "");
+    if (spec->tune[PART_LLM] == TUNE_LORA || spec->tune[PART_VISION] == TUNE_LORA)
+        add_line(recipe, "LoRA", "r %lld, alpha %g, dropout %g%s", (long long)spec->lora.r,
+                 spec->lora.alpha, spec->lora.dropout,
+                 spec->lora.use_rslora ? ", rank-stabilised" : "");
     add_line(recipe, "learning rate", "%g", c->training.learning_rate);
+    add_rate(recipe, "learning rate, language model", c->training.llm_learning_rate);
+    add_rate(recipe, "learning rate, vision tower", c->training.vision_learning_rate);
+    add_rate(recipe, "learning rate, connector", c->training.connector_learning_rate);
     add_line(recipe, "samples a step", "%lld × %lld a rank",
              (long long)c->training.per_device_batch_size,
              (long long)c->training.gradient_accumulation_steps);
@@ -76,16 +86,34 @@ typedef struct Export {
     Reader before;
     TrainState state;
     Origin origin;
-    bool base_there; /* the published folder is where it was */
+    bool base_there; /* the published folder is where it was, with the weights it had */
     Published published;
     float *flat; /* device: masters */
     Lines data, recipe, figures;
     ModelCard card;
+    Buf preparation;
 } Export;
+
+/* Whether a run's base can still be read, as it was. */
+static bool is_there(const Origin *origin) {
+    char weights[20];
+    if (!origin->folder[0]) return false;
+    bool found = published_is(origin->folder) &&
+                 base_fingerprint(weights, origin->folder, origin->adapter) == OK;
+    bool same = found && !strcmp(weights, origin->weights);
+    if (!same)
+        log_warn("%s %s: frozen weights are those of the checkpoint, and what only the base's "
+                 "files had is left out",
+                 origin->folder,
+                 found ? "does not have the weights any more that training began with"
+                       : "can no longer be read as a base");
+    err_clear();
+    return same;
+}
 
 static Err read_base(Export *e) {
     TRY(origin_read(&e->origin, e->before.checkpoint));
-    e->base_there = e->origin.folder[0] && published_is(e->origin.folder);
+    e->base_there = is_there(&e->origin);
     const Config *c = &e->before.config;
     const ModelSpec *spec = model_spec(e->before.model);
     if (e->base_there) {
@@ -101,10 +129,6 @@ static Err read_base(Export *e) {
                                .aspect = c->image_aspect,
                                .template = c->model.template,
                                .max_length = c->training.max_length};
-    if (e->origin.folder[0])
-        log_warn("the base is no longer in %s: frozen weights are those of the checkpoint, and "
-                 "what only the base's files had is left out",
-                 e->origin.folder);
     return OK;
 }
 
@@ -146,7 +170,8 @@ static Err write_adapter(Export *e) {
             "export --format merged",
             e->before.checkpoint, e->origin.name);
     AdapterInfo info = {.base_model = hub_is_id(e->origin.name) ? e->origin.name : e->origin.folder,
-                        .card = &e->card};
+                        .card = &e->card,
+                        .beside = {PREPARATION_FILE, buf_cstr(&e->preparation)}};
     return model_save_adapter(e->before.model, e->options->folder, &info, e->flat);
 }
 
@@ -162,6 +187,7 @@ static Err write_merged(Export *e) {
                       .published = &e->published,
                       .dtype = e->options->dtype,
                       .card = &e->card,
+                      .beside = {PREPARATION_FILE, buf_cstr(&e->preparation)},
                       .show_progress = true};
     Err err = model_save_merged(e->before.model, e->options->folder, &info, e->flat);
     adapter_close(&first);
@@ -321,6 +347,17 @@ static Err open_before(Export *e, Precision precision, Model **model) {
     return model_load(*model, path, NULL, &found);
 }
 
+/* Drawings and prompts are made ready for it as they were in training. */
+static Err check_preparation(const Export *e, const Base *base) {
+    Config *found = malloc(sizeof *found);
+    CHECK(found, "out of memory: a config");
+    config_defaults(found);
+    Err err = base_describe(base, found);
+    if (err == OK) err = preparation_check(&e->before.config, found, e->options->folder);
+    free(found);
+    return err;
+}
+
 /* What was written, found and merged as others would. */
 static Err open_after(Export *e, Precision precision, Model **model) {
     ModelSpec spec = *model_spec(e->before.model);
@@ -328,6 +365,7 @@ static Err open_after(Export *e, Precision precision, Model **model) {
     spec.mapped = false;
     for (int part = 0; part < PART_COUNT; part++) spec.tune[part] = TUNE_FROZEN;
     Err err = base_find(&base, e->options->folder);
+    if (err == OK) err = check_preparation(e, &base);
     if (err == OK) err = open_filled(e, &spec, &base, precision, model);
     return err == OK ? OK : err_prefix(err, "reading %s again: ", e->options->folder);
 }
@@ -377,6 +415,7 @@ static Err run(Export *e, Comm *comm, ExportResult *result) {
     TRY(read_base(e));
     TRY(read_masters(e));
     make_card(e);
+    preparation_print(&e->preparation, &e->before.config, e->options->format == EXPORT_MERGED);
     TRY(e->options->format == EXPORT_PEFT ? write_adapter(e) : write_merged(e));
     return e->options->samples ? prove(e, result) : OK;
 }
@@ -388,5 +427,6 @@ Err export_run(const ExportOptions *options, Comm *comm, ExportResult *result) {
     Err err = run(&e, comm, result);
     if (e.before.ex) exec_free(e.before.ex, e.flat, 0);
     reader_close(&e.before);
+    buf_free(&e.preparation);
     return err;
 }

@@ -14,6 +14,7 @@ Err origin_write(const Origin *origin, const char *folder) {
     Json *root = js_new_object();
     js_set_text(root, "name", origin->name);
     js_set_text(root, "folder", origin->folder);
+    js_set_text(root, "weights", origin->weights);
     js_set_text(root, "adapter", origin->adapter);
     js_set_bool(root, "changed", origin->changed);
     Err err = js_write(path, root);
@@ -22,14 +23,16 @@ Err origin_write(const Origin *origin, const char *folder) {
 }
 
 static Err read_members(Origin *origin, const Json *root, const char *path) {
-    const char *name, *folder, *adapter;
+    const char *name, *folder, *weights, *adapter;
     TRY(js_need_text(&name, root, "name", path));
     TRY(js_need_text(&folder, root, "folder", path));
+    TRY(js_need_text(&weights, root, "weights", path));
     TRY(js_need_text(&adapter, root, "adapter", path));
     REQUIRE(js_bool(js_get(root, "changed"), &origin->changed), ERR_INPUT,
             "%s: changed is not true or false", path);
     REQUIRE((size_t)snprintf(origin->name, sizeof origin->name, "%s", name) < sizeof origin->name,
             ERR_INPUT, "%s: a name that is too long", path);
+    snprintf(origin->weights, sizeof origin->weights, "%s", weights);
     TRY(path_format(origin->folder, "%s", folder));
     return path_format(origin->adapter, "%s", adapter);
 }

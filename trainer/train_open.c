@@ -8,6 +8,7 @@
 #include "core/hash.h"
 #include "core/log.h"
 #include "model/adapter.h"
+#include "trainer/preparation.h"
 #include "trainer/train_parts.h"
 
 /* Number tokens of the tokenizer start out alike where their numbers are. */
@@ -19,6 +20,30 @@ static void init_numbers(Trainer *t) {
         ids[number] = tokenizer_id(t->tokenizer, text);
     }
     model_init_numbers(t->model, (uint64_t)t->config->seed, ids);
+}
+
+/* What the user states otherwise than the adapter has it is passed over, but not in silence. */
+static void warn_of_unused(const Trainer *t) {
+    static const char *const keys[] = {"lora.r",
+                                       "lora.alpha",
+                                       "lora.use_rslora",
+                                       "lora.target_modules",
+                                       "lora.rank_pattern",
+                                       "lora.alpha_pattern",
+                                       "tune.llm",
+                                       "tune.vision"};
+    if (comm_rank(t->comm) != 0) return;
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        if (!config_stated(t->config, keys[i]) ||
+            config_same_key(t->config, &t->described, keys[i]))
+            continue;
+        Buf line = {0};
+        config_print_key(&line, t->config, keys[i]);
+        buf_text(&line, " of the config is not used; the adapter has ");
+        config_print_key(&line, &t->described, keys[i]);
+        log_warn("%s", buf_cstr(&line));
+        buf_free(&line);
+    }
 }
 
 /* An adapter that the run goes on with says what is adapted, by which ranks and scales. Its dropout
@@ -37,7 +62,8 @@ static Err describe_adapter(Trainer *t) {
     t->described.lora = lora;
     t->described.tune.vision = tune[PART_VISION];
     t->described.tune.llm = tune[PART_LLM];
-    return OK;
+    warn_of_unused(t);
+    return preparation_read(&t->described, t->config->adapter);
 }
 
 static Err load_adapter(Trainer *t) {
@@ -62,6 +88,8 @@ static Err find_base(Trainer *t) {
         TRY(origin_read(&t->base.origin, t->resumed));
     } else {
         TRY(base_find(&t->base, config->base_model));
+        if (t->base.kind == BASE_PUBLISHED && comm_rank(t->comm) == 0)
+            TRY(base_fingerprint(t->base.origin.weights, t->base.folder, t->base.adapter));
     }
     REQUIRE(t->base.kind != BASE_NONE || config->model.from_scratch, ERR_CONFIG,
             "neither base_model nor model: says what to train");
@@ -151,6 +179,7 @@ void train_describe_config(const Trainer *t, Config *out) {
     *out = t->described;
     out->model.llm.vocab = model_spec(t->model)->llm.vocab;
     out->tokenizer[0] = 0; /* it lies in the checkpoint */
+    out->adapter[0] = 0;   /* likewise, as it is by now */
 }
 
 /* Takes up the newest good checkpoint of this run, if there is one. */
