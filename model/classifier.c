@@ -47,7 +47,7 @@ void classifier_forward(Model *model, Tensor h, Tensor delta) {
     const float *scale = model->loss_scale ? model->loss_scale : model->one;
     Tensor d_head = grad_of(model, model->head_w);
     model->last_h = take_act(model, labels, c->width);
-    model->last_stats = take(model, DT_F32, labels, norm_stats(model));
+    model->last_stats = take(model, DT_F32, labels, norm_stats(model->final_norm));
     model->d_last = take_act(model, labels, c->width);
     model->loss = take(model, DT_F32, 1, labels);
     model->hits = take(model, DT_F32, 1, labels);

@@ -96,7 +96,7 @@ void decoder_layer_declare(Model *model, DecoderLayer *layer, int index) {
     layer->ffn = of_layer(&c->ffn, index);
     layer->attn_norm =
         norm_declare(model, PART_LLM, name_of(name, n, index, n->attn_norm), c->width);
-    layer->ffn_norm = (Norm){PARAM_NONE, PARAM_NONE};
+    layer->ffn_norm = (Norm){.w = PARAM_NONE};
     if (!c->parallel)
         layer->ffn_norm =
             norm_declare(model, PART_LLM, name_of(name, n, index, n->ffn_norm), c->width);
@@ -173,13 +173,14 @@ static Tensor values(const Model *model, const DecoderLayer *layer, Tensor qkv) 
 static void take_products(Model *model, const DecoderLayer *layer, DecoderActs *a, int64_t rows,
                           int64_t behind) {
     const LlmConfig *c = &model->spec.llm;
-    a->stats1 = take(model, DT_F32, rows, norm_stats(model));
+    a->stats1 = take(model, DT_F32, rows, norm_stats(layer->attn_norm));
     a->qkv = take_act(model, rows, layer->qkv.out);
     a->rstd_qk =
         c->qk_norm ? take(model, DT_F32, rows, layer->heads_q + layer->heads_k) : tensor_none();
     a->att = take_input(model, &layer->out, behind, &a->l_out);
     a->lse = model->training ? take(model, DT_F32, behind, layer->heads_q) : tensor_none();
-    a->stats2 = c->parallel ? tensor_none() : take(model, DT_F32, behind, norm_stats(model));
+    a->stats2 =
+        c->parallel ? tensor_none() : take(model, DT_F32, behind, norm_stats(layer->ffn_norm));
     a->gu = take_act(model, behind, layer->up.out);
 }
 

@@ -1,5 +1,4 @@
-/* The decoder's norms: root mean square, the same with 1 + weight, or LayerNorm, as its config
- * says. */
+/* Norms: root mean square, the same with 1 + weight, or LayerNorm. */
 #include <stdio.h>
 
 #include "model/parts.h"
@@ -19,37 +18,39 @@ static ParamId declare(Model *model, Part part, ParamKind kind, const char *name
 }
 
 Norm norm_declare(Model *model, Part part, const char *name, int64_t width) {
-    NormKind kind = part == PART_LLM ? model->spec.llm.norm : NORM_LAYER;
-    Norm norm = {.b = PARAM_NONE};
+    bool decoder = part == PART_LLM;
+    Norm norm = {.b = PARAM_NONE,
+                 .kind = decoder ? model->spec.llm.norm : NORM_LAYER,
+                 .eps = (float)(decoder ? model->spec.llm.norm_eps : model->spec.vision.norm_eps)};
     norm.w = declare(model, part, PARAM_NORM, name, "weight", width,
-                     kind == NORM_RMS_PLUS_ONE ? 0.0f : 1.0f);
-    if (kind == NORM_LAYER) norm.b = declare(model, part, PARAM_BIAS, name, "bias", width, 0);
+                     norm.kind == NORM_RMS_PLUS_ONE ? 0.0f : 1.0f);
+    if (norm.kind == NORM_LAYER) norm.b = declare(model, part, PARAM_BIAS, name, "bias", width, 0);
     return norm;
 }
 
-int norm_stats(const Model *model) {
-    return model->spec.llm.norm == NORM_LAYER ? 2 : 1;
+int norm_stats(Norm norm) {
+    return norm.kind == NORM_LAYER ? 2 : 1;
 }
 
-static float offset_of(const Model *model) {
-    return model->spec.llm.norm == NORM_RMS_PLUS_ONE ? 1.0f : 0.0f;
+static float offset_of(Norm norm) {
+    return norm.kind == NORM_RMS_PLUS_ONE ? 1.0f : 0.0f;
 }
 
 void norm_forward(Model *model, Norm norm, Tensor out, Tensor sum, Tensor stats, Tensor h,
                   Tensor delta) {
-    float eps = (float)model->spec.llm.norm_eps;
     Tensor w = value_of(model, norm.w);
-    if (model->spec.llm.norm == NORM_LAYER)
-        op_layernorm_fwd(model->ex, out, sum, stats, h, delta, w, value_of(model, norm.b), eps);
+    if (norm.kind == NORM_LAYER)
+        op_layernorm_fwd(model->ex, out, sum, stats, h, delta, w, value_of(model, norm.b),
+                         norm.eps);
     else
-        op_rmsnorm_fwd(model->ex, out, sum, stats, h, delta, w, offset_of(model), eps);
+        op_rmsnorm_fwd(model->ex, out, sum, stats, h, delta, w, offset_of(norm), norm.eps);
 }
 
 void norm_backward(Model *model, Norm norm, Tensor dh, bool accumulate, Tensor dout, Tensor h,
                    Tensor stats) {
     Tensor w = value_of(model, norm.w), dw = grad_of(model, norm.w);
-    if (model->spec.llm.norm == NORM_LAYER)
+    if (norm.kind == NORM_LAYER)
         op_layernorm_bwd(model->ex, dh, accumulate, dw, grad_of(model, norm.b), dout, h, stats, w);
     else
-        op_rmsnorm_bwd(model->ex, dh, accumulate, dw, dout, h, stats, w, offset_of(model));
+        op_rmsnorm_bwd(model->ex, dh, accumulate, dw, dout, h, stats, w, offset_of(norm));
 }

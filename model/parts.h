@@ -33,15 +33,17 @@ typedef struct LoraActs {
     Tensor xa[LINEAR_MODULES], saved[LINEAR_MODULES];
 } LoraActs;
 
+typedef struct Norm {
+    ParamId w, b; /* b: only of a LayerNorm; no w: no norm */
+    NormKind kind;
+    float eps;
+} Norm;
+
 typedef struct VisionLayer {
     int64_t first; /* of its trained parameters, in the flat arrays */
-    ParamId norm1_w, norm1_b, norm2_w, norm2_b;
+    Norm norm1, norm2;
     Linear qkv, out, fc1, fc2;
 } VisionLayer;
-
-typedef struct Norm {
-    ParamId w, b; /* b: only of a LayerNorm */
-} Norm;
 
 typedef struct DecoderLayer {
     int64_t first; /* of its trained parameters, in the flat arrays */
@@ -95,7 +97,7 @@ struct Model {
     ParamId class_row, positions;
     Norm pre_norm;
     VisionLayer *vision;
-    ParamId connector_norm_w, connector_norm_b;
+    Norm connector_norm;
     Linear connector_1, connector_2;
     ParamId embedding, head_w, head_b; /* head_w: the embedding where they are tied */
     Norm final_norm;
@@ -234,10 +236,11 @@ Tensor decoder_cached(Model *model, const CachePass *pass);
 
 /* ---- norm.c ---- */
 
+/* The decoder's norms are of the kind that its config names, others LayerNorms. */
 Norm norm_declare(Model *model, Part part, const char *name, int64_t width);
 /* Columns of a norm's statistics. */
-int norm_stats(const Model *model);
-/* The decoder's norms, of the kind its config names; arguments as in op_rmsnorm_fwd and _bwd. */
+int norm_stats(Norm norm);
+/* Arguments as in op_rmsnorm_fwd and _bwd. */
 void norm_forward(Model *model, Norm norm, Tensor out, Tensor sum, Tensor stats, Tensor h,
                   Tensor delta);
 void norm_backward(Model *model, Norm norm, Tensor dh, bool accumulate, Tensor dout, Tensor h,

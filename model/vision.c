@@ -15,49 +15,26 @@
 
 /* ---- parameters ---- */
 
-static ParamId declare_vector(Model *model, const char *name, Part part, ParamKind kind,
-                              int64_t width, float start) {
-    Param p = {.part = part,
-               .kind = kind,
-               .rows = 1,
-               .cols = width,
-               .dims = 1,
-               .init_scale = start,
-               .trained = model->spec.tune[part] == TUNE_FULL};
-    snprintf(p.name, sizeof p.name, "%s", name);
-    return params_declare(&model->params, &p, false);
-}
-
 static void declare_layer(Model *model, VisionLayer *layer, int index) {
     const VisionConfig *c = &model->spec.vision;
-    char names[12][PARAM_NAME];
-    static const char *const parts[12] = {
-        "layer_norm1.weight",
-        "layer_norm1.bias",
-        "layer_norm2.weight",
-        "layer_norm2.bias",
-        "self_attn.q_proj",
-        "self_attn.k_proj",
-        "self_attn.v_proj",
-        "self_attn.out_proj",
-        "mlp.fc1",
-        "mlp.fc2",
-    };
-    for (int i = 0; i < 10; i++)
+    static const char *const parts[] = {
+        "layer_norm1",      "layer_norm2",        "self_attn.q_proj", "self_attn.k_proj",
+        "self_attn.v_proj", "self_attn.out_proj", "mlp.fc1",          "mlp.fc2"};
+    enum { NAMES = sizeof parts / sizeof parts[0] };
+    char names[NAMES][PARAM_NAME];
+    for (int i = 0; i < NAMES; i++)
         snprintf(names[i], PARAM_NAME, TOWER "encoder.layers.%d.%s", index, parts[i]);
     layer->first = model->params.trained;
-    layer->norm1_w = declare_vector(model, names[0], PART_VISION, PARAM_NORM, c->width, 1);
-    layer->norm1_b = declare_vector(model, names[1], PART_VISION, PARAM_BIAS, c->width, 0);
-    layer->norm2_w = declare_vector(model, names[2], PART_VISION, PARAM_NORM, c->width, 1);
-    layer->norm2_b = declare_vector(model, names[3], PART_VISION, PARAM_BIAS, c->width, 0);
-    Module qkv[3] = {{names[4], c->width}, {names[5], c->width}, {names[6], c->width}};
+    layer->norm1 = norm_declare(model, PART_VISION, names[0], c->width);
+    layer->norm2 = norm_declare(model, PART_VISION, names[1], c->width);
+    Module qkv[3] = {{names[2], c->width}, {names[3], c->width}, {names[4], c->width}};
     linear_declare(model, &layer->qkv, PART_VISION, qkv, 3, c->width, true, true,
                    init_scale_of(c->width, false));
-    linear_declare(model, &layer->out, PART_VISION, &(Module){names[7], c->width}, 1, c->width,
+    linear_declare(model, &layer->out, PART_VISION, &(Module){names[5], c->width}, 1, c->width,
                    true, true, init_scale_of(c->width, true));
-    linear_declare(model, &layer->fc1, PART_VISION, &(Module){names[8], c->mlp}, 1, c->width, true,
+    linear_declare(model, &layer->fc1, PART_VISION, &(Module){names[6], c->mlp}, 1, c->width, true,
                    true, init_scale_of(c->width, false));
-    linear_declare(model, &layer->fc2, PART_VISION, &(Module){names[9], c->width}, 1, c->mlp, true,
+    linear_declare(model, &layer->fc2, PART_VISION, &(Module){names[7], c->width}, 1, c->mlp, true,
                    true, init_scale_of(c->mlp, true));
 }
 
@@ -87,7 +64,7 @@ void vision_declare(Model *model) {
     model->class_row = PARAM_NONE;
     if (c->class_token) model->class_row = declare_table(model, "class_embedding", 1, 1);
     model->positions = declare_table(model, "position_embedding.weight", model->tower_rows, 2);
-    model->pre_norm = (Norm){PARAM_NONE, PARAM_NONE};
+    model->pre_norm = (Norm){.w = PARAM_NONE};
     if (c->pre_norm) /* so spelled in CLIP's files */
         model->pre_norm = norm_declare(model, PART_VISION, TOWER "pre_layrnorm", c->width);
     for (int i = 0; i < c->layers; i++) declare_layer(model, &model->vision[i], i);
@@ -96,13 +73,9 @@ void vision_declare(Model *model) {
 void connector_declare(Model *model) {
     int64_t in = model->spec.vision.width, out = model->spec.llm.width;
     model->first_connector = model->params.trained;
-    model->connector_norm_w = model->connector_norm_b = PARAM_NONE;
-    if (model->spec.connector.norm) {
-        model->connector_norm_w =
-            declare_vector(model, "connector.norm.weight", PART_CONNECTOR, PARAM_NORM, in, 1);
-        model->connector_norm_b =
-            declare_vector(model, "connector.norm.bias", PART_CONNECTOR, PARAM_BIAS, in, 0);
-    }
+    model->connector_norm = (Norm){.w = PARAM_NONE};
+    if (model->spec.connector.norm)
+        model->connector_norm = norm_declare(model, PART_CONNECTOR, "connector.norm", in);
     linear_declare(model, &model->connector_1, PART_CONNECTOR, &(Module){CONNECTOR "0", out}, 1, in,
                    true, false, init_scale_of(in, false));
     linear_declare(model, &model->connector_2, PART_CONNECTOR, &(Module){CONNECTOR "2", out}, 1,
@@ -152,25 +125,18 @@ static void take_cheap(Model *model, const VisionLayer *layer, VisionActs *a, in
     a->g = take_input(model, &layer->fc2, rows, &a->l_fc2);
 }
 
-/* out = LayerNorm(h + delta), the sum in `sum`. */
-static void norm(Model *model, ParamId w, ParamId b, Tensor out, Tensor sum, Tensor stats, Tensor h,
-                 Tensor delta) {
-    op_layernorm_fwd(model->ex, out, sum, stats, h, delta, value_of(model, w), value_of(model, b),
-                     (float)model->spec.vision.norm_eps);
-}
-
 /* The layer over h + delta. Its last product is left out without `whole`. */
 static void compute(Model *model, const VisionLayer *layer, VisionActs *a, Tensor h, Tensor delta,
                     bool whole) {
     const VisionConfig *c = &model->spec.vision;
     int64_t w = c->width;
-    norm(model, layer->norm1_w, layer->norm1_b, a->n1, a->h, a->stats1, h, delta);
+    norm_forward(model, layer->norm1, a->n1, a->h, a->stats1, h, delta);
     linear_forward(model, &layer->qkv, a->qkv, a->n1, &a->l_qkv);
     AttentionSpec spec = attention_of(model);
     op_attention_fwd(model->ex, a->att, a->lse, tensor_cols(a->qkv, 0, w),
                      tensor_cols(a->qkv, w, w), tensor_cols(a->qkv, 2 * w, w), &spec);
     linear_forward(model, &layer->out, model->branch, a->att, &a->l_out);
-    norm(model, layer->norm2_w, layer->norm2_b, a->n2, a->h2, a->stats2, a->h, model->branch);
+    norm_forward(model, layer->norm2, a->n2, a->h2, a->stats2, a->h, model->branch);
     linear_act_forward(model, &layer->fc1, a->g, a->f1, a->n2, &a->l_fc1,
                        (Activation)c->activation);
     if (whole)
@@ -247,8 +213,8 @@ static Tensor tower_inputs(Model *model, const uint8_t *pixels) {
     model->tower_in = h;
     model->tower_stats = take(model, DT_F32, rows, 2);
     Tensor normed = take_act(model, rows, c->width);
-    norm(model, model->pre_norm.w, model->pre_norm.b, normed, tensor_none(), model->tower_stats, h,
-         tensor_none());
+    norm_forward(model, model->pre_norm, normed, tensor_none(), model->tower_stats, h,
+                 tensor_none());
     return normed;
 }
 
@@ -270,17 +236,14 @@ static void tower_forward(Model *model, const uint8_t *pixels) {
 }
 
 static void connector_forward(Model *model) {
-    Exec *ex = model->ex;
     int64_t rows = model->connector_in.rows, in = model->spec.vision.width,
             out = model->spec.llm.width;
     model->connector_n = model->connector_in;
-    if (model->connector_norm_w != PARAM_NONE) {
+    if (model->connector_norm.w != PARAM_NONE) {
         model->connector_n = take_act(model, rows, in);
         model->connector_stats = take(model, DT_F32, rows, 2);
-        op_layernorm_fwd(
-            ex, model->connector_n, tensor_none(), model->connector_stats, model->connector_in,
-            tensor_none(), value_of(model, model->connector_norm_w),
-            value_of(model, model->connector_norm_b), (float)model->spec.vision.norm_eps);
+        norm_forward(model, model->connector_norm, model->connector_n, tensor_none(),
+                     model->connector_stats, model->connector_in, tensor_none());
     }
     model->connector_f = take_act(model, rows, out);
     model->connector_g = take_act(model, rows, out);
@@ -319,10 +282,8 @@ static void remake(Model *model, const VisionLayer *layer, VisionActs *a) {
     use_saved(&layer->qkv, &a->l_qkv);
     use_saved(&layer->fc1, &a->l_fc1);
     use_saved(&layer->fc2, &a->l_fc2);
-    norm(model, layer->norm1_w, layer->norm1_b, a->n1, tensor_none(), a->stats1, a->h,
-         tensor_none());
-    norm(model, layer->norm2_w, layer->norm2_b, a->n2, tensor_none(), a->stats2, a->h2,
-         tensor_none());
+    norm_forward(model, layer->norm1, a->n1, tensor_none(), a->stats1, a->h, tensor_none());
+    norm_forward(model, layer->norm2, a->n2, tensor_none(), a->stats2, a->h2, tensor_none());
     op_act_fwd(model->ex, a->g, a->f1, (Activation)model->spec.vision.activation);
 }
 
@@ -336,8 +297,7 @@ static void layer_backward(Model *model, const VisionLayer *layer, VisionActs *a
     linear_backward(model, &layer->fc2, dg, false, dh, a->g, &a->l_fc2);
     op_act_bwd(ex, dg, dg, a->f1, (Activation)c->activation);
     linear_backward(model, &layer->fc1, dn, false, dg, a->n2, &a->l_fc1);
-    op_layernorm_bwd(ex, dh, true, grad_of(model, layer->norm2_w), grad_of(model, layer->norm2_b),
-                     dn, a->h2, a->stats2, value_of(model, layer->norm2_w));
+    norm_backward(model, layer->norm2, dh, true, dn, a->h2, a->stats2);
 
     linear_backward(model, &layer->out, dn, false, dh, a->att, &a->l_out);
     AttentionSpec spec = attention_of(model);
@@ -345,8 +305,7 @@ static void layer_backward(Model *model, const VisionLayer *layer, VisionActs *a
                      tensor_cols(dqkv, 2 * w, w), dn, a->att, a->lse, tensor_cols(a->qkv, 0, w),
                      tensor_cols(a->qkv, w, w), tensor_cols(a->qkv, 2 * w, w), &spec);
     linear_backward(model, &layer->qkv, dn, false, dqkv, a->n1, &a->l_qkv);
-    op_layernorm_bwd(ex, dh, true, grad_of(model, layer->norm1_w), grad_of(model, layer->norm1_b),
-                     dn, a->h, a->stats1, value_of(model, layer->norm1_w));
+    norm_backward(model, layer->norm1, dh, true, dn, a->h, a->stats1);
     arena_release(&model->arena, mark);
 }
 
@@ -356,9 +315,7 @@ static void tower_inputs_backward(Model *model, Tensor dh) {
     Exec *ex = model->ex;
     const VisionConfig *c = &model->spec.vision;
     if (c->pre_norm)
-        op_layernorm_bwd(ex, dh, false, grad_of(model, model->pre_norm.w),
-                         grad_of(model, model->pre_norm.b), dh, model->tower_in, model->tower_stats,
-                         value_of(model, model->pre_norm.w));
+        norm_backward(model, model->pre_norm, dh, false, dh, model->tower_in, model->tower_stats);
     op_add_positions_bwd(ex, grad_of(model, model->positions), dh);
     Tensor d_patches = dh;
     if (c->class_token) {
@@ -399,13 +356,13 @@ static void tower_backward(Model *model, Tensor dh) {
 static void connector_backward(Model *model, Tensor dx, Tensor d_features) {
     Exec *ex = model->ex;
     int64_t rows = d_features.rows;
-    bool norm = model->connector_norm_w != PARAM_NONE;
-    bool need_input =
-        tower_trained(model) || (norm && model->params.items[model->connector_norm_w].trained);
+    Norm norm = model->connector_norm;
+    bool normed = norm.w != PARAM_NONE;
+    bool need_input = tower_trained(model) || (normed && model->params.items[norm.w].trained);
     Tensor dg = take_act(model, rows, model->spec.llm.width);
     linear_backward(model, &model->connector_2, dg, false, d_features, model->connector_g, NULL);
     op_act_bwd(ex, dg, dg, model->connector_f, (Activation)model->spec.connector.activation);
-    if (!norm) {
+    if (!normed) {
         linear_backward(model, &model->connector_1, need_input ? dx : tensor_none(), false, dg,
                         model->connector_n, NULL);
         return;
@@ -413,9 +370,7 @@ static void connector_backward(Model *model, Tensor dx, Tensor d_features) {
     Tensor dn = need_input ? take_act(model, rows, model->spec.vision.width) : tensor_none();
     linear_backward(model, &model->connector_1, dn, false, dg, model->connector_n, NULL);
     if (need_input)
-        op_layernorm_bwd(ex, dx, false, grad_of(model, model->connector_norm_w),
-                         grad_of(model, model->connector_norm_b), dn, model->connector_in,
-                         model->connector_stats, value_of(model, model->connector_norm_w));
+        norm_backward(model, norm, dx, false, dn, model->connector_in, model->connector_stats);
 }
 
 void vision_backward(Model *model, Tensor d_features) {
