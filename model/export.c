@@ -336,31 +336,37 @@ static bool is_python(const char *name) {
     return !strcmp(path_extension(name), ".py");
 }
 
-/* The tokenizer, how to generate, licences; and the model's code, which config.json may name. */
-static bool is_companion(const char *name) {
-    static const char *const names[] = {"generation_config.json",
-                                        "tokenizer.json",
+static bool is_of_tokenizer(const char *name) {
+    static const char *const names[] = {"tokenizer.json",
                                         "tokenizer.model",
                                         "tokenizer_config.json",
                                         "special_tokens_map.json",
                                         "added_tokens.json",
                                         "vocab.json",
-                                        "merges.txt",
-                                        "preprocessor_config.json",
+                                        "merges.txt"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (!strcmp(names[i], name)) return true;
+    return false;
+}
+
+/* How to generate, licences; and the model's code, which config.json may name. */
+static bool is_companion(const char *name) {
+    static const char *const names[] = {"generation_config.json", "preprocessor_config.json",
                                         "chat_template.jinja"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (!strcmp(names[i], name)) return true;
     return !strncmp(name, "LICENSE", 7) || !strncmp(name, "NOTICE", 6) || is_python(name);
 }
 
-static Err copy_companions(const Export *e, const char *folder) {
+/* Those files of a folder that are wanted. */
+static Err copy_files(const char *source, bool (*wanted)(const char *name), const char *folder) {
     FileNames names;
-    TRY(file_list(&names, e->info->base_folder));
+    TRY(file_list(&names, source));
     Err err = OK;
     for (size_t i = 0; i < names.count && err == OK; i++) {
         char from[PATH_SIZE], to[PATH_SIZE];
-        if (!is_companion(names.names[i])) continue;
-        err = path_join(from, e->info->base_folder, names.names[i]);
+        if (!wanted(names.names[i])) continue;
+        err = path_join(from, source, names.names[i]);
         if (err == OK) err = path_join(to, folder, names.names[i]);
         if (err == OK && !file_is_directory(from)) err = file_copy(from, to, SMALL_FILE_MAX);
     }
@@ -370,12 +376,13 @@ static Err copy_companions(const Export *e, const char *folder) {
 
 static Err write_companions(const Export *e, const char *folder) {
     const MergeInfo *info = e->info;
-    if (!info->base_folder)
-        TRY(published_write_config(info->published, info->dtype, folder));
-    else {
+    if (info->base_folder) {
         TRY(copy_config(e, folder));
-        TRY(copy_companions(e, folder));
+        TRY(copy_files(info->base_folder, is_companion, folder));
+    } else {
+        TRY(published_write_config(info->published, info->dtype, folder));
     }
+    if (info->tokenizer_folder) TRY(copy_files(info->tokenizer_folder, is_of_tokenizer, folder));
     return info->card ? card_write(folder, info->card, CARD_MERGED) : OK;
 }
 

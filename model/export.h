@@ -8,7 +8,8 @@
 
 typedef struct MergeInfo {
     const char *base_folder; /* the published folder that the model began as: for its weights, its
-                                config and tokenizer, and what it has beside; NULL: none */
+                                config, and what it has beside; NULL: none */
+    const char *tokenizer_folder; /* whose tokenizer goes along; NULL: none */
     const struct Adapter *const *merge; /* [merge_count] adapters that were merged into it first */
     int merge_count;
     bool base_changed; /* its frozen weights are not the folder's any more: the model's are taken */

@@ -101,9 +101,15 @@ TEST(exports_take_along_how_drawings_and_prompts_are_prepared) {
     const char *said;
     char text[2 * PATH_SIZE];
     prepare("openecad_0.55b");
-    train("", "openecad_0.55b", "run",
-          "device=cpu model.template=plain 'model.system_prompt=Say \"hm\"' "
-          "image_aspect_ratio=pad");
+    snprintf(text, sizeof text, "%s", test_path("tokenizer"));
+    ASSERT_INT(test_run(&said, "cp -r %s %s && echo '{}' > %s/special_tokens_map.json",
+                        test_path("openecad_0.55b"), text, text),
+               ==, 0);
+    snprintf(text, sizeof text,
+             "device=cpu model.template=plain 'model.system_prompt=Say \"hm\"' "
+             "image_aspect_ratio=pad tokenizer=%s",
+             test_path("tokenizer"));
+    train("", "openecad_0.55b", "run", text);
     for (int i = 0; i < 2; i++) {
         snprintf(text, sizeof text, "%s", test_path("run"));
         int code = test_run(&said, "./cadvlm export -c %s --format %s %s", text, formats[i],
@@ -118,8 +124,12 @@ TEST(exports_take_along_how_drawings_and_prompts_are_prepared) {
         ASSERT_CONTAINS(said, "  system_prompt: \"Say \\\"hm\\\"\"");
         ASSERT_CONTAINS(said, "image_aspect_ratio: pad");
     }
-    /* A broken one is said. */
+    /* The tokenizer is the one trained with. */
     snprintf(text, sizeof text, "%s", test_path("merged"));
+    ASSERT_INT(test_run(&said, "cmp %s/special_tokens_map.json %s/special_tokens_map.json", text,
+                        test_path("tokenizer")),
+               ==, 0);
+    /* A broken cadvlm.yaml is said. */
     ASSERT_INT(test_run(&said,
                         "echo 'training.x: {' > %s/cadvlm.yaml; "
                         "./cadvlm generate -c %s none.png -o %s",

@@ -222,7 +222,8 @@ TEST(a_merged_model_is_the_base_with_its_adapters_and_all_the_base_had) {
         int count;
         golden_open_tuned(&golden, golden_archs[i], TUNE_LORA, TUNE_FULL, TUNE_LORA, NULL);
         shake(&golden);
-        MergeInfo info = {.base_folder = base, .dtype = DT_F32, .card = &CARD};
+        MergeInfo info = {
+            .base_folder = base, .tokenizer_folder = base, .dtype = DT_F32, .card = &CARD};
         ASSERT_OK(model_save_merged(golden.model, folder, &info, NULL));
         ASSERT_OK(weight_files_open(&before, base));
         ASSERT_OK(weight_files_open(&after, folder));

@@ -181,6 +181,7 @@ static Err write_merged(Export *e) {
         TRY(adapter_open(&first, e->origin.adapter));
     const Adapter *const *merge = (const Adapter *const *)&first;
     MergeInfo info = {.base_folder = e->base_there ? e->origin.folder : NULL,
+                      .tokenizer_folder = e->before.checkpoint,
                       .merge = merge,
                       .merge_count = first ? 1 : 0,
                       .base_changed = e->origin.changed,
@@ -191,8 +192,7 @@ static Err write_merged(Export *e) {
                       .show_progress = true};
     Err err = model_save_merged(e->before.model, e->options->folder, &info, e->flat);
     adapter_close(&first);
-    TRY(err);
-    return e->base_there ? OK : tokenizer_copy(e->before.checkpoint, e->options->folder);
+    return err;
 }
 
 /* ---- the proof ---- */
