@@ -120,6 +120,9 @@ static int check_model(const Config *config) {
     if (l->head_dim % 2)
         WRONG("model.llm.head_dim: %lld; rotary positions need an even number",
               (long long)l->head_dim);
+    if (l->qk_norm && l->names == NAMES_PHI)
+        WRONG("model.llm: qk_norm with the names phi, whose files have another norm there; set "
+              "qk_norm: false");
     mistakes += check_list("model.llm.q_heads", &l->q_heads, l->layers);
     mistakes += check_list("model.llm.kv_heads", &l->kv_heads, l->layers);
     mistakes += check_list("model.llm.ffn", &l->ffn, l->layers);

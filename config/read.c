@@ -276,7 +276,8 @@ Err config_load(Config *config, const char *path, const char *const *overrides,
                 int override_count) {
     char preset[PATH_SIZE];
     Buf text = {0};
-    if (!file_exists(path) && !strchr(path, '/') &&
+    /* A folder may have the name of a preset: the model's, most likely. */
+    if ((!file_exists(path) || file_is_directory(path)) && !strchr(path, '/') &&
         config_preset_path(preset, sizeof preset, path) == OK)
         path = preset;
     Err err = file_read(&text, path, CONFIG_FILE_MAX);

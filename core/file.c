@@ -12,21 +12,27 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* Some bytes, of `size` that must still be there; *got > 0. */
+static Err read_some(void *out, size_t *got, int fd, size_t size, const char *path) {
+    ssize_t bytes;
+    do bytes = read(fd, out, size);
+    while (bytes < 0 && errno == EINTR);
+    REQUIRE(bytes >= 0, ERR_IO, "cannot read %s: %s", path, strerror(errno));
+    REQUIRE(bytes > 0, ERR_IO, "%s became shorter while it was read", path);
+    *got = (size_t)bytes;
+    return OK;
+}
+
 static Err read_descriptor(Buf *out, int fd, size_t size, const char *path) {
     buf_reserve(out, size);
-    while (out->size < size) {
-        ssize_t got = read(fd, out->data + out->size, size - out->size);
-        if (got < 0 && errno == EINTR) continue;
-        REQUIRE(got >= 0, ERR_IO, "cannot read %s: %s", path, strerror(errno));
-        REQUIRE(got > 0, ERR_IO, "%s became shorter while it was read", path);
-        out->size += (size_t)got;
-    }
+    for (size_t got; out->size < size; out->size += got)
+        TRY(read_some(out->data + out->size, &got, fd, size - out->size, path));
     out->data[out->size] = 0;
     return OK;
 }
 
-Err file_read(Buf *out, const char *path, size_t max_bytes) {
-    buf_clear(out);
+/* Opens a regular file of at most `max_bytes`; the descriptor is the caller's. */
+static Err open_regular(int *out, size_t *size, const char *path, size_t max_bytes) {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     REQUIRE(fd >= 0, ERR_INPUT, "cannot open %s: %s", path, strerror(errno));
     Err err = OK;
@@ -36,8 +42,20 @@ Err file_read(Buf *out, const char *path, size_t max_bytes) {
     REQUIRE_GOTO(err, (uint64_t)info.st_size <= max_bytes, ERR_INPUT,
                  "%s has %lld bytes, more than the %zu allowed", path, (long long)info.st_size,
                  max_bytes);
-    TRY_GOTO(err, read_descriptor(out, fd, (size_t)info.st_size, path));
+    *out = fd;
+    *size = (size_t)info.st_size;
+    return OK;
 done:
+    close(fd);
+    return err;
+}
+
+Err file_read(Buf *out, const char *path, size_t max_bytes) {
+    int fd;
+    size_t size;
+    buf_clear(out);
+    TRY(open_regular(&fd, &size, path, max_bytes));
+    Err err = read_descriptor(out, fd, size, path);
     close(fd);
     return err;
 }
@@ -119,11 +137,29 @@ void file_unmap(const void **data, size_t size) {
     *data = NULL;
 }
 
+static Err copy_descriptor(FileWriter *writer, int fd, size_t size, const char *path) {
+    enum { PIECE = 1 << 20 };
+    char *piece = malloc(PIECE);
+    CHECK(piece, "out of memory: %d bytes", PIECE);
+    Err err = OK;
+    for (size_t got = 0; size && err == OK; size -= got) {
+        err = read_some(piece, &got, fd, size < PIECE ? size : PIECE, path);
+        if (err == OK) err = file_writer_write(writer, piece, got);
+    }
+    free(piece);
+    return err;
+}
+
 Err file_copy(const char *from, const char *to, size_t max_bytes) {
-    Buf bytes = {0};
-    Err err = file_read(&bytes, from, max_bytes);
-    if (err == OK) err = file_write(to, bytes.data, bytes.size);
-    buf_free(&bytes);
+    int fd;
+    size_t size;
+    FileWriter writer;
+    TRY(open_regular(&fd, &size, from, max_bytes));
+    Err err = file_writer_open(&writer, to);
+    if (err == OK) err = copy_descriptor(&writer, fd, size, from);
+    if (err == OK) err = file_writer_finish(&writer);
+    file_writer_abandon(&writer);
+    close(fd);
     return err;
 }
 
@@ -189,7 +225,8 @@ Err file_remove_tree(const char *path) {
         return OK;
     }
     if (!S_ISDIR(info.st_mode)) {
-        REQUIRE(unlink(path) == 0, ERR_IO, "cannot delete %s: %s", path, strerror(errno));
+        REQUIRE(unlink(path) == 0 || errno == ENOENT, ERR_IO, "cannot delete %s: %s", path,
+                strerror(errno));
         return OK;
     }
     FileNames names;
@@ -202,7 +239,8 @@ Err file_remove_tree(const char *path) {
     }
     file_names_free(&names);
     TRY(err);
-    REQUIRE(rmdir(path) == 0, ERR_IO, "cannot delete the folder %s: %s", path, strerror(errno));
+    REQUIRE(rmdir(path) == 0 || errno == ENOENT, ERR_IO, "cannot delete the folder %s: %s", path,
+            strerror(errno));
     return OK;
 }
 

@@ -6,7 +6,9 @@
 #include <string.h>
 #include <time.h>
 
+#include "core/hub.h"
 #include "launch/commands.h"
+#include "model/published.h"
 #include "trainer/evaluate.h"
 
 enum { NAME_MAX_SHOWN = 18, EXACT = 17 };
@@ -223,6 +225,8 @@ static Err set_up_data(EvalArguments *a, EvalOptions *options, Dataset *datasets
     REQUIRE(a->data.count, ERR_CONFIG, "cadvlm eval needs --data SHARDS");
     REQUIRE(a->data.count <= EVAL_SETS_MAX, ERR_CONFIG, "%d datasets; %d are possible",
             a->data.count, EVAL_SETS_MAX);
+    REQUIRE(a->out || !(hub_is_id(a->checkpoint) || published_is(a->checkpoint)), ERR_CONFIG,
+            "%s is no run of cadvlm: say with -o where the result should go", a->checkpoint);
     if (a->name) TRY(check_name(a->name));
     if (split_parse(&options->split, a->split) != OK) return err_prefix(ERR_CONFIG, "--split: ");
     return open_datasets(options, datasets, &a->data);

@@ -24,13 +24,15 @@ static Err parse_format(ExportFormat *format, const char *text) {
     return OK;
 }
 
-static Err parse_dtype(DType *dtype, const char *text) {
+static Err parse_dtype(DType *dtype, const char *text, ExportFormat format) {
     static const struct {
         const char *name;
         DType dtype;
     } types[] = {{"f16", DT_F16}, {"fp16", DT_F16}, {"bf16", DT_BF16}, {"f32", DT_F32}};
+    REQUIRE(!text || format == EXPORT_MERGED, ERR_CONFIG,
+            "--dtype %s: an adapter is always f32; it goes with --format merged", text);
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
-        if (!strcmp(types[i].name, text)) {
+        if (!strcmp(types[i].name, text ? text : "f16")) {
             *dtype = types[i].dtype;
             return OK;
         }
@@ -80,7 +82,7 @@ static Err export_model(Comm *comm, const ExportArguments *a, const char *folder
             "cadvlm export is one process: run it without mpirun");
     REQUIRE(a->checkpoint, ERR_CONFIG, "cadvlm export needs --checkpoint DIR");
     TRY(parse_format(&o.format, a->format));
-    TRY(parse_dtype(&o.dtype, a->dtype));
+    TRY(parse_dtype(&o.dtype, a->dtype, o.format));
     TRY(export_run(&o, comm, &result));
     if (a->json)
         print_json(&o, &result);
@@ -90,7 +92,7 @@ static Err export_model(Comm *comm, const ExportArguments *a, const char *folder
 }
 
 static Err run_export(const Command *command, int argc, char **argv) {
-    ExportArguments a = {.dtype = "f16", .samples = 4};
+    ExportArguments a = {.samples = 4};
     Option options[] = {
         {"--checkpoint", "-c", "DIR", "a checkpoint, or a run folder: its newest", OPTION_TEXT,
          &a.checkpoint, 0, 0},

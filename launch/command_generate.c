@@ -346,7 +346,7 @@ const Command generate_commands[] = {
     {"generate", "--checkpoint DIR IMAGE… -o OUT",
      "Read drawings: write the code, the solid and a picture of both",
      "An IMAGE is a PNG, JPEG or WebP drawing; published models read any size, one trained from\n"
-     "scratch exactly the size that it was trained on. For each it\n"
+     "scratch exactly its own, unless model.vision.fit says otherwise. For each it\n"
      "writes OUT/NAME.py, OUT/NAME.step and OUT/NAME.png (drawing beside result).\n"
      "Exits with 1 when any of the results is no sound solid.",
      run_generate},

@@ -48,8 +48,11 @@ static const char *const MODEL_FILES[] = {
     "generation_config.json",
     "preprocessor_config.json",
     "adapter_config.json",
+    "cadvlm.yaml",
+    "chat_template.jinja",
     "README.md",
     "LICENSE*",
+    "NOTICE*",
 };
 /* Code, and pickles, which are code as well: opening one may run anything. */
 static const char *const UNSAFE_FILES[] = {"*.py",  "*.bin",    "*.pt",  "*.pth",

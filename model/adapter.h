@@ -7,7 +7,7 @@
 #ifndef CADVLM_MODEL_ADAPTER_H
 #define CADVLM_MODEL_ADAPTER_H
 
-#include "model/folder.h"
+#include "core/folder.h"
 #include "model/model.h"
 #include "model/safetensors.h"
 

@@ -241,6 +241,9 @@ static Err check_module(const Adapter *adapter, const AdapterModule *m, const Mo
         return OK;
     }
     const Param *p = &params->items[id];
+    REQUIRE(p->kind == PARAM_MATRIX && p->dims == 2, ERR_UNSUPPORTED,
+            "%s adapts %s, which is no linear: only those can be adapted here",
+            adapter_folder(adapter), m->name);
     REQUIRE(m->a->shape[1] == p->cols && m->b->shape[0] == p->rows, ERR_INPUT,
             "%s is an adapter for another base: it adapts %s of the shape [%lld, %lld], which is "
             "[%lld, %lld] in this model",

@@ -8,7 +8,7 @@
 #include "core/text.h"
 #include "model/adapter.h"
 #include "model/card.h"
-#include "model/folder.h"
+#include "core/folder.h"
 #include "model/merge.h"
 #include "model/param_files.h"
 #include "model/parts.h"

@@ -1,7 +1,6 @@
 /* The README.md beside weights; see the header. */
 #include "model/card.h"
 
-#include <ctype.h>
 #include <string.h>
 
 #include "core/file.h"
@@ -31,25 +30,15 @@ static const Licence *licence_of(const char *part) {
 
 /* ---- front matter, which the hub reads ---- */
 
-/* "owner/name" */
-static bool is_hub_id(const char *name) {
-    const char *slash = name ? strchr(name, '/') : NULL;
-    if (!slash || slash == name || !slash[1] || strchr(slash + 1, '/') || name[0] == '.')
-        return false;
-    for (; *name; name++)
-        if (!isalnum((unsigned char)*name) && !strchr("/-_.", *name)) return false;
-    return true;
-}
-
 /* What the language model's licence allows bounds what the whole does. */
 static const char *hub_licence(const ModelCard *card) {
     const Licence *licence = licence_of(card->llm_name);
-    return card->base_licence ? "other" : licence ? licence->id : "other";
+    return licence ? licence->id : "other";
 }
 
 static void print_front(Buf *out, const ModelCard *card, CardKind kind) {
     buf_text(out, "---\n");
-    if (is_hub_id(card->base_model)) buf_format(out, "base_model: %s\n", card->base_model);
+    if (card->base_on_hub) buf_format(out, "base_model: %s\n", card->base_model);
     buf_format(out, "library_name: %s\n", kind == CARD_ADAPTER ? "peft" : "transformers");
     buf_format(out, "license: %s\n", hub_licence(card));
     buf_text(out, "pipeline_tag: image-to-text\ntags:\n- cad\n- openecad\n- tinyllava\n");
@@ -89,7 +78,6 @@ static void print_part(Buf *out, const char *role, const char *part) {
 
 static void print_licences(Buf *out, const ModelCard *card) {
     buf_text(out, "## Licences\n\n");
-    if (card->base_licence) buf_format(out, "- base model: %s\n", card->base_licence);
     print_part(out, "language model", card->llm_name);
     print_part(out, "vision tower", card->vision_name);
     for (int i = 0; i < card->data_count; i++) {
@@ -100,18 +88,22 @@ static void print_licences(Buf *out, const ModelCard *card) {
 }
 
 static void print_use(Buf *out, const ModelCard *card, CardKind kind) {
-    buf_text(out, "## Use\n\n```python\n");
+    const char *base = card->base_model ? card->base_model : "the base model";
+    buf_text(out, "## Use\n\n    cadvlm generate -c THIS_FOLDER drawing.png -o out\n\n");
     if (kind == CARD_ADAPTER)
         buf_format(out,
+                   "```python\n"
                    "from peft import PeftModel\nfrom transformers import AutoModelForCausalLM\n\n"
                    "base = AutoModelForCausalLM.from_pretrained(\"%s\", trust_remote_code=True)\n"
-                   "model = PeftModel.from_pretrained(base, \"this folder\")\n",
-                   card->base_model ? card->base_model : "the base model");
-    else
-        buf_text(out, "from transformers import AutoModelForCausalLM\n\n"
+                   "model = PeftModel.from_pretrained(base, \"this folder\")\n```\n",
+                   base);
+    else if (card->has_code)
+        buf_text(out, "```python\nfrom transformers import AutoModelForCausalLM\n\n"
                       "model = AutoModelForCausalLM.from_pretrained(\"this folder\", "
-                      "trust_remote_code=True)\n");
-    buf_text(out, "```\n");
+                      "trust_remote_code=True)\n```\n");
+    else
+        buf_text(out, "Its config.json names no code, so that transformers alone does not load it: "
+                      "TinyLLaVA's model classes do.\n");
 }
 
 void card_print(Buf *out, const ModelCard *card, CardKind kind) {

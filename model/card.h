@@ -10,8 +10,9 @@ typedef struct CardLine {
 } CardLine;
 
 typedef struct ModelCard {
-    const char *base_model;             /* hub id or folder */
-    const char *base_licence;           /* NULL: by the names of its parts, as far as known */
+    const char *base_model;             /* hub id or folder; NULL: none */
+    bool base_on_hub;                   /* it is a hub id */
+    bool has_code;                      /* config.json names code that transformers loads it with */
     const char *llm_name, *vision_name; /* hub ids of the base's parts; NULL: unknown */
     const CardLine *data;               /* name, licence (NULL: not stated) */
     int data_count;

@@ -8,7 +8,7 @@ void classifier_declare(Model *model) {
     static const char *const norms[] = {[NAMES_OPENELM] = "language_model.transformer.norm",
                                         [NAMES_LLAMA] = "language_model.model.norm",
                                         [NAMES_PHI] = "language_model.model.final_layernorm"};
-    model->final_norm = norm_declare(model, PART_LLM, norms[c->names], c->width);
+    model->final_norm = norm_declare(model, PART_LLM, c->norm, norms[c->names], c->width);
     model->head_w = model->embedding;
     model->head_b = PARAM_NONE;
     if (!c->tied_head) {

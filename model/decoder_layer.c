@@ -46,8 +46,8 @@ static const Names NAMES[] = {
     [NAMES_PHI] = {"language_model.model.layers",
                    "input_layernorm",
                    "post_attention_layernorm",
-                   "self_attn.q_layernorm",
-                   "self_attn.k_layernorm",
+                   NULL,
+                   NULL,
                    {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"},
                    "self_attn.dense",
                    {"mlp.fc1", "mlp.gate_proj"},
@@ -95,15 +95,17 @@ void decoder_layer_declare(Model *model, DecoderLayer *layer, int index) {
     layer->heads_k = (int)of_layer(&c->kv_heads, index);
     layer->ffn = of_layer(&c->ffn, index);
     layer->attn_norm =
-        norm_declare(model, PART_LLM, name_of(name, n, index, n->attn_norm), c->width);
+        norm_declare(model, PART_LLM, c->norm, name_of(name, n, index, n->attn_norm), c->width);
     layer->ffn_norm = (Norm){.w = PARAM_NONE};
     if (!c->parallel)
         layer->ffn_norm =
-            norm_declare(model, PART_LLM, name_of(name, n, index, n->ffn_norm), c->width);
+            norm_declare(model, PART_LLM, c->norm, name_of(name, n, index, n->ffn_norm), c->width);
     layer->q_norm = layer->k_norm = PARAM_NONE;
-    if (c->qk_norm) {
-        layer->q_norm = norm_declare(model, PART_LLM, name_of(name, n, index, n->q_norm), d).w;
-        layer->k_norm = norm_declare(model, PART_LLM, name_of(name, n, index, n->k_norm), d).w;
+    if (c->qk_norm) { /* root mean square times the weight itself: op_qk_rope */
+        name_of(name, n, index, n->q_norm);
+        layer->q_norm = norm_declare(model, PART_LLM, NORM_RMS, name, d).w;
+        name_of(name, n, index, n->k_norm);
+        layer->k_norm = norm_declare(model, PART_LLM, NORM_RMS, name, d).w;
     }
     int64_t qkv[3] = {layer->heads_q * d, layer->heads_k * d, layer->heads_k * d},
             up[2] = {layer->ffn, layer->ffn};

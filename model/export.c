@@ -9,7 +9,7 @@
 #include "core/json.h"
 #include "core/progress.h"
 #include "model/adapter.h"
-#include "model/folder.h"
+#include "core/folder.h"
 #include "model/merge.h"
 #include "model/numbers.h"
 #include "model/param_files.h"

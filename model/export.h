@@ -3,7 +3,7 @@
 #define CADVLM_MODEL_EXPORT_H
 
 #include "model/card.h"
-#include "model/folder.h"
+#include "core/folder.h"
 #include "model/published.h"
 
 typedef struct MergeInfo {

@@ -17,14 +17,14 @@ static ParamId declare(Model *model, Part part, ParamKind kind, const char *name
     return params_declare(&model->params, &p, false);
 }
 
-Norm norm_declare(Model *model, Part part, const char *name, int64_t width) {
-    bool decoder = part == PART_LLM;
+Norm norm_declare(Model *model, Part part, NormKind kind, const char *name, int64_t width) {
+    const ModelSpec *spec = &model->spec;
     Norm norm = {.b = PARAM_NONE,
-                 .kind = decoder ? model->spec.llm.norm : NORM_LAYER,
-                 .eps = (float)(decoder ? model->spec.llm.norm_eps : model->spec.vision.norm_eps)};
+                 .kind = kind,
+                 .eps = (float)(part == PART_LLM ? spec->llm.norm_eps : spec->vision.norm_eps)};
     norm.w = declare(model, part, PARAM_NORM, name, "weight", width,
-                     norm.kind == NORM_RMS_PLUS_ONE ? 0.0f : 1.0f);
-    if (norm.kind == NORM_LAYER) norm.b = declare(model, part, PARAM_BIAS, name, "bias", width, 0);
+                     kind == NORM_RMS_PLUS_ONE ? 0.0f : 1.0f);
+    if (kind == NORM_LAYER) norm.b = declare(model, part, PARAM_BIAS, name, "bias", width, 0);
     return norm;
 }
 

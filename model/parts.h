@@ -236,8 +236,8 @@ Tensor decoder_cached(Model *model, const CachePass *pass);
 
 /* ---- norm.c ---- */
 
-/* The decoder's norms are of the kind that its config names, others LayerNorms. */
-Norm norm_declare(Model *model, Part part, const char *name, int64_t width);
+/* name.weight, and name.bias of a LayerNorm. */
+Norm norm_declare(Model *model, Part part, NormKind kind, const char *name, int64_t width);
 /* Columns of a norm's statistics. */
 int norm_stats(Norm norm);
 /* Arguments as in op_rmsnorm_fwd and _bwd. */

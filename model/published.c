@@ -205,6 +205,7 @@ static Err read_top(Published *out, const JsonKeys *top) {
     TRY(keys_refuse(top, "vision_model_name_or_path2", "a second vision tower"));
     TRY(keys_refuse(top, "quantization_config", "quantised weights"));
     TRY(keys_integer(&out->max_length, top, "tokenizer_model_max_length", 2048, 8, 1 << 20));
+    out->has_code = keys_have(top, "auto_map");
     TRY(read_aspect(&out->aspect, top));
     return read_connector(&out->connector, top);
 }
@@ -362,6 +363,23 @@ static bool same_llm(const LlmConfig *a, const LlmConfig *b) {
            a->rope_theta == b->rope_theta && a->norm_eps == b->norm_eps;
 }
 
+/* The code of OpenELM makes the heads of each layer from two multipliers; the lists of them are
+ * ours to read. */
+static Err check_heads_by_rule(const Json *root, const Published *published) {
+    LlmConfig by_rule;
+    TemplateName template;
+    Json *text = js_copy(js_get(root, "text_config"));
+    js_set(text, "num_query_heads", js_new_null());
+    js_set(text, "num_kv_heads", js_new_null());
+    Err err = published_read_llm(&by_rule, &template, &(JsonKeys){text, "text_config"});
+    js_free(&text);
+    TRY(err);
+    REQUIRE(same_llm(&by_rule, &published->llm), ERR_UNSUPPORTED,
+            "no config.json can describe this model: its heads grow from layer to layer otherwise "
+            "than OpenELM's, which two multipliers say");
+    return OK;
+}
+
 /* A model that was described freely may be none that config.json can say: what is read back
  * must be what was written. */
 static Err check_says(const Json *root, const Published *published) {
@@ -376,7 +394,7 @@ static Err check_says(const Json *root, const Published *published) {
             ERR_UNSUPPORTED,
             "this model is none of the published kinds (SigLIP or CLIP, two linears, OpenELM, "
             "Llama, Gemma or Phi), so that no config.json can describe it");
-    return OK;
+    return check_heads_by_rule(root, published);
 }
 
 Err published_write_config(const Published *published, DType dtype, const char *folder) {

@@ -18,6 +18,7 @@ typedef struct Published {
     ImageAspect aspect;
     TemplateName template;
     int64_t max_length; /* rows a sample may have, image rows included */
+    bool has_code;      /* the file names the code that transformers loads it with (auto_map) */
     char llm_name[PUBLISHED_NAME],
         vision_name[PUBLISHED_NAME]; /* hub ids of the parts; may be "" */
 } Published;

@@ -25,8 +25,8 @@ static void declare_layer(Model *model, VisionLayer *layer, int index) {
     for (int i = 0; i < NAMES; i++)
         snprintf(names[i], PARAM_NAME, TOWER "encoder.layers.%d.%s", index, parts[i]);
     layer->first = model->params.trained;
-    layer->norm1 = norm_declare(model, PART_VISION, names[0], c->width);
-    layer->norm2 = norm_declare(model, PART_VISION, names[1], c->width);
+    layer->norm1 = norm_declare(model, PART_VISION, NORM_LAYER, names[0], c->width);
+    layer->norm2 = norm_declare(model, PART_VISION, NORM_LAYER, names[1], c->width);
     Module qkv[3] = {{names[2], c->width}, {names[3], c->width}, {names[4], c->width}};
     linear_declare(model, &layer->qkv, PART_VISION, qkv, 3, c->width, true, true,
                    init_scale_of(c->width, false));
@@ -66,7 +66,8 @@ void vision_declare(Model *model) {
     model->positions = declare_table(model, "position_embedding.weight", model->tower_rows, 2);
     model->pre_norm = (Norm){.w = PARAM_NONE};
     if (c->pre_norm) /* so spelled in CLIP's files */
-        model->pre_norm = norm_declare(model, PART_VISION, TOWER "pre_layrnorm", c->width);
+        model->pre_norm =
+            norm_declare(model, PART_VISION, NORM_LAYER, TOWER "pre_layrnorm", c->width);
     for (int i = 0; i < c->layers; i++) declare_layer(model, &model->vision[i], i);
 }
 
@@ -75,7 +76,8 @@ void connector_declare(Model *model) {
     model->first_connector = model->params.trained;
     model->connector_norm = (Norm){.w = PARAM_NONE};
     if (model->spec.connector.norm)
-        model->connector_norm = norm_declare(model, PART_CONNECTOR, "connector.norm", in);
+        model->connector_norm =
+            norm_declare(model, PART_CONNECTOR, NORM_LAYER, "connector.norm", in);
     linear_declare(model, &model->connector_1, PART_CONNECTOR, &(Module){CONNECTOR "0", out}, 1, in,
                    true, false, init_scale_of(in, false));
     linear_declare(model, &model->connector_2, PART_CONNECTOR, &(Module){CONNECTOR "2", out}, 1,

@@ -159,6 +159,36 @@ TEST(a_base_that_has_changed_since_is_not_exported) {
         ASSERT_REAL(number_said(said, "\"logit_difference\":"), <=,
                     2e-5 * number_said(said, "\"logit_largest\":"));
     }
+    int code = test_run(&said, "./cadvlm export -c %s --format peft %s", run, test_path("peft"));
+    ASSERT(code == 1 && strstr(said, "has other weights now"), "exit code %d:\n%s", code, said);
+    ASSERT_TRUE(!file_exists(test_path("peft")));
+    code = test_run(&said, "./cadvlm export -c %s --format peft --dtype bf16 %s", run,
+                    test_path("peft"));
+    ASSERT(code == 2 && strstr(said, "always f32"), "exit code %d:\n%s", code, said);
+    code = test_run(&said, "./cadvlm export -c %s --format peft %s", model, test_path("peft"));
+    ASSERT(code == 1 && strstr(said, "nothing trained"), "exit code %d:\n%s", code, said);
+    code = test_run(&said, "./cadvlm eval -c %s --data %s", model, test_path("data"));
+    ASSERT(code == 2 && strstr(said, "with -o"), "exit code %d:\n%s", code, said);
+}
+
+/* "models/base" is a folder here, and must not become somebody's repository there. */
+TEST(a_base_in_a_folder_does_not_look_like_one_of_the_hub) {
+    const char *said;
+    prepare("openecad_0.55b");
+    int code = test_run(
+        &said,
+        "PROGRAM=$PWD/cadvlm; cd %s && mkdir models && cp -r openecad_0.55b models/base && "
+        "$PROGRAM train --config openecad_0.55b base_model=models/base train_data=data val_data= "
+        "output_dir=run lora.r=4 training.max_steps=1 device=cpu && cd / && "
+        "$PROGRAM export -c $OLDPWD/run --format peft $OLDPWD/peft && cat $OLDPWD/peft/*.json "
+        "$OLDPWD/peft/README.md",
+        test_folder());
+    ASSERT(code == 0, "exit code %d:\n%s", code, said);
+    char base[PATH_SIZE], *real = realpath(test_path("models/base"), NULL);
+    snprintf(base, sizeof base, "\"base_model_name_or_path\": \"%s\"", real);
+    free(real);
+    ASSERT_CONTAINS(said, base);
+    ASSERT_TRUE(!strstr(said, "\nbase_model:"));
 }
 
 TEST(adapters_of_a_published_model_have_the_same_bits_on_any_ranks) {

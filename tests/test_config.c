@@ -145,6 +145,7 @@ TEST(contradictions_are_refused) {
                     "4 query heads for 3 key heads");
     ASSERT_CONTAINS(mistakes_of("model: { vision: { width: 10, heads: 4 } }"),
                     "width 10 is no multiple of heads 4");
+    ASSERT_CONTAINS(mistakes_of("model: { llm: { names: phi } }"), "set qk_norm: false");
     ASSERT_CONTAINS(mistakes_of("tune: { llm: frozen, vision: frozen, connector: frozen }"),
                     "nothing to train");
     ASSERT_CONTAINS(mistakes_of("train_data: a\ndatasets: [ { path: b } ]"),

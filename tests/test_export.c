@@ -34,6 +34,8 @@ static char *read_file(const char *path) {
 static const CardLine DATA[] = {{"cad|parts", "CC BY 4.0"}, {"own", NULL}}, RECIPE[] = {{"r", "4"}},
                       FIGURES[] = {{"loss", "0.5"}};
 static const ModelCard CARD = {.base_model = "Yuan-Che/OpenECADv2-SigLIP-0.89B",
+                               .base_on_hub = true,
+                               .has_code = true,
                                .llm_name = "google/gemma-2b-it",
                                .vision_name = "google/siglip-so400m-patch14-384",
                                .data = DATA,
@@ -188,12 +190,15 @@ TEST(the_card_has_what_the_hub_reads_and_the_licences) {
     ASSERT_CONTAINS(text, "| loss | 0.5 |");
     ASSERT_CONTAINS(text, "`google/siglip-so400m-patch14-384`: Apache-2.0");
     ASSERT_CONTAINS(buf_cstr(&merged), "library_name: transformers\n");
+    ASSERT_CONTAINS(buf_cstr(&merged), "AutoModelForCausalLM");
     ASSERT_TRUE(!strstr(buf_cstr(&merged), "- lora\n"));
     buf_clear(&merged);
     ModelCard local = CARD;
-    local.base_model = "/home/me/model";
+    local.base_model = "models/base"; /* a folder, whatever it looks like */
+    local.base_on_hub = local.has_code = false;
     card_print(&merged, &local, CARD_MERGED);
-    ASSERT_TRUE(!strstr(buf_cstr(&merged), "base_model:")); /* the hub would refuse it */
+    ASSERT_TRUE(!strstr(buf_cstr(&merged), "base_model:"));
+    ASSERT_TRUE(!strstr(buf_cstr(&merged), "AutoModelForCausalLM"));
     buf_free(&adapter);
     buf_free(&merged);
 }

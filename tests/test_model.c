@@ -208,6 +208,26 @@ TEST(first_patch_can_be_dropped) {
     tiny_close(&tiny);
 }
 
+/* Whatever the other norms are: queries and keys are multiplied by the weight as it is. */
+TEST(norms_of_queries_and_keys_start_at_one_and_have_no_bias) {
+    static const NormKind kinds[] = {NORM_RMS, NORM_RMS_PLUS_ONE, NORM_LAYER};
+    for (int i = 0; i < 3; i++) {
+        ModelSpec spec;
+        tiny_spec(&spec, TUNE_FULL, TUNE_FULL, TUNE_FULL);
+        spec.llm.norm = kinds[i];
+        Tiny tiny;
+        tiny_open(&tiny, &spec, DT_F32, 1);
+        model_init(tiny.model, 1, ~0u);
+        const Params *params = model_params(tiny.model);
+        ParamId weight =
+                    params_find(params, "language_model.transformer.layers.1.attn.q_norm.weight"),
+                bias = params_find(params, "language_model.transformer.layers.1.attn.q_norm.bias");
+        ASSERT_TRUE(weight != PARAM_NONE && bias == PARAM_NONE);
+        ASSERT_REAL((double)((const float *)param_value(params, weight).data)[0], ==, 1);
+        tiny_close(&tiny);
+    }
+}
+
 /* bf16 follows f32: 8 bits of mantissa, through a dozen layers, leave about one percent. */
 TEST(bf16_stays_near_f32) {
     ModelSpec spec;

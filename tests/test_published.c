@@ -249,7 +249,7 @@ TEST(a_config_written_is_read_back_as_it_was) {
 TEST(a_model_that_no_config_can_say_is_not_written_as_one) {
     Published p;
     ASSERT_OK(published_read(&p, golden_folder("openecad_0.89b", NULL)));
-    Published gray = p, normed = p, biased = p;
+    Published gray = p, normed = p, biased = p, grown = p;
     const char *folder = golden_new_folder("unsaid");
     gray.vision.channels = 1;
     ASSERT_ERR(published_write_config(&gray, DT_F32, folder), ERR_INPUT, "num_channels");
@@ -259,6 +259,10 @@ TEST(a_model_that_no_config_can_say_is_not_written_as_one) {
     biased.llm.bias = true;
     ASSERT_ERR(published_write_config(&biased, DT_F32, folder), ERR_UNSUPPORTED,
                "none of the published kinds");
+    grown.llm.q_heads = (IntList){3, {2, 2, 4}}; /* two multipliers say 2, 4, 4 */
+    grown.llm.kv_heads = (IntList){3, {1, 1, 2}};
+    ASSERT_ERR(published_write_config(&grown, DT_F32, folder), ERR_UNSUPPORTED,
+               "heads grow from layer to layer");
     ASSERT_TRUE(!file_exists(golden_path(folder, "config.json")));
 }
 

@@ -4,8 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "core/clock.h"
 #include "core/hash.h"
@@ -17,6 +15,7 @@
 #include "model/param_files.h"
 #include "trainer/checkpoint.h"
 #include "trainer/preparation.h"
+#include "trainer/store.h"
 
 /* ---- finding ---- */
 
@@ -37,6 +36,7 @@ static Err take_published(Base *base, const char *name, const char *adapter) {
     base->kind = BASE_PUBLISHED;
     REQUIRE(realpath(base->folder, real), ERR_IO, "cannot find %s", base->folder);
     snprintf(origin->name, sizeof origin->name, "%s", name);
+    origin->on_hub = hub_is_id(name);
     TRY(path_format(origin->folder, "%s", real));
     TRY(path_format(origin->adapter, "%s", adapter));
     TRY(path_format(base->adapter, "%s", adapter));
@@ -237,117 +237,24 @@ static void base_reader_close(BaseReader *r) {
 
 /* ---- the file to map ---- */
 
-static uint64_t hash_text(uint64_t hash, const char *text) {
-    uint64_t both[2] = {hash, hash_bytes(text, strlen(text))};
-    return hash_bytes(both, sizeof both);
-}
-
-/* Names, sizes and times of the weights in a folder and of what describes them; `deep`: also of a
- * run folder's parts. */
-static uint64_t hash_files(uint64_t hash, const char *folder, bool deep) {
-    static const char *const parts[] = {"connector", "language_model", "vision_tower"};
-    FileNames names;
-    char path[PATH_SIZE], line[PATH_SIZE + 80];
-    if (file_list(&names, folder) != OK) {
-        err_clear();
-        return hash;
-    }
-    for (size_t i = 0; i < names.count; i++) {
-        const char *name = names.names[i];
-        struct stat s;
-        bool ours = !strncmp(name, "cadvlm-", 7) || !strcmp(name, PREPARATION_FILE);
-        bool wanted = text_ends_with(name, ".safetensors") || text_ends_with(name, ".json") ||
-                      text_ends_with(name, ".yaml");
-        if (ours || !wanted || path_join(path, folder, name) != OK || stat(path, &s) != 0) continue;
-        snprintf(line, sizeof line, "%s %lld %lld.%09ld", name, (long long)s.st_size,
-                 (long long)s.st_mtim.tv_sec, s.st_mtim.tv_nsec);
-        hash = hash_text(hash, line);
-    }
-    file_names_free(&names);
-    for (int i = 0; deep && i < 3; i++)
-        if (path_join(path, folder, parts[i]) == OK && file_is_directory(path))
-            hash = hash_files(hash, path, false);
-    return hash;
-}
-
-/* Where programs keep what they can make again. */
-static Err cache_folder(char out[PATH_SIZE], const Base *base) {
-    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    if (cache && cache[0] == '/') return path_join(out, cache, "cadvlm");
-    REQUIRE(home && home[0] == '/', ERR_IO,
-            "no place for the weights of %s in the type that is computed in: its folder cannot be "
-            "written, and neither XDG_CACHE_HOME nor HOME says where a cache is",
-            base->folder);
-    return path_format(out, "%s/.cache/cadvlm", home);
-}
-
-/* A store's name says all that its bytes hang on, so that a file of that name is the right one:
- * cadvlm-TYPE-WHOSE-STATE.safetensors. Another state of the same base takes its place. */
-typedef struct StoreName {
-    char folder[PATH_SIZE];
-    char whose[64]; /* "cadvlm-bf16-0123456789abcdef-" */
-    char name[128];
-} StoreName;
-
-static Err store_name(StoreName *out, const Model *model, const Base *base, const char *folder) {
-    uint64_t whose = model_layout_hash(model), state = hash_files(0, base->folder, true);
-    if (base->kind == BASE_PUBLISHED && access(base->folder, W_OK) == 0) {
-        TRY(path_format(out->folder, "%s", base->folder));
-    } else {
-        TRY(folder ? path_format(out->folder, "%s", folder) : cache_folder(out->folder, base));
-        whose = hash_text(whose, base->folder);
-    }
-    if (base->adapter[0]) {
-        whose = hash_text(whose, base->adapter);
-        state = hash_files(state, base->adapter, true);
-    }
-    snprintf(out->whose, sizeof out->whose, "cadvlm-%s-%016llx-", dtype_name(model_dtype(model)),
-             (unsigned long long)whose);
-    snprintf(out->name, sizeof out->name, "%s%016llx.safetensors", out->whose,
-             (unsigned long long)state);
-    return file_make_directories(out->folder);
-}
-
-/* Whoever maps such a file keeps it. */
-static Err remove_old_stores(const StoreName *store) {
-    FileNames names;
-    TRY(file_list(&names, store->folder));
-    Err err = OK;
-    for (size_t i = 0; i < names.count && err == OK; i++) {
-        const char *name = names.names[i];
-        char path[PATH_SIZE];
-        if (strncmp(name, store->whose, strlen(store->whose)) != 0 || !strcmp(name, store->name) ||
-            !text_ends_with(name, ".safetensors"))
-            continue;
-        err = path_join(path, store->folder, name);
-        if (err == OK) err = file_remove_tree(path);
-    }
-    file_names_free(&names);
-    return err;
-}
-
-static Err make_store(const Model *model, const Base *base, const StoreName *store,
-                      const char *path) {
+static Err make_store(const Model *model, const Base *base, const StorePlace *place) {
     BaseReader reader;
     double began = clock_seconds();
     log_info("converting %s to %s for all ranks of this machine: %s", base->folder,
-             dtype_name(model_dtype(model)), path);
-    TRY(remove_old_stores(store));
+             dtype_name(model_dtype(model)), place->path);
     Err err = base_reader_open(&reader, base, model);
-    if (err == OK) err = model_write_store(model, path, &reader.source);
+    if (err == OK) err = model_write_store(model, place->path, &reader.source);
     base_reader_close(&reader);
     if (err == OK) log_info("converted in %.1f s", clock_seconds() - began);
-    return err;
+    return err == OK ? store_remove_old(place) : err;
 }
 
-/* The path of a model's store, which the first rank of a machine makes where it is not there. */
-static Err need_store(char path[PATH_SIZE], const Model *model, const Base *base,
-                      const char *folder, const Comm *comm) {
-    StoreName store;
-    TRY(store_name(&store, model, base, folder));
-    TRY(path_join(path, store.folder, store.name));
-    return comm_local_rank(comm) == 0 && !file_exists(path) ? make_store(model, base, &store, path)
-                                                            : OK;
+/* Finds a model's store, which the first rank of a machine makes where it is not there. */
+static Err need_store(StorePlace *place, const Model *model, const Base *base, const char *folder,
+                      const Comm *comm) {
+    TRY(store_find(place, model, base, folder));
+    return comm_local_rank(comm) == 0 && !file_exists(place->path) ? make_store(model, base, place)
+                                                                   : OK;
 }
 
 Err base_fill(Model *model, const Base *base) {
@@ -367,9 +274,9 @@ Err base_masters(Model *model, const Base *base, float *flat) {
 }
 
 Err base_load(Model *model, const Base *base, const char *folder, Comm *comm) {
-    char path[PATH_SIZE];
+    StorePlace place;
     bool mapped =
         model_spec(model)->mapped; /* not where a rank has a GPU: all agree all the same */
-    TRY(comm_agree(comm, mapped ? need_store(path, model, base, folder, comm) : OK));
-    return comm_agree(comm, mapped ? model_map(model, path) : base_fill(model, base));
+    TRY(comm_agree(comm, mapped ? need_store(&place, model, base, folder, comm) : OK));
+    return comm_agree(comm, mapped ? model_map(model, place.path) : base_fill(model, base));
 }

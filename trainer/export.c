@@ -5,9 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "core/hub.h"
 #include "core/log.h"
 #include "core/rng.h"
 #include "model/adapter.h"
@@ -86,7 +84,8 @@ typedef struct Export {
     Reader before;
     TrainState state;
     Origin origin;
-    bool base_there; /* the published folder is where it was, with the weights it had */
+    bool base_there;   /* the published folder is where it was, with the weights it had */
+    bool base_changed; /* it has others */
     Published published;
     float *flat; /* device: masters */
     Lines data, recipe, figures;
@@ -94,26 +93,21 @@ typedef struct Export {
     Buf preparation;
 } Export;
 
-/* Whether a run's base can still be read, as it was. */
-static bool is_there(const Origin *origin) {
+/* Whether the run's base can still be read, as it was. */
+static void look_for_base(Export *e) {
+    const Origin *origin = &e->origin;
     char weights[20];
-    if (!origin->folder[0]) return false;
+    if (!origin->folder[0]) return;
     bool found = published_is(origin->folder) &&
                  base_fingerprint(weights, origin->folder, origin->adapter) == OK;
-    bool same = found && !strcmp(weights, origin->weights);
-    if (!same)
-        log_warn("%s %s: frozen weights are those of the checkpoint, and what only the base's "
-                 "files had is left out",
-                 origin->folder,
-                 found ? "does not have the weights any more that training began with"
-                       : "can no longer be read as a base");
+    e->base_there = found && !strcmp(weights, origin->weights);
+    e->base_changed = found && !e->base_there;
     err_clear();
-    return same;
 }
 
 static Err read_base(Export *e) {
     TRY(origin_read(&e->origin, e->before.checkpoint));
-    e->base_there = is_there(&e->origin);
+    look_for_base(e);
     const Config *c = &e->before.config;
     const ModelSpec *spec = model_spec(e->before.model);
     if (e->base_there) {
@@ -149,6 +143,8 @@ static void make_card(Export *e) {
     describe_figures(&e->figures, &e->state);
     e->card =
         (ModelCard){.base_model = e->origin.name[0] ? e->origin.name : NULL,
+                    .base_on_hub = e->origin.on_hub,
+                    .has_code = e->published.has_code,
                     .llm_name = e->published.llm_name[0] ? e->published.llm_name : NULL,
                     .vision_name = e->published.vision_name[0] ? e->published.vision_name : NULL,
                     .data = e->data.lines,
@@ -169,7 +165,15 @@ static Err write_adapter(Export *e) {
             "%s is a later stage: its base is %s with an adapter merged, which nobody else has; "
             "export --format merged",
             e->before.checkpoint, e->origin.name);
-    AdapterInfo info = {.base_model = hub_is_id(e->origin.name) ? e->origin.name : e->origin.folder,
+    REQUIRE(!e->base_changed, ERR_INPUT,
+            "%s has other weights now than those that training began with: no adapter of this run "
+            "fits them; export --format merged, or put the old ones back",
+            e->origin.folder);
+    REQUIRE(e->base_there || !e->options->samples, ERR_INPUT,
+            "the base %s can no longer be read, so that nothing can be compared with it: put it "
+            "back, or give --samples 0 to write the adapter without a proof",
+            e->origin.folder);
+    AdapterInfo info = {.base_model = e->origin.on_hub ? e->origin.name : e->origin.folder,
                         .card = &e->card,
                         .beside = {PREPARATION_FILE, buf_cstr(&e->preparation)}};
     return model_save_adapter(e->before.model, e->options->folder, &info, e->flat);
@@ -177,6 +181,12 @@ static Err write_adapter(Export *e) {
 
 static Err write_merged(Export *e) {
     Adapter *first = NULL;
+    if (e->origin.folder[0] && !e->base_there)
+        log_warn("%s %s: frozen weights are those of the checkpoint, and what only the base's "
+                 "files had is left out",
+                 e->origin.folder,
+                 e->base_changed ? "does not have the weights any more that training began with"
+                                 : "can no longer be read as a base");
     if (e->base_there && e->origin.adapter[0] && !e->origin.changed)
         TRY(adapter_open(&first, e->origin.adapter));
     const Adapter *const *merge = (const Adapter *const *)&first;
@@ -308,15 +318,26 @@ static Err compare_data(Proof *p, const Reader *r, const ExportOptions *o) {
     return err;
 }
 
+/* Of this machine, what it could take back from its caches included. */
+static double available_bytes(void) {
+    double kilobytes = 0;
+    char line[128];
+    FILE *file = fopen("/proc/meminfo", "r");
+    while (file && fgets(line, sizeof line, file) &&
+           sscanf(line, "MemAvailable: %lf kB", &kilobytes) != 1) {
+    }
+    if (file) fclose(file);
+    return 1024 * kilobytes;
+}
+
 /* f32 where two such models have room in memory, so that the base's own roundings do not hide what
  * merging does; else the precision that models run in. */
 static Precision proof_precision(const Export *e) {
     const Params *params = model_params(e->before.model);
-    double numbers = 0,
-           free_bytes = (double)sysconf(_SC_AVPHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+    double numbers = 0;
     for (int i = 0; i < params->count; i++)
         numbers += (double)(params->items[i].rows * params->items[i].cols);
-    return 2.5 * 4 * numbers < free_bytes ? PRECISION_F32 : PRECISION_AUTO;
+    return 2.5 * 4 * numbers < available_bytes() ? PRECISION_F32 : PRECISION_AUTO;
 }
 
 /* Filled with a base, in memory alone, ready for one sample. */
@@ -397,6 +418,14 @@ static Err prove(Export *e, ExportResult *result) {
     REQUIRE(isfinite(result->logit_difference), ERR_INPUT,
             "%s is written, but its logits are not finite where the checkpoint's are, or neither",
             e->options->folder);
+    /* Between numbers of f32 the order of sums is all; roundings to 8 or 11 bits pass through the
+     * whole model. What is merged wrongly differs by about all that there is. */
+    bool exact = precision == PRECISION_F32 &&
+                 (e->options->format == EXPORT_PEFT || e->options->dtype == DT_F32);
+    REQUIRE(result->logit_difference <= (exact ? 1e-3 : 0.3) * result->logit_largest, ERR_INPUT,
+            "%s is written, but does not compute what the checkpoint does: logits of up to %.3g "
+            "differ by up to %.3g",
+            e->options->folder, result->logit_largest, result->logit_difference);
     return OK;
 }
 
@@ -406,9 +435,11 @@ static Err run(Export *e, Comm *comm, ExportResult *result) {
         TRY(dataset_open(&dataset, e->options->data));
         dataset_close(&dataset);
     }
-    TRY(reader_open(&e->before, comm, e->options->checkpoint));
-    REQUIRE(e->before.step > 0, ERR_INPUT,
+    Base run;
+    TRY(base_find(&run, e->options->checkpoint));
+    REQUIRE(run.kind == BASE_CHECKPOINT, ERR_INPUT,
             "%s is no checkpoint of cadvlm: there is nothing trained", e->options->checkpoint);
+    TRY(reader_open(&e->before, comm, e->options->checkpoint));
     TRY(checkpoint_read_state(&e->state, e->before.checkpoint));
     TRY(path_format(result->checkpoint, "%s", e->before.checkpoint));
     result->step = (long long)e->before.step;

@@ -13,6 +13,7 @@ Err origin_write(const Origin *origin, const char *folder) {
     TRY(path_join(path, folder, "base.json"));
     Json *root = js_new_object();
     js_set_text(root, "name", origin->name);
+    js_set_bool(root, "on_hub", origin->on_hub);
     js_set_text(root, "folder", origin->folder);
     js_set_text(root, "weights", origin->weights);
     js_set_text(root, "adapter", origin->adapter);
@@ -28,8 +29,9 @@ static Err read_members(Origin *origin, const Json *root, const char *path) {
     TRY(js_need_text(&folder, root, "folder", path));
     TRY(js_need_text(&weights, root, "weights", path));
     TRY(js_need_text(&adapter, root, "adapter", path));
-    REQUIRE(js_bool(js_get(root, "changed"), &origin->changed), ERR_INPUT,
-            "%s: changed is not true or false", path);
+    REQUIRE(js_bool(js_get(root, "changed"), &origin->changed) &&
+                js_bool(js_get(root, "on_hub"), &origin->on_hub),
+            ERR_INPUT, "%s: changed or on_hub is not true or false", path);
     REQUIRE((size_t)snprintf(origin->name, sizeof origin->name, "%s", name) < sizeof origin->name,
             ERR_INPUT, "%s: a name that is too long", path);
     snprintf(origin->weights, sizeof origin->weights, "%s", weights);

@@ -8,6 +8,7 @@
 
 typedef struct Origin {
     char name[CONFIG_TEXT];  /* as the user named it: a hub id or a folder; "": there is none */
+    bool on_hub;             /* it was a hub id */
     char folder[PATH_SIZE];  /* where it was */
     char weights[20];        /* base_fingerprint of the folder and the adapter */
     char adapter[PATH_SIZE]; /* a PEFT adapter merged into it before training; or "" */

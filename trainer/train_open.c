@@ -46,6 +46,17 @@ static void warn_of_unused(const Trainer *t) {
     }
 }
 
+/* Shapes cannot tell one fine-tune from another; names can. */
+static void warn_of_other_base(const Trainer *t, const char *named) {
+    const Origin *origin = &t->base.origin;
+    char real[PATH_SIZE];
+    if (comm_rank(t->comm) != 0 || !named[0] || !origin->name[0] || !strcmp(named, origin->name) ||
+        (realpath(named, real) && !strcmp(real, origin->folder)))
+        return;
+    log_warn("the adapter %s says that it is for %s; here it goes onto %s", t->config->adapter,
+             named, origin->name);
+}
+
 /* An adapter that the run goes on with says what is adapted, by which ranks and scales. Its dropout
  * gives way to what the user says. */
 static Err describe_adapter(Trainer *t) {
@@ -56,6 +67,7 @@ static Err describe_adapter(Trainer *t) {
     TRY(adapter_open(&adapter, t->config->adapter));
     model_spec_from_config(&spec, &t->described, (int)t->described.model.llm.vocab);
     Err err = adapter_describe(adapter, &spec, &lora, tune);
+    warn_of_other_base(t, adapter_config(adapter)->base);
     adapter_close(&adapter);
     TRY(err);
     if (config_stated(t->config, "lora.dropout")) lora.dropout = t->config->lora.dropout;

@@ -45,23 +45,32 @@ void *scratch_need(Scratch *scratch, size_t bytes) {
 /* What the backend may use of a processor, each with all before it. */
 typedef enum Isa { ISA_BASE, ISA_AVX2, ISA_AVX512, ISA_AMX, ISA_COUNT } Isa;
 
-/* The processor's, or what CADVLM_CPU_ISA=base|avx2|avx512|amx says, for tests, where that is less.
- */
-static Isa isa_find(void) {
-    static const char *const names[ISA_COUNT] = {"base", "avx2", "avx512", "amx"};
-    Isa isa = ISA_BASE;
+static Isa isa_of_processor(void) {
 #ifdef __x86_64__
     __builtin_cpu_init();
     bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                   __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
                   __builtin_cpu_supports("avx512bf16");
-    isa = avx512 ? amx_ready() ? ISA_AMX : ISA_AVX512 : avx2 ? ISA_AVX2 : ISA_BASE;
+    return avx512 ? amx_ready() ? ISA_AMX : ISA_AVX512 : avx2 ? ISA_AVX2 : ISA_BASE;
+#else
+    return ISA_BASE;
 #endif
+}
+
+/* The processor's, or what CADVLM_CPU_ISA=base|avx2|avx512|amx says, for tests, where that is less.
+ */
+static Err isa_find(Isa *isa) {
+    static const char *const names[ISA_COUNT] = {"base", "avx2", "avx512", "amx"};
     const char *most = getenv("CADVLM_CPU_ISA");
-    for (Isa i = ISA_BASE; most && i < isa; i++)
-        if (!strcmp(most, names[i])) return i;
-    return isa;
+    Isa limit = ISA_BASE;
+    *isa = isa_of_processor();
+    if (!most || !most[0]) return OK;
+    while (limit < ISA_COUNT && strcmp(most, names[limit]) != 0) limit++;
+    REQUIRE(limit < ISA_COUNT, ERR_CONFIG,
+            "CADVLM_CPU_ISA=%.40s; base, avx2, avx512 or amx is expected", most);
+    if (limit < *isa) *isa = limit;
+    return OK;
 }
 
 static const CpuKernels *kernels_of(Isa isa) {
@@ -77,7 +86,8 @@ static Err cpu_open(Exec *ex, int threads) {
     Cpu *cpu = calloc(1, sizeof *cpu);
     REQUIRE(cpu, ERR_MEMORY, "out of memory: the CPU backend");
     ex->state = cpu;
-    Isa isa = isa_find();
+    Isa isa;
+    TRY(isa_find(&isa));
     cpu->threads = threads;
     cpu->kernels = kernels_of(isa);
     cpu->amx = isa >= ISA_AMX;

@@ -1,5 +1,5 @@
 /* A folder of files that is complete or absent; see the header. */
-#include "model/folder.h"
+#include "core/folder.h"
 
 #include <string.h>
 

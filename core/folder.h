@@ -1,7 +1,7 @@
 /* A folder of files that is complete or absent: made beside its place under another name, and then
  * moved there. */
-#ifndef CADVLM_MODEL_FOLDER_H
-#define CADVLM_MODEL_FOLDER_H
+#ifndef CADVLM_CORE_FOLDER_H
+#define CADVLM_CORE_FOLDER_H
 
 #include "core/file.h"
 
