@@ -146,7 +146,7 @@ struct Model {
     Tensor stream;     /* the stream behind a layer, where layers do not keep it */
     Tensor patch_rows; /* [images · P, channels · patch²], kept where the tower is trained whole */
     Tensor tower_in, tower_stats; /* before the tower's first norm, likewise */
-    Tensor vision_out;            /* the tower's end: [images · P, W] */
+    Tensor vision_out;            /* the tower's end: [images · tower_rows, W] */
     Tensor connector_in, connector_n, connector_stats, connector_f, connector_g, features;
     LoraActs l_connector;
     VisionActs *vision_acts;
@@ -155,6 +155,11 @@ struct Model {
     Tensor d_last;             /* gradient at the final norm's output, label rows */
     Tensor loss, hits;
 };
+
+/* ---- model.c ---- */
+
+/* Tells the sink that the gradients from `first` on are final, as far as it has not been told. */
+void announce_gradients(Model *model, int64_t first);
 
 /* ---- init.c ---- */
 
@@ -188,6 +193,8 @@ void linear_backward(Model *model, const Linear *linear, Tensor dx, bool accumul
                      Tensor x, const LoraActs *acts);
 /* The largest rank of a linear's adapters. */
 int64_t linear_room(const Linear *linear);
+/* The mask of a dropout of this batch; `id`: a parameter's, so that no two are alike. */
+Dropout dropout_of(const Model *model, double p, ParamId id);
 
 /* ---- vision.c ---- */
 
@@ -213,12 +220,6 @@ void stage_close(Model *model);
 Err stage_batch(Model *model, const Batch *batch);
 /* Its pictures alone. */
 Err stage_pixels(Model *model, const Batch *batch);
-
-/* The mask of a dropout of this batch; `id`: a parameter's, so that no two are alike. */
-Dropout dropout_of(const Model *model, double p, ParamId id);
-
-/* Tells the sink that the gradients from `first` on are final, as far as it has not been told. */
-void announce_gradients(Model *model, int64_t first);
 
 /* ---- decoder.c ---- */
 
@@ -286,8 +287,7 @@ static inline Tensor grad_of(const Model *model, ParamId id) {
     return id == PARAM_NONE ? tensor_none() : param_grad(&model->params, id);
 }
 
-/* Activation memory: `keep` takes it for good (this batch); otherwise the caller releases to a
- * mark. */
+/* Activation memory, for this batch, or until the caller releases the arena to a mark. */
 static inline Tensor take(Model *model, DType dtype, int64_t rows, int64_t cols) {
     return tensor(arena_take(&model->arena, (size_t)(rows * cols) * dtype_size(dtype)), dtype, rows,
                   cols);
