@@ -16,6 +16,10 @@ typedef struct Batch {
     int image_rows; /* P' rows a picture is to the decoder */
     int longest;    /* the longest sample, rows */
 
+    /* Of the samples that were to be in the batch. */
+    int overlong;      /* have more than max_length rows: cut, replaced or left out */
+    int overlong_rows; /* rows of the longest of these, before it was cut */
+
     const int32_t
         *ids; /* [T] token, or -1 - k: row k of the image features (k < images · image_rows) */
     const int32_t *positions;  /* [T] place inside the sample, from 0 */

@@ -86,6 +86,7 @@ void batch_buffer_free(BatchBuffer **buffer) {
 void batch_buffer_clear(BatchBuffer *buffer) {
     Batch *batch = &buffer->batch;
     batch->samples = batch->tokens = batch->labels = batch->images = batch->longest = 0;
+    batch->overlong = batch->overlong_rows = 0;
 }
 
 void sample_scratch_free(SampleScratch *scratch) {
@@ -101,12 +102,12 @@ static size_t count_rows(const BatchesOptions *o, const SampleRows *rows, size_t
     return count + pictures * ((size_t)o->image_rows - 1);
 }
 
-/* Sees to a sample with too many rows; *dropped: it is not to be appended. */
-static Err fit_rows(const BatchesOptions *o, SampleRows *rows, bool *overlong, bool *dropped) {
+/* Sees to a sample with too many rows; *count: how many; *dropped: it is not to be appended. */
+static Err fit_rows(const BatchesOptions *o, SampleRows *rows, int *count, bool *dropped) {
     size_t all = count_rows(o, rows, rows->ids.count), most = (size_t)o->max_length;
     *dropped = false;
-    *overlong = all > most;
-    if (!*overlong) return OK;
+    *count = all < INT32_MAX ? (int)all : INT32_MAX;
+    if (all <= most) return OK;
     REQUIRE(o->overlong != OVERLONG_ERROR, ERR_INPUT,
             "%zu rows, max_length is %zu: raise it, or let overlong samples be dropped", all, most);
     *dropped = o->overlong == OVERLONG_DROP;
@@ -176,11 +177,11 @@ static Err add_picture(BatchBuffer *buffer, const BatchesOptions *o, const Sampl
 }
 
 static Err add_sample(BatchBuffer *buffer, const BatchesOptions *o, const SamplePlan *plan,
-                      SampleScratch *scratch, const Sample *sample, bool *overlong) {
+                      SampleScratch *scratch, const Sample *sample, int *count) {
     bool dropped;
     RowsOptions rows = {o->tokenizer, o->template, o->system_prompt};
     TRY(sample_rows_make(&scratch->rows, &rows, sample));
-    TRY(fit_rows(o, &scratch->rows, overlong, &dropped));
+    TRY(fit_rows(o, &scratch->rows, count, &dropped));
     if (dropped) return OK;
     int n = buffer->batch.samples;
     CHECK(n < buffer->capacity, "%d samples", n);
@@ -193,14 +194,21 @@ static Err add_sample(BatchBuffer *buffer, const BatchesOptions *o, const Sample
 }
 
 Err batch_buffer_add(BatchBuffer *buffer, const BatchesOptions *options, const SamplePlan *plan,
-                     SampleScratch *scratch, bool *overlong) {
+                     SampleScratch *scratch, int *rows) {
     Sample sample;
     TRY(dataset_read(plan->dataset, plan->index, &sample, &scratch->bytes));
-    Err err = add_sample(buffer, options, plan, scratch, &sample, overlong);
+    Err err = add_sample(buffer, options, plan, scratch, &sample, rows);
     if (err != OK)
         IGNORE(err_prefix(err, "%s: sample %zu (%s): ", dataset_path(plan->dataset), plan->index,
                           sample.id));
     return err;
+}
+
+void batch_buffer_note(BatchBuffer *buffer, const BatchesOptions *options, int rows) {
+    Batch *batch = &buffer->batch;
+    if (rows <= options->max_length) return;
+    batch->overlong++;
+    if (rows > batch->overlong_rows) batch->overlong_rows = rows;
 }
 
 /* ---- batches without a walk ---- */
@@ -214,9 +222,10 @@ Err batch_build(Batch **out, const BatchesOptions *options, const Dataset *datas
     TRY(batch_buffer_new(&buffer, options, count));
     Err err = OK;
     for (int i = 0; i < count && err == OK; i++) {
-        bool overlong;
+        int rows;
         SamplePlan plan = {.dataset = dataset, .index = indices[i], .seen = indices[i]};
-        err = batch_buffer_add(buffer, options, &plan, &scratch, &overlong);
+        err = batch_buffer_add(buffer, options, &plan, &scratch, &rows);
+        if (err == OK) batch_buffer_note(buffer, options, rows);
     }
     sample_scratch_free(&scratch);
     if (err != OK)

@@ -43,9 +43,12 @@ typedef struct SamplePlan {
     int dx, dy;    /* the picture moves right and down by so many pixels */
 } SamplePlan;
 
-/* Reads a sample and appends it. *overlong: it has more than max_length rows, and was cut
+/* Reads a sample and appends it. *rows: how many it has; with more than max_length it was cut
  * (OVERLONG_TRUNCATE) or not appended (OVERLONG_DROP). Errors name the sample. */
 Err batch_buffer_add(BatchBuffer *buffer, const BatchesOptions *options, const SamplePlan *plan,
-                     SampleScratch *scratch, bool *overlong);
+                     SampleScratch *scratch, int *rows);
+
+/* Notes in the batch that a sample that was to be in it has so many rows. */
+void batch_buffer_note(BatchBuffer *buffer, const BatchesOptions *options, int rows);
 
 #endif

@@ -19,14 +19,13 @@
 typedef struct Selection {
     size_t *indices;
     size_t count;
-    uint8_t *overlong; /* [count] known to be too long: saves reading them again */
+    int32_t *rows; /* [count] of those that were dropped: saves reading them again; else 0 */
 } Selection;
 
 /* A batch on its way from the thread to the trainer. */
 typedef struct Parcel {
     BatchBuffer *buffer;
-    int64_t overlong; /* samples that were too long up to this batch */
-    ErrState error;   /* code != OK: there is no batch, and none will follow */
+    ErrState error; /* code != OK: there is no batch, and none will follow */
 } Parcel;
 
 struct Batches {
@@ -41,14 +40,13 @@ struct Batches {
     atomic_bool closing;
 
     /* Of the thread. */
-    int64_t step, overlong;
+    int64_t step;
     int slot;
     SampleScratch scratch;
 
     /* Of the trainer. */
     Parcel *borrowed; /* the parcel of the last batches_next */
     Mixer ledger;     /* a second one, since a mixer is not for two threads */
-    int64_t overlong_seen;
 };
 
 /* ---- the thread ---- */
@@ -69,6 +67,17 @@ static void draw_shift(const BatchesOptions *o, int64_t step, uint64_t n, Sample
     plan->dy = draw_within(&rng, reach);
 }
 
+/* All of them were dropped. */
+static Err refuse_selection(const Selection *selection, const char *name, int max_length) {
+    int shortest = INT32_MAX;
+    for (size_t i = 0; i < selection->count; i++)
+        if (selection->rows[i] < shortest) shortest = selection->rows[i];
+    FAIL(ERR_INPUT,
+         "every sample of %s has more than %d rows (max_length), the shortest %d: raise "
+         "training.max_length, or leave the dataset out",
+         name, max_length, shortest);
+}
+
 /* Appends sample n of the run: the one that the mixer chose or, where that is dropped, the next in
  * its dataset that fits. */
 static Err add_sample(Batches *b, BatchBuffer *buffer, uint64_t n) {
@@ -80,17 +89,15 @@ static Err add_sample(Batches *b, BatchBuffer *buffer, uint64_t n) {
     draw_shift(o, b->step, n, &plan);
     for (size_t tried = 0; tried < selection->count; tried++) {
         size_t at = (choice.index + tried) % selection->count;
-        bool overlong = selection->overlong[at];
-        int samples = buffer->batch.samples;
+        int rows = selection->rows[at], samples = buffer->batch.samples;
         plan.index = selection->indices[at];
         REQUIRE(!atomic_load(&b->closing), ERR_STOPPED, "batches are being closed");
-        if (!overlong) TRY(batch_buffer_add(buffer, o, &plan, &b->scratch, &overlong));
-        if (overlong && !tried) b->overlong++;
+        if (!rows) TRY(batch_buffer_add(buffer, o, &plan, &b->scratch, &rows));
+        if (!tried) batch_buffer_note(buffer, o, rows);
         if (buffer->batch.samples > samples) return OK;
-        selection->overlong[at] = true;
+        selection->rows[at] = rows;
     }
-    FAIL(ERR_INPUT, "every sample of %s has more than %d rows (max_length)",
-         o->sources[choice.dataset].name, o->max_length);
+    return refuse_selection(selection, o->sources[choice.dataset].name, o->max_length);
 }
 
 static Err fill(Batches *b, BatchBuffer *buffer) {
@@ -115,7 +122,6 @@ static void *prefetch(void *context) {
         parcel->error.code = OK;
         Err err = fill(b, parcel->buffer);
         if (err != OK) err_save(&parcel->error);
-        parcel->overlong = b->overlong;
         if (!queue_push(b->full, parcel) || err != OK) break;
     }
     return NULL;
@@ -150,8 +156,8 @@ static Err open_mixer(Batches *b) {
     for (int d = 0; d < o->source_count; d++) {
         Selection *selection = &b->selections[d];
         TRY(batches_select(&o->sources[d], o->split, &selection->indices, &selection->count));
-        selection->overlong = calloc(selection->count, 1);
-        CHECK(selection->overlong, "out of memory: %zu samples", selection->count);
+        selection->rows = calloc(selection->count, sizeof *selection->rows);
+        CHECK(selection->rows, "out of memory: %zu samples", selection->count);
         weights[d] = o->sources[d].weight;
         counts[d] = selection->count;
         REQUIRE(weights[d] > 0, ERR_CONFIG, "the weight of dataset %s is %g; it must be positive",
@@ -220,14 +226,9 @@ Err batches_next(Batches *b, const Batch **batch) {
     void *item;
     CHECK(queue_pop(b->full, &item), "a shut queue");
     b->borrowed = item;
-    b->overlong_seen = b->borrowed->overlong;
     if (b->borrowed->error.code != OK) return err_restore(&b->borrowed->error);
     *batch = &b->borrowed->buffer->batch;
     return OK;
-}
-
-int64_t batches_overlong(const Batches *batches) {
-    return batches->overlong_seen;
 }
 
 void batches_ledger(Batches *b, int64_t steps, uint64_t out[MIXER_DATASETS_MAX]) {
@@ -249,7 +250,7 @@ void batches_close(Batches **batches) {
     free(b->parcels);
     for (int d = 0; d < MIXER_DATASETS_MAX; d++) {
         free(b->selections[d].indices);
-        free(b->selections[d].overlong);
+        free(b->selections[d].rows);
     }
     sample_scratch_free(&b->scratch);
     free(b);

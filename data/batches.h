@@ -15,7 +15,7 @@
 #include "data/template.h"
 #include "data/tokenizer.h"
 
-/* What happens to a sample of more than max_length rows. */
+/* What happens to a sample of more than max_length rows. Batch.overlong counts them. */
 typedef enum Overlong {
     OVERLONG_DROP,     /* in a walk the next sample of its dataset that fits takes its place; */
                        /* batch_build leaves it out */
@@ -68,9 +68,6 @@ Err batches_next(Batches *batches, const Batch **batch);
 
 /* Waits for the sample at work, not more. NULL-safe; leaves NULL. */
 void batches_close(Batches **batches);
-
-/* Samples that were drawn but too long, in the batches handed out so far. */
-int64_t batches_overlong(const Batches *batches);
 
 /* The samples of a source that take part, in the order of the dataset; *count of them. The caller
  * frees. Validation walks through these with batch_build. */

@@ -191,6 +191,17 @@ TEST(colour_pictures_are_shifted_by_whole_pixels) {
 
 /* ---- too long ---- */
 
+/* How many rows a sample has that no limit cuts. */
+static int rows_of(BatchesOptions options, const Dataset *dataset, size_t index) {
+    Batch *b;
+    options.max_length = 4096;
+    ASSERT_OK(batch_build(&b, &options, dataset, &index, 1));
+    ASSERT_INT(b->overlong, ==, 0);
+    int rows = b->tokens;
+    batch_free(&b);
+    return rows;
+}
+
 TEST(overlong_samples_are_replaced_by_the_next_that_fits) {
     Dataset *dataset = make_dataset(&(Made){"set", 30, SIDE, 3, NULL});
     BatchesOptions options = options_for(dataset);
@@ -199,10 +210,11 @@ TEST(overlong_samples_are_replaced_by_the_next_that_fits) {
     Mixer mixer;
     ASSERT_OK(mixer_open(&mixer, options.seed, 1, (double[]){1}, (size_t[]){24}));
     ASSERT_OK(batches_open(&batches, &options));
-    int64_t overlong = 0;
+    int overlong = 0, long_rows = rows_of(options, dataset, 0);
     for (int step = 0; step < 40; step++) {
         ASSERT_OK(batches_next(batches, &b));
         ASSERT_INT(b->samples, ==, 3);
+        int before = overlong;
         for (int i = 0; i < 3; i++) {
             size_t at = mixer_choose(&mixer, (uint64_t)(step * 3 + i)).index;
             size_t index = at / 4 * 5 + at % 4;
@@ -213,7 +225,8 @@ TEST(overlong_samples_are_replaced_by_the_next_that_fits) {
             }
             ASSERT_TEXT(b->sample_ids[i], dataset_id(dataset, index));
         }
-        ASSERT_INT(batches_overlong(batches), ==, overlong);
+        ASSERT_INT(b->overlong, ==, overlong - before);
+        ASSERT_INT(b->overlong_rows, ==, overlong > before ? long_rows : 0);
     }
     ASSERT_INT(overlong, >, 20);
     batches_close(&batches);
@@ -229,6 +242,8 @@ TEST(overlong_samples_are_cut_or_refused_as_asked) {
     ASSERT_INT(b->starts[1], ==, 40);
     ASSERT_INT(b->starts[2], ==, 80);
     ASSERT_INT(b->longest, ==, 40);
+    ASSERT_INT(b->overlong, ==, 2);
+    ASSERT_INT(b->overlong_rows, ==, rows_of(options, dataset, 3)); /* it has a prompt as well */
     ASSERT_TRUE(b->ids[39] != EOS);
     ASSERT_INT(b->label_rows[0], ==, IMAGE_ROWS);
     ASSERT_INT(b->label_rows[34], ==, 38); /* 35 tokens of code are left of sample 0 */
@@ -239,6 +254,8 @@ TEST(overlong_samples_are_cut_or_refused_as_asked) {
     options.overlong = OVERLONG_DROP;
     ASSERT_OK(batch_build(&b, &options, dataset, (size_t[]){0, 1, 2}, 3));
     ASSERT_INT(b->samples, ==, 2);
+    ASSERT_INT(b->overlong, ==, 1);
+    ASSERT_INT(b->overlong_rows, ==, rows_of(options, dataset, 0));
     ASSERT_TEXT(b->sample_ids[0], "set-1");
     batch_free(&b);
     ASSERT_OK(batch_build(&b, &options, dataset, (size_t[]){0}, 1));
@@ -264,7 +281,8 @@ TEST(dataset_of_overlong_samples_is_named) {
     Batches *batches;
     const Batch *b;
     ASSERT_OK(batches_open(&batches, &options));
-    ASSERT_ERR(batches_next(batches, &b), ERR_INPUT, "every sample of first has more than 40 rows");
+    ASSERT_ERR(batches_next(batches, &b), ERR_INPUT,
+               "every sample of first has more than 40 rows (max_length), the shortest ");
     ASSERT_ERR(batches_next(batches, &b), ERR_INPUT, "every sample of first");
     batches_close(&batches);
     dataset_close(&dataset);
