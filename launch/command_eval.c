@@ -194,6 +194,9 @@ static void print_part(const char *name, const EvalPart *part, bool shuffled) {
     if (part->real.references_failed)
         printf("%zu references give no solid and are left out of all geometry\n",
                part->real.references_failed);
+    if (part->real.overlong)
+        printf("%lld references are longer than the model takes and are left out of the loss\n",
+               (long long)part->real.overlong);
 }
 
 static void print_result(const EvalResult *r, const Reader *reader, const EvalPaths *places) {

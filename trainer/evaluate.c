@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "core/clock.h"
+#include "core/log.h"
 #include "core/progress.h"
 #include "trainer/signals.h"
 #include "trainer/validate.h"
@@ -100,6 +101,14 @@ static size_t picture_of(const Evaluation *e, size_t sample, bool shuffled) {
 
 /* ---- loss ---- */
 
+static void tell_overlong(const Evaluation *e, int set, const OverlongCount *count) {
+    if (!count->overlong || comm_rank(e->comm) != 0) return;
+    log_warn("%s: %lld of %lld references are left out of loss and accuracy: they have up to %lld "
+             "rows, the model takes %d (its training.max_length)",
+             e->options->sets[set].name, (long long)count->overlong, (long long)count->samples,
+             (long long)count->longest, e->reader->options.max_length);
+}
+
 static Err add_loss(Evaluation *e, int set, bool shuffled, EvalNumbers *numbers, EvalNumbers *all) {
     size_t first = e->samples.starts[set], count = e->samples.starts[set + 1] - first,
            *pictures = NULL;
@@ -117,6 +126,9 @@ static Err add_loss(Evaluation *e, int set, bool shuffled, EvalNumbers *numbers,
     TRY(err);
     eval_add_loss(numbers, v.loss, v.accuracy, v.labels);
     eval_add_loss(all, v.loss, v.accuracy, v.labels);
+    numbers->overlong += v.overlong.overlong;
+    all->overlong += v.overlong.overlong;
+    if (!shuffled) tell_overlong(e, set, &v.overlong); /* the control has the same */
     return OK;
 }
 

@@ -64,6 +64,7 @@ Err metrics_step(Metrics *metrics, const StepMetrics *s) {
     js_set_number(root, "mfu", s->mfu);
     js_set_integer(root, "samples", s->samples);
     js_set_integer(root, "labels", s->labels);
+    if (s->overlong) js_set_integer(root, "overlong", s->overlong);
     js_set_number(seconds, "data", s->seconds.data);
     js_set_number(seconds, "forward", s->seconds.forward);
     js_set_number(seconds, "backward", s->seconds.backward);
@@ -80,11 +81,13 @@ Err metrics_step(Metrics *metrics, const StepMetrics *s) {
     return write_line(metrics, &root);
 }
 
-Err metrics_validation(Metrics *metrics, int64_t step, double loss, double accuracy) {
+Err metrics_validation(Metrics *metrics, int64_t step, double loss, double accuracy,
+                       int64_t overlong) {
     Json *root = js_new_object();
     js_set_integer(root, "step", step);
     js_set_number(root, "val_loss", loss);
     js_set_number(root, "val_accuracy", accuracy);
+    if (overlong) js_set_integer(root, "val_overlong", overlong);
     return write_line(metrics, &root);
 }
 

@@ -17,6 +17,7 @@ typedef struct StepMetrics {
     double epoch, loss, accuracy, lr, grad_norm;
     double tokens_per_s, samples_per_s, mfu;
     int64_t samples, labels;
+    int64_t overlong; /* samples of this step that were too long */
     StepSeconds seconds;
     uint64_t memory_bytes; /* parameters, activations, optimiser and gradients of a rank */
     int slowest_rank;
@@ -35,8 +36,9 @@ typedef struct Metrics {
 Err metrics_open(Metrics *metrics, const char *path, int64_t step);
 Err metrics_step(Metrics *metrics, const StepMetrics *step);
 
-/* A line for a validation: {"step", "val_loss", "val_accuracy"}. */
-Err metrics_validation(Metrics *metrics, int64_t step, double loss, double accuracy);
+/* A line for a validation: {"step", "val_loss", "val_accuracy"}, and "val_overlong" if any were. */
+Err metrics_validation(Metrics *metrics, int64_t step, double loss, double accuracy,
+                       int64_t overlong);
 Err metrics_close(Metrics *metrics);
 
 #endif

@@ -155,6 +155,7 @@ Json *eval_numbers_json(const EvalNumbers *n) {
     js_set_number(root, "loss", n->loss);
     js_set_number(root, "perplexity", exp(n->loss));
     js_set_number(root, "accuracy", n->accuracy);
+    js_set_integer(root, "overlong", n->overlong);
     js_set_number(root, "syntax", n->syntax);
     js_set_number(root, "executes", n->executes);
     js_set_number(root, "invalidity", n->invalidity);

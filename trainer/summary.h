@@ -29,6 +29,7 @@ typedef struct EvalNumbers {
     size_t samples;
     double loss, accuracy; /* a label, of the reference code given token by token; NaN: not known */
     int64_t labels;        /* that these are means of */
+    int64_t overlong;      /* samples whose reference is too long: left out of these */
 
     /* Shares of all samples. */
     double syntax, executes, invalidity, ended, code_identical;

@@ -46,6 +46,8 @@ static Err run_slot(Trainer *t, int slot, SlotReport *report, RankReport *rank) 
     *report = (SlotReport){.labels = batch->labels,
                            .tokens = batch->tokens,
                            .samples = batch->samples,
+                           .overlong = batch->overlong,
+                           .overlong_rows = batch->overlong_rows,
                            .flops = model_flops(t->model, batch, true)};
     buf_format(&t->slot_samples, "%d:", batch->slot);
     for (int i = 0; i < batch->samples; i++)
@@ -77,6 +79,8 @@ static Err run_slots(Trainer *t, SlotReport *total, RankReport *rank) {
             total->labels += s->labels;
             total->tokens += s->tokens;
             total->samples += s->samples;
+            total->overlong += s->overlong;
+            if (s->overlong_rows > total->overlong_rows) total->overlong_rows = s->overlong_rows;
             total->flops += s->flops;
         }
     }
@@ -178,6 +182,7 @@ static Err note_step(Trainer *t, const SlotReport *total, const LossSum *losses,
                      .grad_norm = update->grad_norm,
                      .samples = t->state.samples,
                      .labels = total->labels,
+                     .overlong = total->overlong,
                      .skipped = !update->stepped,
                      .memory_bytes = train_memory(t)};
     m.seconds.whole = clock_seconds() - began;
@@ -227,6 +232,30 @@ static Err check_update(Trainer *t, const UpdateState *update) {
     return OK;
 }
 
+/* Of the first step that has samples over training.max_length; the others are counted. */
+static void count_overlong(Trainer *t, const SlotReport *total) {
+    OverlongCount step = {total->samples, total->overlong, total->overlong_rows};
+    bool first = step.overlong && !t->overlong.overlong;
+    overlong_add(&t->overlong, step);
+    if (!first || comm_rank(t->comm) != 0) return;
+    Buf text = {0};
+    overlong_text(&text, step, &t->options, true);
+    log_warn("step %lld: %s. Raise training.max_length, or choose another policy. Those of later "
+             "steps are counted in metrics.jsonl (overlong) and at the end",
+             (long long)t->state.step, buf_cstr(&text));
+    buf_free(&text);
+}
+
+/* Of all steps of this process. */
+static void tell_overlong(const Trainer *t) {
+    if (!t->overlong.overlong || comm_rank(t->comm) != 0) return;
+    Buf text = {0};
+    overlong_text(&text, t->overlong, &t->options, true);
+    log_warn("steps %lld to %lld: %s", (long long)t->first_step + 1, (long long)t->state.step,
+             buf_cstr(&text));
+    buf_free(&text);
+}
+
 static Err train_step(Trainer *t) {
     double began = clock_seconds();
     SlotReport total = {0};
@@ -248,6 +277,7 @@ static Err train_step(Trainer *t) {
     t->state.samples += total.samples;
     t->state.update = update;
     t->loss = share(losses.loss, total.labels);
+    count_overlong(t, &total);
     TRY(check_update(t, &update));
     return comm_agree(t->comm, note_step(t, &total, &losses, &update, lr, began));
 }
@@ -258,6 +288,19 @@ static void count_validation(Trainer *t, double loss) {
     bool better = isnan(t->state.best_val_loss) || loss < t->state.best_val_loss;
     t->state.worse = better ? 0 : t->state.worse + 1;
     if (better) t->state.best_val_loss = loss;
+}
+
+/* Validations walk through the same samples: what one leaves out, all do. */
+static void tell_overlong_validation(Trainer *t, const Validation *v) {
+    if (!v->overlong.overlong || t->told_validation_overlong) return;
+    t->told_validation_overlong = true;
+    if (comm_rank(t->comm) != 0) return;
+    Buf text = {0};
+    overlong_text(&text, v->overlong, &t->options, false);
+    log_warn("validation after step %lld: %s, here and in every later one%s",
+             (long long)t->state.step, buf_cstr(&text),
+             v->samples ? "" : ": there is no validation loss. Raise training.max_length");
+    buf_free(&text);
 }
 
 static Err run_validation(Trainer *t) {
@@ -276,20 +319,16 @@ static Err run_validation(Trainer *t) {
     }
     TRY(err);
     t->state.validated_step = t->state.step;
-    if (!v.samples) {
-        if (count)
-            log_warn("step %lld: none of %zu validation samples fits training.max_length",
-                     (long long)t->state.step, count);
-        return OK;
-    }
+    tell_overlong_validation(t, &v);
+    if (!v.samples) return OK;
     t->val_loss = t->state.val_loss = v.loss;
     count_validation(t, v.loss);
-    log_info("step %lld: validation loss %.4f, %.1f %% of labels right (%zu samples)",
-             (long long)t->state.step, v.loss, 100 * v.accuracy, v.samples);
-    return comm_agree(t->comm,
-                      comm_rank(t->comm) == 0
-                          ? metrics_validation(&t->metrics, t->state.step, v.loss, v.accuracy)
-                          : OK);
+    log_info("step %lld: validation loss %.4f, %.1f %% of labels right (%zu of %zu samples)",
+             (long long)t->state.step, v.loss, 100 * v.accuracy, v.samples, count);
+    return comm_agree(t->comm, comm_rank(t->comm) == 0
+                                   ? metrics_validation(&t->metrics, t->state.step, v.loss,
+                                                        v.accuracy, v.overlong.overlong)
+                                   : OK);
 }
 
 static Err save(Trainer *t) {
@@ -393,6 +432,7 @@ Err train_run(Comm *comm, const Config *config, bool fresh, const Json *versions
             progress_open(&t.progress, "training", "steps", t.state.step, t.steps);
         err = loop(&t);
         if (comm_rank(comm) == 0) progress_close(&t.progress, NULL);
+        tell_overlong(&t);
         fill_result(&t, result);
     }
     if (err == OK && t.stopping && t.state.step < t.steps)

@@ -6,6 +6,7 @@
 #include "trainer/base.h"
 #include "trainer/checkpoint.h"
 #include "trainer/metrics.h"
+#include "trainer/overlong.h"
 #include "trainer/reducer.h"
 #include "trainer/setup.h"
 #include "trainer/train.h"
@@ -18,6 +19,7 @@ enum { MARK_REDUCED, MARK_UPDATED, MARKS_A_STEP };
  * Summed in the order of slots, so that the bits are the same on any ranks. */
 typedef struct SlotReport {
     int64_t labels, tokens, samples;
+    int64_t overlong, overlong_rows; /* as in Batch */
     double flops;
 } SlotReport;
 
@@ -53,6 +55,8 @@ typedef struct Trainer {
     RankReport *rank_reports;             /* [ranks] */
     Buf slot_samples;  /* "step's slot: names" of this rank's samples, a line each */
     double peak_flops; /* of all ranks together, measured */
+    OverlongCount overlong;        /* in the steps of this process, over all ranks */
+    bool told_validation_overlong; /* it is said once, since all validations have the same */
     int skipped_in_a_row;
     bool stopping;
     double loss, val_loss, began;

@@ -25,6 +25,7 @@ Err split_indices(const Dataset *dataset, Split split, size_t limit, size_t **in
 typedef struct BatchSum {
     double loss;
     int64_t hits, labels, samples;
+    OverlongCount overlong;
 } BatchSum;
 
 /* Where the samples come from. */
@@ -85,6 +86,7 @@ static Err one_batch(const Walk *walk, size_t first, BatchSum *out) {
     size_t count = walk->count - first < size ? walk->count - first : size;
     Batch *batch;
     TRY(batch_build(&batch, walk->options, walk->dataset, walk->indices + first, (int)count));
+    out->overlong = (OverlongCount){(int64_t)count, batch->overlong, batch->overlong_rows};
     Err err = OK;
     if (batch->samples)
         err = walk->pictures ? forward_with_other_pictures(walk, batch, first, out)
@@ -124,12 +126,14 @@ Err validate(Comm *comm, Model *model, const BatchesOptions *options, const Data
         total.hits += sums[i].hits;
         total.labels += sums[i].labels;
         total.samples += sums[i].samples;
+        overlong_add(&total.overlong, sums[i].overlong);
     }
     free(sums);
     double labels = total.labels ? (double)total.labels : (double)NAN;
     *out = (Validation){.loss = total.loss / labels,
                         .accuracy = (double)total.hits / labels,
                         .samples = (size_t)total.samples,
-                        .labels = total.labels};
+                        .labels = total.labels,
+                        .overlong = total.overlong};
     return err;
 }

@@ -5,6 +5,7 @@
 #include "comm/comm.h"
 #include "data/batches.h"
 #include "model/model.h"
+#include "trainer/overlong.h"
 
 /* The samples of `split`, in their order; at most `limit` (0: all), spread evenly. *indices is the
  * caller's to free. */
@@ -16,10 +17,12 @@ typedef struct Validation {
     double accuracy; /* share of labels predicted right */
     size_t samples;
     int64_t labels;
+    OverlongCount overlong; /* of the samples asked for, those left out included */
 } Validation;
 
 /* Collective. Batches are dealt to the ranks; their sums are added in the order of the batches, so
- * that the result has the same bits on any number of ranks. A sample that is too long is left out.
+ * that the result has the same bits on any number of ranks. A sample that is too long meets what the
+ * options say, and is counted.
  * pictures[count] (may be NULL) are samples whose pictures are shown in place of their own. Stops
  * early, with ERR_STOPPED, on a signal. */
 Err validate(Comm *comm, Model *model, const BatchesOptions *options, const Dataset *dataset,
