@@ -43,7 +43,7 @@ const char *published_dtype(DType dtype);
  * what follows them, tables that are computed here. */
 bool published_is_unused(const ModelSpec *spec, const char *name);
 
-/* ---- weights (base.c) ---- */
+/* ---- weights (published_weights.c) ---- */
 
 struct Adapter;
 
