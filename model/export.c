@@ -6,10 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/folder.h"
 #include "core/json.h"
 #include "core/progress.h"
 #include "model/adapter.h"
-#include "core/folder.h"
 #include "model/merge.h"
 #include "model/numbers.h"
 #include "model/param_files.h"
@@ -392,13 +392,10 @@ static Err write_folder(Export *e, const char *folder) {
     FolderWriter writer = {0};
     const MergeInfo *info = e->info;
     if (info->base_folder) {
-        BaseOptions options = {.merge = info->merge, .merge_count = info->merge_count};
+        LoadReport report;
         TRY(weight_files_open(&e->files, info->base_folder));
-        TRY(published_check(e->model, e->files, &options, NULL));
-        e->source = (PublishedSource){.ex = e->model->ex,
-                                      .files = e->files,
-                                      .merge = info->merge,
-                                      .merge_count = info->merge_count};
+        e->source = (PublishedSource){.ex = e->model->ex, .files = e->files, .merge = info->merge};
+        TRY(published_check(e->model, &e->source, &report));
     }
     e->places = adapter_places(e->model, &e->place_count);
     Err err = folder_writer_open(&writer, folder);

@@ -10,8 +10,7 @@ typedef struct MergeInfo {
     const char *base_folder; /* the published folder that the model began as: for its weights, its
                                 config, and what it has beside; NULL: none */
     const char *tokenizer_folder; /* whose tokenizer goes along; NULL: none */
-    const struct Adapter *const *merge; /* [merge_count] adapters that were merged into it first */
-    int merge_count;
+    const struct Adapter *merge;  /* that was merged into it first; NULL: none */
     bool base_changed; /* its frozen weights are not the folder's any more: the model's are taken */
     const Published *published; /* what config.json is to say; NULL: what the base's says */
     DType dtype;                /* of the weights written: f32, bf16 or f16 */

@@ -47,47 +47,34 @@ bool published_is_unused(const ModelSpec *spec, const char *name);
 
 struct Adapter;
 
-typedef struct BaseOptions {
-    const struct Adapter *const *merge; /* [merge_count] adapters to merge, in this order */
-    int merge_count;
-    float *flat;        /* the flat array of masters, to fill with what is trained; or NULL */
-    bool show_progress; /* and warnings: for one rank */
-} BaseOptions;
-
-typedef struct LoadReport {
-    int loaded;         /* tensors put into the model */
-    int64_t parameters; /* numbers in them */
-    int merged;         /* adapters of linears merged into them */
-    int unused;         /* tensors that are known not to be used */
-    int unknown;        /* others that the model has no place for */
-    char first_unknown[PARAM_NAME];
-} LoadReport;
-
-/* Every base parameter of the model from a folder's files, with adapters merged in f32 and rounded
- * once. All must be there, with their shapes and finite; adapters of the model are left alone.
- * `options` may be NULL; the report, which may be NULL, is filled. */
-Err model_load_published(Model *model, const WeightFiles *files, const BaseOptions *options,
-                         LoadReport *report);
-
-/* The same as a source for model_write_store: read gives the f32 values of a base parameter. The
- * files and adapters are borrowed. published_check finds what is missing, misshapen or left over,
- * before anything is read. */
+/* Files, and an adapter to merge, as a source of weights (model_fill, model_write_store): context of
+ * published_read_param, which gives a parameter's values with the adapter merged in f32. All of it
+ * is borrowed. */
 typedef struct PublishedSource {
-    Exec *ex;
+    Exec *ex; /* where merging is computed */
     const WeightFiles *files;
-    const struct Adapter *const *merge;
-    int merge_count;
+    const struct Adapter *merge; /* NULL: none */
 } PublishedSource;
 
 Err published_read_param(void *source, const Param *param, float *out);
 
-/* A parameter's tensor, before adapters, and the file or folder it is in; NULL: there is none. */
+/* A parameter's tensor, before the adapter, and the file or folder it is in; NULL: there is none.
+ */
 const SafeTensor *published_tensor(const PublishedSource *source, const Param *param,
                                    const char **path);
-/* Whether an adapter changes it. */
+/* Whether the adapter changes it. */
 bool published_is_adapted(const PublishedSource *source, const Param *param);
 
-Err published_check(const Model *model, const WeightFiles *files, const BaseOptions *options,
-                    LoadReport *report);
+typedef struct LoadReport {
+    int loaded;  /* base parameters that are there */
+    int merged;  /* those that the adapter changes */
+    int unused;  /* tensors that are known not to be used */
+    int unknown; /* others that the model has no place for */
+    char first_unknown[PARAM_NAME];
+} LoadReport;
+
+/* What is there against the model, before anything is read: every base parameter with its shape,
+ * the adapter one for this base. The report is for the caller to tell what is left over. */
+Err published_check(const Model *model, const PublishedSource *source, LoadReport *report);
 
 #endif

@@ -39,7 +39,13 @@ typedef struct GoldenModel {
 void golden_open(GoldenModel *golden, const ModelSpec *spec, DType dtype);
 /* The same over an Exec, which it takes. */
 void golden_open_on(GoldenModel *golden, Exec *ex, const ModelSpec *spec, DType dtype);
-void golden_load(GoldenModel *golden, const char *folder, const BaseOptions *options);
+/* The base weights of a folder as runs get them: read into the model, or (of a spec that says
+ * `mapped`) written to a store that it maps. `merge`: an adapter, or NULL. The report may be NULL.
+ */
+Err golden_try_load(GoldenModel *golden, const char *folder, const Adapter *merge,
+                    LoadReport *report);
+/* The same, and all there is must have a place. */
+void golden_load(GoldenModel *golden, const char *folder, const Adapter *merge);
 void golden_close(GoldenModel *golden);
 
 /* One of the architecture with its weights and with fresh adapters; `lora` NULL: of rank 4. */

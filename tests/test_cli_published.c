@@ -324,6 +324,10 @@ TEST(what_does_not_fit_is_said) {
         {"truncate -s 1000 model.safetensors", "", "model.safetensors"},
         {"mv model.safetensors pytorch_model.bin", "", "tools/bin_to_safetensors.py"},
         {"rm tokenizer.model", "", "tokenizer"},
+        /* NaN for the first number behind the header. */
+        {"printf '\\0\\0\\300\\177' | dd of=model.safetensors bs=1 conv=notrunc status=none "
+         "seek=$((8 + $(od -An -tu8 -N8 model.safetensors)))",
+         "", "connector._connector.0.bias[0] is nan"},
         {"true", "lora.target_modules=q_porj", "names no linear"},
         {"true", "base_model=$LOOP", "is no published model"},
         {"sed -i 's/\"vocab_size\": 320/\"vocab_size\": 200/' config.json", "", "200"},

@@ -451,7 +451,6 @@ TEST(a_gpu_loads_merges_and_writes_what_the_host_does) {
         GoldenModel golden;
         ModelSpec spec;
         Exec *ex;
-        WeightFiles *files;
         int loaded;
         adapters[device] = golden_path(test_folder(), device ? "adapter-gpu" : "adapter-host");
         merged[device] = golden_path(test_folder(), device ? "merged-gpu" : "merged-host");
@@ -459,15 +458,11 @@ TEST(a_gpu_loads_merges_and_writes_what_the_host_does) {
         golden_spec(&spec, base, TUNE_LORA, TUNE_FULL, TUNE_LORA);
         golden_open_on(&golden, ex, &spec, DT_F32);
         Adapter *adapter = golden_adapter(golden_folder(ARCH, "adapter"));
-        ASSERT_OK(weight_files_open(&files, base));
-        BaseOptions options = {.merge = (const Adapter *const *)&adapter, .merge_count = 1};
-        ASSERT_OK(model_load_published(golden.model, files, &options, NULL));
+        golden_load(&golden, base, adapter);
         ASSERT_OK(model_load_adapter(golden.model, adapter, NULL, &loaded)); /* once more */
         ASSERT_OK(model_save_adapter(golden.model, adapters[device], &(AdapterInfo){0}, NULL));
-        MergeInfo info = {
-            .base_folder = base, .merge = options.merge, .merge_count = 1, .dtype = DT_F32};
+        MergeInfo info = {.base_folder = base, .merge = adapter, .dtype = DT_F32};
         ASSERT_OK(model_save_merged(golden.model, merged[device], &info, NULL));
-        weight_files_close(&files);
         adapter_close(&adapter);
         golden_close(&golden);
     }

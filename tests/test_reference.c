@@ -150,7 +150,8 @@ static void open_folder(Reference *r, Exec *ex, const char *folder, const char *
     ASSERT_OK(model_open(&r->model, r->ex, &spec, dtype));
     WeightFiles *files;
     ASSERT_OK(weight_files_open(&files, r->folder));
-    ASSERT_OK(model_load_published(r->model, files, &(BaseOptions){0}, NULL));
+    PublishedSource source = {.ex = ex, .files = files};
+    ASSERT_OK(model_fill(r->model, &(WeightSource){published_read_param, &source}));
     weight_files_close(&files);
     ASSERT_OK(model_prepare(
         r->model, &(ModelLimits){.samples = 2, .tokens = ROWS_MAX, .labels = ROWS_MAX, .images = 2},

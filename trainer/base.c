@@ -209,14 +209,12 @@ static Err open_checkpoint(BaseReader *r, const char *checkpoint, int vocab) {
 }
 
 static Err open_published(BaseReader *r, const Base *base, const Model *model) {
+    LoadReport report;
     TRY(weight_files_open(&r->files, base->folder));
     if (base->adapter[0]) TRY(adapter_open(&r->adapter, base->adapter));
-    const Adapter *const *merge = (const Adapter *const *)&r->adapter;
-    r->published = (PublishedSource){
-        .ex = r->ex, .files = r->files, .merge = merge, .merge_count = r->adapter ? 1 : 0};
+    r->published = (PublishedSource){.ex = r->ex, .files = r->files, .merge = r->adapter};
     r->source = (WeightSource){published_read_param, &r->published};
-    BaseOptions options = {.merge = merge, .merge_count = r->published.merge_count};
-    return published_check(model, r->files, &options, NULL);
+    return published_check(model, &r->published, &report);
 }
 
 static Err base_reader_open(BaseReader *r, const Base *base, const Model *model) {

@@ -189,11 +189,9 @@ static Err write_merged(Export *e) {
                                  : "can no longer be read as a base");
     if (e->base_there && e->origin.adapter[0] && !e->origin.changed)
         TRY(adapter_open(&first, e->origin.adapter));
-    const Adapter *const *merge = (const Adapter *const *)&first;
     MergeInfo info = {.base_folder = e->base_there ? e->origin.folder : NULL,
                       .tokenizer_folder = e->before.checkpoint,
-                      .merge = merge,
-                      .merge_count = first ? 1 : 0,
+                      .merge = first,
                       .base_changed = e->origin.changed,
                       .published = &e->published,
                       .dtype = e->options->dtype,
