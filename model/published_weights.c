@@ -92,33 +92,41 @@ static Err check_parameters(const Model *model, const PublishedSource *source, L
     return err;
 }
 
-/* A tied head may be stored all the same. */
-static bool is_embedding_again(const Model *model, const WeightFiles *files, const SafeTensor *t) {
-    if (!model->spec.llm.tied_head || strcmp(t->name, "language_model.lm_head.weight") != 0)
-        return false;
-    const char *name = model->params.items[model->embedding].name;
-    const SafeTensor *embedding = weight_files_find(files, name);
-    return embedding && !strcmp(embedding->type, t->type) && embedding->bytes == t->bytes &&
-           !memcmp(embedding->data, t->data, t->bytes);
+static bool is_tied_head(const Model *model, const SafeTensor *t) {
+    return model->spec.llm.tied_head && !strcmp(t->name, "language_model.lm_head.weight");
 }
 
-static void check_left_over(const Model *model, const WeightFiles *files, LoadReport *report) {
+/* A tied head may be stored all the same, as the embedding again. */
+static Err check_tied_head(const Model *model, const WeightFiles *files, const SafeTensor *head) {
+    const char *name = model->params.items[model->embedding].name;
+    const SafeTensor *embedding = weight_files_find(files, name);
+    bool same = embedding && !strcmp(embedding->type, head->type) &&
+                embedding->bytes == head->bytes &&
+                !memcmp(embedding->data, head->data, head->bytes);
+    REQUIRE(same, ERR_INPUT,
+            "%s: %s is not %s again, though config.json says that the two are one "
+            "(tie_word_embeddings): correct the config, or take the tensor out",
+            weight_files_path(files, head), head->name, name);
+    return OK;
+}
+
+static Err check_left_over(const Model *model, const WeightFiles *files, LoadReport *report) {
     for (int i = 0; i < weight_files_count(files); i++) {
         const SafeTensor *t = weight_files_at(files, i);
+        bool tied = is_tied_head(model, t);
         if (params_find(&model->params, t->name) != PARAM_NONE) continue;
-        if (published_is_unused(&model->spec, t->name) || is_embedding_again(model, files, t)) {
+        if (tied) TRY(check_tied_head(model, files, t));
+        if (tied || published_is_unused(&model->spec, t->name))
             report->unused++;
-            continue;
-        }
-        if (!report->unknown++)
+        else if (!report->unknown++)
             snprintf(report->first_unknown, sizeof report->first_unknown, "%s", t->name);
     }
+    return OK;
 }
 
 Err published_check(const Model *model, const PublishedSource *source, LoadReport *report) {
     *report = (LoadReport){0};
     if (source->merge) TRY(adapter_check(source->merge, model));
     TRY(check_parameters(model, source, report));
-    check_left_over(model, source->files, report);
-    return OK;
+    return check_left_over(model, source->files, report);
 }

@@ -308,6 +308,21 @@ TEST(a_published_model_reads_drawings_of_any_size) {
     ASSERT_TRUE(file_exists(test_path("out/demo.png")));
 }
 
+TEST(tensors_without_a_place_are_told_once) {
+    prepare("openecad_0.89b");
+    const char *said;
+    ASSERT_INT(test_run(&said,
+                        "LC_ALL=C sed -i 's/vision_model\\.head\\.probe/vision_model.what.probe/' "
+                        "%s/model.safetensors",
+                        test_path("openecad_0.89b")),
+               ==, 0);
+    said = train("", "openecad_0.89b", "run", "device=cpu"); /* reads values, and masters */
+    const char *sentence = "has 1 tensors that the model has no place for, "
+                           "vision_tower._vision_tower.vision_model.what.probe the first",
+               *at = strstr(said, sentence);
+    ASSERT(at && !strstr(at + 1, sentence), "%s", said);
+}
+
 TEST(what_does_not_fit_is_said) {
     prepare("openecad_0.55b");
     prepare("openecad_0.89b");

@@ -209,12 +209,19 @@ static Err open_checkpoint(BaseReader *r, const char *checkpoint, int vocab) {
 }
 
 static Err open_published(BaseReader *r, const Base *base, const Model *model) {
+    static bool told; /* masters are read after values, of the same files */
     LoadReport report;
     TRY(weight_files_open(&r->files, base->folder));
     if (base->adapter[0]) TRY(adapter_open(&r->adapter, base->adapter));
     r->published = (PublishedSource){.ex = r->ex, .files = r->files, .merge = r->adapter};
     r->source = (WeightSource){published_read_param, &r->published};
-    return published_check(model, &r->published, &report);
+    TRY(published_check(model, &r->published, &report));
+    if (report.unknown && !told)
+        log_warn("%s has %d tensors that the model has no place for, %s the first: they are not "
+                 "used",
+                 base->folder, report.unknown, report.first_unknown);
+    told |= report.unknown > 0;
+    return OK;
 }
 
 static Err base_reader_open(BaseReader *r, const Base *base, const Model *model) {
