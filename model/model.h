@@ -152,7 +152,8 @@ size_t model_mapped_bytes(const Model *model);
 /* The file that is mapped, or NULL. */
 const char *model_mapped_path(const Model *model);
 
-/* Gives the f32 values of a base parameter, rows · cols of them. */
+/* Gives the f32 values of a base parameter, rows · cols of them. What takes them checks that they
+ * are finite in its type; the sentence has the tensor's name and the number's place. */
 typedef struct WeightSource {
     Err (*read)(void *context, const Param *param, float *out);
     void *context;

@@ -51,8 +51,7 @@ void param_reader_close(ParamReader *reader) {
     *reader = (ParamReader){0};
 }
 
-/* All finite in `dtype`; `first`: the place of x[0] in its tensor. */
-static Err check_values(const float *x, int64_t count, int64_t first, DType dtype, const char *name,
+Err param_check_numbers(const float *x, int64_t count, int64_t first, DType dtype, const char *name,
                         const char *path) {
     int64_t bad = numbers_first_beyond(x, count, numbers_limit(dtype));
     if (bad == count) return OK;
@@ -91,19 +90,20 @@ Err param_read(ParamReader *reader, Tensor value, Tensor master, const SafeTenso
         int64_t rows = shape.rows - row < step ? shape.rows - row : step, at = row * shape.cols;
         const char *bytes = (const char *)t->data + (size_t)at * dtype_size(t->dtype);
         numbers_widen(reader->host, bytes, t->dtype, rows * shape.cols);
-        TRY(check_values(reader->host, rows * shape.cols, at, narrowest(value), t->name, path));
+        TRY(param_check_numbers(reader->host, rows * shape.cols, at, narrowest(value), t->name,
+                                path));
         put_rows(reader, value, master, reader->host, row, rows, shape.cols);
     }
     return exec_status(reader->ex);
 }
 
-Err param_put(ParamReader *reader, Tensor value, Tensor master, const float *from,
-              const char *name) {
+Err param_put(ParamReader *reader, Tensor value, Tensor master, const float *from, const char *name,
+              const char *path) {
     Tensor shape = shaped_as(value, master);
     int64_t step = reader->capacity / (shape.cols ? shape.cols : 1);
     for (int64_t row = 0; row < shape.rows; row += step) {
         int64_t rows = shape.rows - row < step ? shape.rows - row : step, at = row * shape.cols;
-        TRY(check_values(from + at, rows * shape.cols, at, narrowest(value), name, "merged"));
+        TRY(param_check_numbers(from + at, rows * shape.cols, at, narrowest(value), name, path));
         put_rows(reader, value, master, from + at, row, rows, shape.cols);
     }
     return exec_status(reader->ex);
@@ -114,7 +114,7 @@ Err param_widen(float *out, const SafeTensor *t, DType dtype, const char *path) 
         int64_t count = t->count - at < PIECE ? t->count - at : PIECE;
         const char *bytes = (const char *)t->data + (size_t)at * dtype_size(t->dtype);
         numbers_widen(out + at, bytes, t->dtype, count);
-        TRY(check_values(out + at, count, at, dtype, t->name, path));
+        TRY(param_check_numbers(out + at, count, at, dtype, t->name, path));
     }
     return OK;
 }

@@ -17,6 +17,11 @@ SafeTensor param_tensor(const Param *p, DType dtype);
  * and found. */
 Err param_check_tensor(const Param *p, const SafeTensor *t, const char *path);
 
+/* Whether all of x[count] stay finite in `dtype`; the sentence has the first that does not, by its
+ * place in the tensor whose numbers from `first` on these are. */
+Err param_check_numbers(const float *x, int64_t count, int64_t first, DType dtype, const char *name,
+                        const char *path);
+
 /* Reads tensors into f32 and checks that they are numbers, and puts them where they belong. */
 typedef struct ParamReader {
     Exec *ex;
@@ -32,9 +37,9 @@ void param_reader_close(ParamReader *reader);
 Err param_read(ParamReader *reader, Tensor value, Tensor master, const SafeTensor *t,
                const char *path);
 
-/* The same from f32 of the host, which are known to be finite; `name` is for the sentence. */
-Err param_put(ParamReader *reader, Tensor value, Tensor master, const float *from,
-              const char *name);
+/* The same from f32 of the host; name and path are for the sentence. */
+Err param_put(ParamReader *reader, Tensor value, Tensor master, const float *from, const char *name,
+              const char *path);
 
 /* A file's tensor as f32, whole; the same errors. */
 Err param_widen(float *out, const SafeTensor *t, DType dtype, const char *path);

@@ -47,6 +47,7 @@ static Err merge(Exec *ex, float *w, const Param *p, const AdapterModule *m, con
     Err err = param_widen(a, m->a, DT_F32, path);
     if (err == OK) err = param_widen(b, m->b, DT_F32, path);
     if (err == OK) err = merge_into(ex, w, p->rows, p->cols, a, b, m->r, m->scale);
+    if (err == OK) err = param_check_numbers(w, p->rows * p->cols, 0, DT_F32, p->name, path);
     free(a);
     free(b);
     return err;

@@ -10,7 +10,10 @@
 #include "model/param_files.h"
 #include "model/parts.h"
 
-enum { STORE_ALIGN = 64 };
+enum { STORE_ALIGN = 64, PIECE = 1 << 18 };
+
+/* What a source reads, in sentences: it alone knows the file. */
+static const char BASE[] = "the base";
 
 /* ---- mapping ---- */
 
@@ -192,12 +195,18 @@ static void layout_make(StoreLayout *layout, const Model *model) {
     }
 }
 
+/* Narrows piece by piece, which the second cache holds between check and conversion. */
 static Err write_tensor(SafeTensorsWriter *writer, const Param *p, DType dtype,
                         const WeightSource *source, float *wide, void *narrow) {
-    int64_t count = p->rows * p->cols;
+    int64_t all = p->rows * p->cols;
     TRY(source->read(source->context, p, wide));
-    numbers_narrow(narrow, dtype, wide, count);
-    return safetensors_writer_add(writer, narrow, (size_t)count * dtype_size(dtype));
+    for (int64_t at = 0; at < all; at += PIECE) {
+        int64_t count = all - at < PIECE ? all - at : PIECE;
+        TRY(param_check_numbers(wide + at, count, at, dtype, p->name, BASE));
+        numbers_narrow(narrow, dtype, wide + at, count);
+        TRY(safetensors_writer_add(writer, narrow, (size_t)count * dtype_size(dtype)));
+    }
+    return OK;
 }
 
 /* Numbers of the largest base parameter. */
@@ -215,7 +224,7 @@ static Err write_all(SafeTensorsWriter *writer, const Model *model, const StoreL
     static const char nothing[STORE_ALIGN] = {0};
     int64_t largest = largest_param(&model->params);
     float *wide = malloc((size_t)largest * sizeof *wide);
-    void *narrow = malloc((size_t)largest * dtype_size(model->dtype));
+    void *narrow = malloc(PIECE * dtype_size(model->dtype));
     CHECK(wide && narrow, "out of memory: %lld weights", (long long)largest);
     Err err = OK;
     for (int i = 0; i < layout->count && err == OK; i++) {
@@ -260,7 +269,7 @@ static Err fill(Model *model, const WeightSource *source, float *flat) {
         Tensor value = param_value(params, i), master = tensor_none();
         if (flat) master = tensor(flat + p->first, DT_F32, value.rows, value.cols);
         err = source->read(source->context, p, values);
-        if (err == OK) err = param_put(&reader, value, master, values, p->name);
+        if (err == OK) err = param_put(&reader, value, master, values, p->name, BASE);
     }
     free(values);
     param_reader_close(&reader);

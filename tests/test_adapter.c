@@ -139,6 +139,19 @@ TEST(an_adapter_merged_while_the_base_is_loaded_gives_that_loss_too) {
     golden_close(&golden);
 }
 
+/* A = B = 1e30 in one module of tinyllama: finite numbers, whose products are not. */
+static void write_huge(const char *folder) {
+#define HUGE_KEY(end) "base_model.model.language_model.model.layers.0.mlp.up_proj." end
+    float numbers[4 * 48];
+    for (int i = 0; i < 4 * 48; i++) numbers[i] = 1e30f;
+    SafeTensor tensors[] = {
+        {.name = HUGE_KEY("lora_A.weight"), .dims = 2, .shape = {4, 48}, .count = 192},
+        {.name = HUGE_KEY("lora_B.weight"), .dims = 2, .shape = {40, 4}, .count = 160}};
+    for (int i = 0; i < 2; i++) tensors[i].data = numbers;
+    ASSERT_OK(safetensors_write(golden_path(folder, "adapter_model.safetensors"), tensors, 2));
+    golden_write_text(folder, "adapter_config.json", "{\"peft_type\":\"LORA\",\"r\":4}");
+}
+
 TEST(merging_is_w_plus_scale_b_a) {
     const char *folder = golden_new_folder("merging"), *base = golden_folder("tinyllama", NULL);
     GoldenModel golden;
@@ -172,6 +185,23 @@ TEST(merging_is_w_plus_scale_b_a) {
     weight_files_close(&files);
     adapter_close(&adapter);
     golden_close(&golden);
+}
+
+TEST(a_merge_that_overflows_is_refused_with_the_place) {
+    const char *folder = golden_new_folder("huge"), *base = golden_folder("tinyllama", NULL);
+    for (int mapped = 0; mapped < 2; mapped++) {
+        GoldenModel golden;
+        ModelSpec spec;
+        golden_spec(&spec, base, TUNE_FROZEN, TUNE_FROZEN, TUNE_FROZEN);
+        spec.mapped = mapped;
+        golden_open(&golden, &spec, DT_F32);
+        write_huge(folder);
+        Adapter *adapter = golden_adapter(folder);
+        ASSERT_ERR(golden_try_load(&golden, base, adapter, NULL), ERR_INPUT,
+                   "huge: language_model.model.layers.0.mlp.up_proj.weight[0] is inf");
+        adapter_close(&adapter);
+        golden_close(&golden);
+    }
 }
 
 /* ---- in the words of a config ---- */

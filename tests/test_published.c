@@ -517,7 +517,7 @@ TEST(a_run_folder_of_tinyllava_loads_as_the_published_model_does) {
 /* What to do to the first tensor with this in its name. */
 typedef struct Change {
     const char *part;
-    enum { DROP, RESHAPE, TRANSPOSE, MAKE_NAN, MAKE_INFINITE, MAKE_I32, RENAME } what;
+    enum { DROP, RESHAPE, TRANSPOSE, MAKE_NAN, MAKE_INFINITE, MAKE_LARGE, MAKE_I32, RENAME } what;
 } Change;
 
 static bool change(SafeTensor *t, float *values, void *context) {
@@ -537,6 +537,7 @@ static bool change(SafeTensor *t, float *values, void *context) {
     }
     case MAKE_NAN: values[5] = NAN; break;
     case MAKE_INFINITE: values[t->count - 1] = -INFINITY; break;
+    case MAKE_LARGE: values[6] = -0x1.ffp127f; break; /* the next of bf16 would be 2¹²⁸ */
     case MAKE_I32: t->dtype = DT_I32; break;
     case RENAME: t->name = "language_model.something.new"; break;
     }
@@ -591,6 +592,66 @@ TEST(weights_that_do_not_fit_say_which_and_how) {
                        cases[i].part);
             ASSERT_TRUE(!file_exists(golden_path(test_folder(), "store.safetensors")));
         }
+}
+
+TEST(numbers_beyond_the_compute_type_are_refused_and_not_rounded_to_infinity) {
+    const Change large = {"layers.1.mlp.up_proj.weight", MAKE_LARGE};
+    for (int i = 0; i < WAY_COUNT; i++) {
+        Err err = load_changed("tinyllama", large, &WAYS[i], NULL);
+        if (WAYS[i].dtype == DT_F32) {
+            ASSERT_OK(err);
+            continue;
+        }
+        ASSERT_ERR(err, ERR_INPUT,
+                   "language_model.model.layers.1.mlp.up_proj.weight[6] is -3.39618e+38, more than "
+                   "bf16 can hold");
+    }
+}
+
+/* A source of one number everywhere, but for a place. */
+typedef struct Flat {
+    int64_t place;
+    float there;
+} Flat;
+
+static Err read_flat(void *context, const Param *p, float *out) {
+    const Flat *flat = context;
+    for (int64_t i = 0; i < p->rows * p->cols; i++) out[i] = i == flat->place ? flat->there : 0.5f;
+    return OK;
+}
+
+TEST(a_store_is_not_written_with_numbers_that_its_type_cannot_hold) {
+    static const struct {
+        DType dtype;
+        float number;
+        const char *said; /* NULL: it is good */
+    } cases[] = {
+        {DT_F16, 65519, NULL},
+        {DT_F16, -65520, "is -65520, more than f16 can hold"},
+        {DT_F16, NAN, "is nan"},
+        {DT_BF16, 65520, NULL},
+        {DT_BF16, 0x1.fep127f, NULL},
+        {DT_BF16, 0x1.ffp127f, "is 3.39618e+38, more than bf16 can hold"},
+        {DT_BF16, -INFINITY, "is -inf"},
+        {DT_F32, 0x1.ffp127f, NULL},
+        {DT_F32, INFINITY, "is inf"},
+    };
+    const char *path = golden_path(test_folder(), "flat.safetensors");
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        ModelSpec spec;
+        GoldenModel golden;
+        char said[128];
+        golden_spec(&spec, golden_folder("tinyllama", NULL), TUNE_FROZEN, TUNE_FROZEN, TUNE_FROZEN);
+        golden_open(&golden, &spec, cases[i].dtype);
+        Flat flat = {.place = 700, .there = cases[i].number}; /* only matrices have so many */
+        Err err = model_write_store(golden.model, path, &(WeightSource){read_flat, &flat});
+        snprintf(said, sizeof said, ".weight[700] %s", cases[i].said);
+        if (cases[i].said) ASSERT_ERR(err, ERR_INPUT, said);
+        if (!cases[i].said) ASSERT_OK(err);
+        ASSERT_TRUE(file_exists(path) == !cases[i].said);
+        if (!cases[i].said) ASSERT_OK(file_remove_tree(path));
+        golden_close(&golden);
+    }
 }
 
 TEST(tensors_without_a_place_are_counted_and_named) {
