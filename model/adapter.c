@@ -192,10 +192,7 @@ static Err match(const char **key, const Json *pattern, const char *module, cons
         REQUIRE(!strpbrk(name, "\\[](){}|*+?^$"), ERR_UNSUPPORTED,
                 "%s: the pattern \"%.200s\" is an expression; ends of names are supported", where,
                 name);
-        size_t length = strlen(name), size = strlen(module);
-        bool ends =
-            length < size && module[size - length - 1] == '.' && text_ends_with(module, name);
-        if (!*key && (ends || !strcmp(module, name))) *key = name;
+        if (!*key && name_ends(module, name, strlen(name))) *key = name;
     }
     return OK;
 }

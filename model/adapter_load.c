@@ -272,12 +272,6 @@ Err adapter_check(const Adapter *adapter, const Model *model) {
 
 /* ---- loading ---- */
 
-static const AdapterPlace *place_of(const AdapterPlace *places, int count, ParamId weight) {
-    for (int i = 0; i < count; i++)
-        if (places[i].weight == weight) return &places[i];
-    return NULL;
-}
-
 static Err check_place(const Adapter *adapter, const AdapterModule *m, const AdapterPlace *place) {
     REQUIRE(place, ERR_CONFIG,
             "%s adapts %s, which the model does not: let tune and lora.target_modules take it in, "
@@ -301,8 +295,8 @@ static Err load_param(ParamReader *reader, const Params *params, ParamId id, flo
             "%s has %s of its own, which is frozen here: train that part in full, or merge the "
             "adapter",
             adapter_folder(adapter), p->name);
-    Tensor master = flat ? tensor(flat + p->first, DT_F32, p->rows, p->cols) : tensor_none();
-    return param_read(reader, param_value(params, id), master, t, adapter_folder(adapter));
+    return param_read(reader, param_value(params, id), param_master(p, flat), t,
+                      adapter_folder(adapter));
 }
 
 static Err load_modules(Model *model, ParamReader *reader, const Adapter *adapter, float *flat,
@@ -314,7 +308,7 @@ static Err load_modules(Model *model, ParamReader *reader, const Adapter *adapte
     for (int i = 0; i < adapter_count(adapter) && err == OK; i++) {
         const AdapterModule *m = adapter_at(adapter, i);
         ParamId weight = find_param(params, m->name, "weight");
-        const AdapterPlace *place = place_of(places, count, weight);
+        const AdapterPlace *place = adapter_place_of(places, count, weight);
         if (weight == PARAM_NONE || (!place && is_zero(m->b))) continue;
         err = check_place(adapter, m, place);
         if (err == OK) err = load_param(reader, params, place->a, flat, m->a, adapter);

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "core/json.h"
-#include "core/text.h"
 #include "model/adapter.h"
 #include "model/card.h"
 #include "core/folder.h"
@@ -28,16 +27,13 @@ static char *module_name(const Model *model, const AdapterPlace *place) {
     return module;
 }
 
-static bool is_or_ends(const char *name, const char *end) {
-    size_t size = strlen(name), length = strlen(end);
-    return text_ends_with(name, end) && (size == length || name[size - length - 1] == '.');
-}
-
 /* The alpha that the scale comes from, as the config has it and not as a quotient times a rank. */
 static double alpha_of(const Model *model, const char *module) {
     const PatternList *list = &model->spec.lora.alpha_pattern;
-    for (int i = 0; i < list->count; i++)
-        if (is_or_ends(module, list->items[i].name)) return list->items[i].value;
+    for (int i = 0; i < list->count; i++) {
+        const char *name = list->items[i].name;
+        if (name_ends(module, name, strlen(name))) return list->items[i].value;
+    }
     return model->spec.lora.alpha;
 }
 
@@ -119,9 +115,8 @@ static bool is_saved(const Model *model, const Param *p) {
 
 static Err write_param(SafeTensorsWriter *writer, Model *model, ParamId id, const float *flat) {
     const Param *p = &model->params.items[id];
-    Tensor value = param_value(&model->params, id);
-    if (flat && p->trained)
-        value = tensor((float *)(uintptr_t)flat + p->first, DT_F32, p->rows, p->cols);
+    Tensor master = param_master(p, flat);
+    Tensor value = tensor_is_none(master) ? param_value(&model->params, id) : master;
     size_t bytes = (size_t)(p->rows * p->cols) * sizeof(float);
     float *wide = malloc(bytes + 1);
     CHECK(wide, "out of memory: %zu bytes of an adapter", bytes);

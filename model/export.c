@@ -133,9 +133,8 @@ static Err write_tensor(Export *e, SafeTensorsWriter *writer, const Item *item,
 
 /* What the model has of a parameter, the best there is. */
 static Tensor model_tensor(const Export *e, ParamId id) {
-    const Param *p = &e->model->params.items[id];
-    if (!e->flat || !p->trained) return param_value(&e->model->params, id);
-    return tensor((float *)(uintptr_t)e->flat + p->first, DT_F32, p->rows, p->cols);
+    Tensor master = param_master(&e->model->params.items[id], e->flat);
+    return tensor_is_none(master) ? param_value(&e->model->params, id) : master;
 }
 
 static Err write_matrix(Export *e, SafeTensorsWriter *writer, const Item *item, Tensor value) {
@@ -159,12 +158,6 @@ static bool is_of_base(const Export *e, const Param *p) {
     const char *path;
     return e->files && !e->info->base_changed && !p->trained &&
            published_tensor(&e->source, p, &path);
-}
-
-static const AdapterPlace *place_of(const Export *e, ParamId weight) {
-    for (int i = 0; i < e->place_count; i++)
-        if (e->places[i].weight == weight) return &e->places[i];
-    return NULL;
 }
 
 /* w += scale · b · a with the model's adapter. */
@@ -204,7 +197,7 @@ static Err write_merged(Export *e, SafeTensorsWriter *writer, const Item *item,
 static Err write_item(Export *e, SafeTensorsWriter *writer, const Item *item) {
     if (item->id == PARAM_NONE) return write_tensor(e, writer, item, item->copied);
     const Param *p = &e->model->params.items[item->id];
-    const AdapterPlace *place = place_of(e, item->id);
+    const AdapterPlace *place = adapter_place_of(e->places, e->place_count, item->id);
     bool of_base = is_of_base(e, p);
     if (place || (of_base && published_is_adapted(&e->source, p)))
         return write_merged(e, writer, item, place);

@@ -25,13 +25,6 @@ static Param make_param(const char *module, const char *suffix, Part part, Param
     return p;
 }
 
-/* Whether `name` is, or ends behind a dot with, `end` (PEFT's rule for its patterns). */
-static bool name_ends(const char *name, const char *end, size_t length) {
-    size_t size = strlen(name);
-    if (length > size || memcmp(name + size - length, end, length) != 0) return false;
-    return length == size || name[size - length - 1] == '.';
-}
-
 static bool is_target(const LoraConfig *lora, const char *name) {
     if (!lora->target_modules[0] || !strcmp(lora->target_modules, "all-linear")) return true;
     for (const char *at = lora->target_modules; *at;) {

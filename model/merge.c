@@ -53,6 +53,12 @@ AdapterPlace *adapter_places(const Model *model, int *count) {
     return places;
 }
 
+const AdapterPlace *adapter_place_of(const AdapterPlace *places, int count, ParamId weight) {
+    for (int i = 0; i < count; i++)
+        if (places[i].weight == weight) return &places[i];
+    return NULL;
+}
+
 /* ---- merging ---- */
 
 static size_t bytes_of(int64_t rows, int64_t cols) {
@@ -78,36 +84,4 @@ Err merge_into(Exec *ex, float *w, int64_t rows, int64_t cols, const float *a, c
     if (memory) exec_download(ex, w, dw, bytes_of(rows, cols));
     exec_free(ex, memory, bytes);
     return exec_status(ex);
-}
-
-/* A copy of a parameter in f32, in memory of the device. */
-static Tensor widened(Model *model, float *memory, Tensor value) {
-    Tensor wide = tensor(memory, DT_F32, value.rows, value.cols);
-    op_convert(model->ex, wide, value);
-    return wide;
-}
-
-static void merge_place(Model *model, const AdapterPlace *place) {
-    Exec *ex = model->ex;
-    Tensor w = value_of(model, place->weight), a = value_of(model, place->a),
-           b = value_of(model, place->b);
-    CHECK(!model->params.items[place->weight].outside, "%s is mapped: nothing merges into it",
-          model->params.items[place->weight].name);
-    size_t bytes = bytes_of(w.rows, w.cols) + bytes_of(a.rows, a.cols) + bytes_of(b.rows, b.cols);
-    float *memory = exec_alloc(ex, bytes);
-    CHECK(memory, "out of memory: merging an adapter of %zu MiB", bytes >> 20);
-    Tensor wide = widened(model, memory, w), wide_a = widened(model, memory + tensor_count(w), a),
-           wide_b = widened(model, memory + tensor_count(w) + tensor_count(a), b);
-    op_lora_merge(ex, wide, wide_a, wide_b, place->scale);
-    op_convert(ex, w, wide);
-    exec_zero(ex, wide_b.data, bytes_of(b.rows, b.cols));
-    op_convert(ex, b, wide_b);
-    exec_free(ex, memory, bytes);
-}
-
-void model_merge_lora(Model *model) {
-    int count;
-    AdapterPlace *places = adapter_places(model, &count);
-    for (int i = 0; i < count; i++) merge_place(model, &places[i]);
-    free(places);
 }

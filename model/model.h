@@ -128,12 +128,6 @@ Err model_load_flat(Model *model, const char *path, float *flat);
 /* Fills the flat master array from the values. */
 void model_master_from_values(Model *model, float *flat);
 
-/* Adds each adapter to its weight, W += scale · B · A in f32, and zeroes B. */
-void model_merge_lora(Model *model);
-
-/* Copies every parameter of `from` that `to` has too (same name and shape); returns how many. */
-int model_copy_values(Model *to, Model *from);
-
 /* ---- a file to map (store.c) ---- */
 
 /* For a model of the host whose spec says `mapped`: binds the frozen parameters to the bytes of a
@@ -163,7 +157,7 @@ typedef struct WeightSource {
  * model_map wants them; complete or absent. One parameter at a time is in memory. */
 Err model_write_store(const Model *model, const char *path, const WeightSource *source);
 
-/* Gives the model its base parameters from there, where it does not map them. */
+/* Gives a model that does not map them its base parameters from there. */
 Err model_fill(Model *model, const WeightSource *source);
 
 /* Fills the flat array of masters, of the base parameters that are trained, with what the source

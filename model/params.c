@@ -85,6 +85,12 @@ ParamId params_find(const Params *params, const char *name) {
     return PARAM_NONE;
 }
 
+bool name_ends(const char *name, const char *end, size_t length) {
+    size_t size = strlen(name);
+    if (length > size || memcmp(name + size - length, end, length) != 0) return false;
+    return length == size || name[size - length - 1] == '.';
+}
+
 Tensor param_value(const Params *params, ParamId id) {
     return params_joined_value(params, id, 1);
 }

@@ -75,6 +75,17 @@ void params_free(Params *params, Exec *ex);
 
 ParamId params_find(const Params *params, const char *name); /* PARAM_NONE */
 
+/* Whether a name is, or ends behind a dot with, the first `length` characters of `end`: PEFT's rule
+ * for what it adapts, and with which rank. */
+bool name_ends(const char *name, const char *end, size_t length);
+
+/* A parameter's place in a flat array of masters or moments; none of what is frozen, or without an
+ * array (NULL). */
+static inline Tensor param_master(const Param *p, const float *flat) {
+    if (!flat || !p->trained) return tensor_none();
+    return tensor((float *)(uintptr_t)flat + p->first, DT_F32, p->rows, p->cols);
+}
+
 Tensor param_value(const Params *params, ParamId id);
 Tensor param_grad(const Params *params, ParamId id); /* f32; none when frozen */
 

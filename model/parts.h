@@ -148,7 +148,6 @@ struct Model {
     Tensor tower_in, tower_stats; /* before the tower's first norm, likewise */
     Tensor vision_out;            /* the tower's end: [images · tower_rows, W] */
     Tensor connector_in, connector_n, connector_stats, connector_f, connector_g, features;
-    LoraActs l_connector;
     VisionActs *vision_acts;
     DecoderActs *acts;
     Tensor last_h, last_stats; /* label rows at the final norm */

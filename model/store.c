@@ -266,10 +266,11 @@ static Err fill(Model *model, const WeightSource *source, float *flat) {
     for (int i = 0; i < params->count && err == OK; i++) {
         const Param *p = &params->items[i];
         if (!param_is_base(p) || (flat && !p->trained)) continue;
-        Tensor value = param_value(params, i), master = tensor_none();
-        if (flat) master = tensor(flat + p->first, DT_F32, value.rows, value.cols);
+        CHECK(!p->outside, "%s is mapped: nothing loads into it", p->name);
         err = source->read(source->context, p, values);
-        if (err == OK) err = param_put(&reader, value, master, values, p->name, BASE);
+        if (err == OK)
+            err = param_put(&reader, param_value(params, i), param_master(p, flat), values, p->name,
+                            BASE);
     }
     free(values);
     param_reader_close(&reader);

@@ -1,4 +1,4 @@
-/* The files of checkpoints: parameters in and out under their names, and between models. */
+/* The files of checkpoints: parameters in and out under their names. */
 #include <stdlib.h>
 
 #include "model/param_files.h"
@@ -9,8 +9,7 @@
 /* What a file has of a parameter: its f32 in the flat array, or its value. */
 static Tensor stored(const Model *model, ParamId id, const float *flat) {
     const Param *p = &model->params.items[id];
-    if (!p->trained) return param_value(&model->params, id);
-    return tensor((float *)(uintptr_t)flat + p->first, DT_F32, p->rows, p->cols);
+    return p->trained ? param_master(p, flat) : param_value(&model->params, id);
 }
 
 static Err save(Model *model, const char *path, bool trained, const float *flat) {
@@ -52,11 +51,6 @@ bool model_has_frozen(const Model *model) {
 
 /* ---- reading ---- */
 
-/* A parameter's place in a flat array; none for what is frozen, or without an array. */
-static Tensor master_of(const Param *p, float *flat) {
-    return flat && p->trained ? tensor(flat + p->first, DT_F32, p->rows, p->cols) : tensor_none();
-}
-
 static Err load_tensor(Model *model, ParamReader *reader, const SafeTensor *t, const char *path,
                        float *flat) {
     ParamId id = params_find(&model->params, t->name);
@@ -64,7 +58,7 @@ static Err load_tensor(Model *model, ParamReader *reader, const SafeTensor *t, c
     const Param *p = &model->params.items[id];
     CHECK(!p->outside, "%s is mapped: nothing loads into it", p->name);
     TRY(param_check_tensor(p, t, path));
-    return param_read(reader, param_value(&model->params, id), master_of(p, flat), t, path);
+    return param_read(reader, param_value(&model->params, id), param_master(p, flat), t, path);
 }
 
 Err model_load(Model *model, const char *path, float *flat, int *found) {
@@ -87,7 +81,7 @@ static Err load_flat(Model *model, ParamReader *reader, const SafeTensors *file,
         const SafeTensor *t = safetensors_find(file, p->name);
         REQUIRE(t, ERR_INPUT, "%s: %s is missing", safetensors_path(file), p->name);
         TRY(param_check_tensor(p, t, safetensors_path(file)));
-        TRY(param_read(reader, tensor_none(), master_of(p, flat), t, safetensors_path(file)));
+        TRY(param_read(reader, tensor_none(), param_master(p, flat), t, safetensors_path(file)));
     }
     return OK;
 }
@@ -107,23 +101,6 @@ void model_master_from_values(Model *model, float *flat) {
     for (int i = 0; i < model->params.count; i++) {
         const Param *p = &model->params.items[i];
         if (!p->trained) continue;
-        op_convert(model->ex, master_of(p, flat), param_value(&model->params, i));
+        op_convert(model->ex, param_master(p, flat), param_value(&model->params, i));
     }
-}
-
-/* ---- between models ---- */
-
-int model_copy_values(Model *to, Model *from) {
-    int copied = 0;
-    for (int i = 0; i < from->params.count; i++) {
-        const Param *p = &from->params.items[i];
-        ParamId id = params_find(&to->params, p->name);
-        if (id == PARAM_NONE || to->params.items[id].rows != p->rows ||
-            to->params.items[id].cols != p->cols)
-            continue;
-        CHECK(!to->params.items[id].outside, "%s is mapped: nothing is copied to it", p->name);
-        op_convert(to->ex, param_value(&to->params, id), param_value(&from->params, i));
-        copied++;
-    }
-    return copied;
 }

@@ -244,9 +244,7 @@ TEST(a_merged_model_is_the_base_with_its_adapters_and_all_the_base_had) {
                 ASSERT_INT(memcmp(t->data, u->data, t->bytes), ==, 0);
                 continue;
             }
-            const AdapterPlace *place = NULL;
-            for (int n = 0; n < count; n++)
-                if (places[n].weight == id) place = &places[n];
+            const AdapterPlace *place = adapter_place_of(places, count, id);
             const Param *p = &params->items[id];
             for (int64_t row = 0; row < p->rows; row++)
                 for (int64_t col = 0; col < p->cols; col++)
