@@ -158,9 +158,21 @@ bool golden_is_close(double a, double b) {
     return fabs(a - b) <= 1e-5 * (1 + fabs(b));
 }
 
-/* ---- the golden micro-batch ---- */
+/* ---- expected.safetensors ---- */
 
-enum { IMAGE_ID = -200, IGNORED = -100, SAMPLES = 2, ROWS_MAX = 128 };
+int32_t golden_int(const SafeTensor *t, int64_t i) {
+    int32_t value;
+    ASSERT_TRUE(t->dtype == DT_I32 && i < t->count);
+    memcpy(&value, (const char *)t->data + 4 * i, sizeof value);
+    return value;
+}
+
+float golden_real(const SafeTensor *t, int64_t i) {
+    float value;
+    ASSERT_TRUE(t->dtype == DT_F32 && i < t->count);
+    memcpy(&value, (const char *)t->data + 4 * i, sizeof value);
+    return value;
+}
 
 static SafeTensors *open_expected(const char *arch) {
     SafeTensors *file;
@@ -168,89 +180,96 @@ static SafeTensors *open_expected(const char *arch) {
     return file;
 }
 
-static const SafeTensor *need(const SafeTensors *file, const char *format, int sample) {
+static const SafeTensor *of_sample(const SafeTensors *file, int sample, const char *what) {
     char name[64];
-    snprintf(name, sizeof name, "sample%d.%s", sample, format);
+    snprintf(name, sizeof name, "sample%d.%s", sample, what);
     const SafeTensor *t = safetensors_find(file, name);
-    ASSERT(t && t->dtype == DT_I32, "%s: no %s", safetensors_path(file), name);
+    ASSERT(t, "%s: no %s", safetensors_path(file), name);
     return t;
 }
 
-static int32_t int_at(const SafeTensor *t, int64_t i) {
-    int32_t value;
-    memcpy(&value, (const char *)t->data + 4 * i, sizeof value);
-    return value;
+/* ---- the golden micro-batch ---- */
+
+enum { IMAGE_ID = -200, IGNORED = -100 };
+
+static void add_row(GoldenBatch *g, int sample, int32_t id, int32_t label) {
+    Batch *batch = &g->batch;
+    int row = batch->tokens++, place = row - g->starts[sample];
+    ASSERT_INT(row, <, GOLDEN_ROWS);
+    g->ids[row] = id;
+    g->positions[row] = place;
+    if (place + 1 > batch->longest) batch->longest = place + 1;
+    if (label == IGNORED || !place) return;
+    g->label_rows[batch->labels] = row - 1;
+    g->targets[batch->labels++] = label;
 }
 
-typedef struct Arrays {
-    int32_t ids[ROWS_MAX], positions[ROWS_MAX], starts[SAMPLES + 1], label_rows[ROWS_MAX],
-        targets[ROWS_MAX];
-} Arrays;
-
-static void add_sample(Batch *batch, Arrays *arrays, const SafeTensors *file, int sample) {
-    const SafeTensor *ids = need(file, "ids", sample), *labels = need(file, "labels", sample);
-    int first = batch->tokens;
-    arrays->starts[sample] = first;
+static void add_sample(GoldenBatch *g, const SafeTensors *expected, int max_length, bool all) {
+    Batch *batch = &g->batch;
+    int sample = batch->samples++, image_rows = batch->image_rows, end = batch->tokens + max_length;
+    const SafeTensor *ids = of_sample(expected, sample, "ids"),
+                     *labels = of_sample(expected, sample, "labels"),
+                     *pixels = of_sample(expected, sample, "pixels");
+    g->starts[sample] = batch->tokens;
     for (int64_t i = 0; i < ids->count; i++) {
-        int32_t id = int_at(ids, i), label = int_at(labels, i);
-        int rows = id == IMAGE_ID ? batch->image_rows : 1;
-        ASSERT_INT(batch->tokens + rows, <=, ROWS_MAX);
-        if (label != IGNORED) {
-            arrays->label_rows[batch->labels] = batch->tokens - 1;
-            arrays->targets[batch->labels++] = label;
-        }
-        for (int k = 0; k < rows; k++, batch->tokens++) {
-            arrays->ids[batch->tokens] =
-                id == IMAGE_ID ? -1 - (sample * batch->image_rows + k) : id;
-            arrays->positions[batch->tokens] = batch->tokens - first;
-        }
+        int32_t id = golden_int(ids, i), label = golden_int(labels, i);
+        if (id != IMAGE_ID && batch->tokens < end) add_row(g, sample, id, all ? id : label);
+        for (int k = 0; id == IMAGE_ID && k < image_rows && batch->tokens < end; k++)
+            add_row(g, sample, -1 - (sample * image_rows + k), all ? 0 : IGNORED);
     }
-    if (batch->tokens - first > batch->longest) batch->longest = batch->tokens - first;
-    arrays->starts[sample + 1] = batch->tokens;
+    g->starts[sample + 1] = batch->tokens;
+    int64_t first = (int64_t)sample * pixels->count;
+    ASSERT_INT(pixels->count, ==, batch->image_size * batch->image_size * batch->image_channels);
+    for (int64_t i = 0; i < pixels->count; i++)
+        g->pixels[first + i] = (uint8_t)golden_int(pixels, i);
+}
+
+void golden_batch_open(GoldenBatch *golden, const SafeTensors *expected, const ModelSpec *spec,
+                       int max_length, bool all) {
+    int samples = safetensors_find(expected, "sample1.ids") ? 2 : 1,
+        side = (int)spec->vision.image_size, channels = (int)spec->vision.channels;
+    golden->pixels = malloc((size_t)(samples * side * side * channels));
+    golden->batch = (Batch){.images = samples,
+                            .image_rows = model_image_rows(spec),
+                            .image_size = side,
+                            .image_channels = channels,
+                            .ids = golden->ids,
+                            .positions = golden->positions,
+                            .starts = golden->starts,
+                            .label_rows = golden->label_rows,
+                            .targets = golden->targets,
+                            .pixels = golden->pixels};
+    for (int s = 0; s < samples; s++) add_sample(golden, expected, max_length, all);
+}
+
+void golden_batch_close(GoldenBatch *golden) {
+    free(golden->pixels);
+    golden->pixels = NULL;
 }
 
 double golden_loss(GoldenModel *golden, const char *arch) {
     SafeTensors *file = open_expected(arch);
-    Arrays arrays;
-    const ModelSpec *spec = model_spec(golden->model);
-    int side = (int)spec->vision.image_size;
-    size_t bytes = (size_t)(side * side * 3);
-    uint8_t *pixels = malloc(SAMPLES * bytes);
-    Batch batch = {.samples = SAMPLES,
-                   .images = SAMPLES,
-                   .image_rows = model_image_rows(spec),
-                   .image_size = side,
-                   .image_channels = 3,
-                   .ids = arrays.ids,
-                   .positions = arrays.positions,
-                   .starts = arrays.starts,
-                   .label_rows = arrays.label_rows,
-                   .targets = arrays.targets,
-                   .pixels = pixels};
-    for (int s = 0; s < SAMPLES; s++) {
-        const SafeTensor *picture = need(file, "pixels", s);
-        ASSERT_INT(picture->count, ==, bytes);
-        for (size_t i = 0; i < bytes; i++)
-            pixels[(size_t)s * bytes + i] = (uint8_t)int_at(picture, (int64_t)i);
-        add_sample(&batch, &arrays, file, s);
-    }
+    GoldenBatch made;
     double sum;
     int64_t hits;
-    ModelLimits limits = {.samples = 2, .tokens = ROWS_MAX, .labels = ROWS_MAX, .images = 2};
+    golden_batch_open(&made, file, model_spec(golden->model), GOLDEN_ROWS, false);
+    const Batch *b = &made.batch;
+    ModelLimits limits = {
+        .samples = b->samples, .tokens = b->tokens, .labels = b->labels, .images = b->images};
     ASSERT_OK(model_prepare(golden->model, &limits, false));
-    ASSERT_OK(model_forward(golden->model, &batch, false));
+    ASSERT_OK(model_forward(golden->model, b, false));
     ASSERT_OK(model_loss(golden->model, &sum, &hits));
-    free(pixels);
+    double loss = sum / b->labels;
+    golden_batch_close(&made);
     safetensors_close(&file);
-    return sum / batch.labels;
+    return loss;
 }
 
 double golden_expected(const char *arch, const char *name) {
     SafeTensors *file = open_expected(arch);
     const SafeTensor *t = safetensors_find(file, name);
-    ASSERT(t && t->count == 1 && t->dtype == DT_F32, "%s: no number %s", arch, name);
-    float value;
-    memcpy(&value, t->data, sizeof value);
+    ASSERT(t && t->count == 1, "%s: no number %s", arch, name);
+    double value = (double)golden_real(t, 0);
     safetensors_close(&file);
-    return (double)value;
+    return value;
 }

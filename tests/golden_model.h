@@ -60,6 +60,27 @@ float golden_wave(int64_t i, bool is_b);
 /* As far as sums of f32 agree. */
 bool golden_is_close(double a, double b);
 
+/* ---- expected.safetensors ---- */
+
+int32_t golden_int(const SafeTensor *tensor, int64_t index);
+float golden_real(const SafeTensor *tensor, int64_t index);
+
+/* The golden micro-batch, or one sample where that is all there is. */
+enum { GOLDEN_SAMPLES = 2, GOLDEN_ROWS = 1024 };
+typedef struct GoldenBatch {
+    Batch batch; /* of the arrays below */
+    int32_t ids[GOLDEN_ROWS], positions[GOLDEN_ROWS], starts[GOLDEN_SAMPLES + 1],
+        label_rows[GOLDEN_ROWS], targets[GOLDEN_ROWS];
+    uint8_t *pixels;
+} GoldenBatch;
+
+/* Samples are cut to max_length rows, those of the picture included (GOLDEN_ROWS: none is). all:
+ * every row but a sample's last has a label, so that there are logits for it; before rows of the
+ * picture it is 0. */
+void golden_batch_open(GoldenBatch *golden, const SafeTensors *expected, const ModelSpec *spec,
+                       int max_length, bool all);
+void golden_batch_close(GoldenBatch *golden);
+
 /* Mean loss of the golden micro-batch; the model becomes prepared for inference. */
 double golden_loss(GoldenModel *golden, const char *arch);
 

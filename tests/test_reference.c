@@ -4,33 +4,21 @@
  * sums of some hundred products, each good to 6e-8, through five layers. */
 #include <math.h>
 
-#include "model/adapter.h"
 #include "model/parts.h"
-#include "model/published.h"
-#include "model/safetensors.h"
-#include "model/weight_files.h"
+#include "tests/golden_model.h"
 #include "tests/test.h"
 #include "trainer/optim.h"
 
-enum { IMAGE_ID = -200, IGNORED = -100, SAMPLES = 2, ROWS_MAX = 1024, STEPS = 20 };
-
-static const char *const ARCHS[] = {"openecad_0.55b", "openecad_0.89b", "openecad_2.4b",
-                                    "openecad_3.1b", "tinyllama"};
-enum { ARCH_COUNT = sizeof ARCHS / sizeof ARCHS[0] };
+enum { STEPS = 20 };
 
 /* A published model, opened, with its golden micro-batch. */
 typedef struct Reference {
     char folder[PATH_SIZE];
-    int samples; /* SAMPLES, or 1 of a model of full size */
     SafeTensors *expected;
-    Published published;
     Exec *ex;
     Model *model;
     float *grads;
-    Batch batch; /* of the arrays below; labels where the reference has them */
-    int32_t ids[ROWS_MAX], positions[ROWS_MAX], starts[SAMPLES + 1], label_rows[ROWS_MAX],
-        targets[ROWS_MAX];
-    uint8_t *pixels;
+    GoldenBatch made; /* of GOLDEN_SAMPLES samples, or of one of a model of full size */
 } Reference;
 
 static const SafeTensor *expect(const Reference *r, const char *format, ...) {
@@ -44,20 +32,8 @@ static const SafeTensor *expect(const Reference *r, const char *format, ...) {
     return t;
 }
 
-static int32_t int_at(const SafeTensor *t, int64_t i) {
-    int32_t value;
-    memcpy(&value, (const char *)t->data + 4 * i, sizeof value);
-    return value;
-}
-
 static const SafeTensor *find(const Reference *r, const char *name) {
     return safetensors_find(r->expected, name);
-}
-
-static float real_at(const SafeTensor *t, int64_t i) {
-    float value;
-    memcpy(&value, (const char *)t->data + 4 * i, sizeof value);
-    return value;
 }
 
 /* Of gradients, as below. Some are sums of terms that cancel: PyTorch's own float32 is up to 1.5e-5
@@ -71,7 +47,7 @@ static void check_near(const Reference *r, const char *what, Tensor found, const
     double largest = 0, difference = 0;
     ASSERT_INT(first + tensor_count(found), <=, t->count);
     for (int64_t i = 0; i < tensor_count(found); i++) {
-        double value = (double)real_at(t, first + i),
+        double value = (double)golden_real(t, first + i),
                ours = (double)((float *)found.data)[i / found.cols * found.stride + i % found.cols];
         largest = fmax(largest, fabs(value));
         difference = fmax(difference, fabs(ours - value));
@@ -81,99 +57,57 @@ static void check_near(const Reference *r, const char *what, Tensor found, const
            path_name(r->folder), what, difference, largest);
 }
 
-/* The micro-batch; `all`: every row but a sample's last has a label, so that there are logits for
- * it. */
-static void build_batch(Reference *r, bool all) {
-    int image_rows = model_image_rows(model_spec(r->model)),
-        side = (int)r->published.vision.image_size;
-    size_t bytes = (size_t)(side * side * 3);
-    r->samples = find(r, "sample1.ids") ? SAMPLES : 1;
-    r->batch = (Batch){.samples = r->samples,
-                       .images = r->samples,
-                       .image_rows = image_rows,
-                       .image_size = side,
-                       .image_channels = 3,
-                       .ids = r->ids,
-                       .positions = r->positions,
-                       .starts = r->starts,
-                       .label_rows = r->label_rows,
-                       .targets = r->targets};
-    free(r->pixels);
-    r->batch.pixels = r->pixels = malloc(SAMPLES * bytes);
-    int row = 0, labels = 0;
-    for (int s = 0; s < r->samples; s++) {
-        const SafeTensor *ids = expect(r, "sample%d.ids", s),
-                         *wanted = expect(r, "sample%d.labels", s),
-                         *pixels = expect(r, "sample%d.pixels", s);
-        r->starts[s] = row;
-        for (int64_t i = 0; i < ids->count; i++) {
-            int32_t id = int_at(ids, i), label = int_at(wanted, i);
-            if (row > r->starts[s] && (all ? id != IMAGE_ID : label != IGNORED)) {
-                r->label_rows[labels] = row - 1;
-                r->targets[labels++] = all ? id : label;
-            }
-            for (int k = 0; k < (id == IMAGE_ID ? image_rows : 1); k++, row++) {
-                if (all && id == IMAGE_ID) {
-                    r->label_rows[labels] = row - 1;
-                    r->targets[labels++] = 0; /* of no interest: its logits are */
-                }
-                r->ids[row] = id == IMAGE_ID ? -1 - (s * image_rows + k) : id;
-                r->positions[row] = row - r->starts[s];
-            }
-        }
-        if (row - r->starts[s] > r->batch.longest) r->batch.longest = row - r->starts[s];
-        ASSERT_INT((size_t)pixels->count, ==, bytes);
-        for (size_t i = 0; i < bytes; i++)
-            r->pixels[(size_t)s * bytes + i] = (uint8_t)int_at(pixels, (int64_t)i);
-    }
-    r->starts[r->samples] = r->batch.tokens = row;
-    r->batch.labels = labels;
-    ASSERT_INT(row, <=, ROWS_MAX);
+/* The micro-batch again, cut or with other labels. */
+static void rebuild_batch(Reference *r, int max_length, bool all) {
+    golden_batch_close(&r->made);
+    golden_batch_open(&r->made, r->expected, model_spec(r->model), max_length, all);
 }
 
 /* The model of `folder`, and what is expected of it in `golden`. */
-static void open_folder(Reference *r, Exec *ex, const char *folder, const char *golden, Tune vision,
-                        Tune llm, const LoraConfig *lora, DType dtype) {
+static void open_spec(Reference *r, Exec *ex, const char *folder, const char *golden,
+                      const ModelSpec *spec) {
+    GoldenModel model;
     *r = (Reference){.ex = ex};
-    char path[PATH_SIZE];
     ASSERT_OK(path_format(r->folder, "%s", folder));
-    ASSERT_OK(path_join(path, golden, "expected.safetensors"));
-    ASSERT_OK(safetensors_open(&r->expected, path));
-    ASSERT_OK(published_read(&r->published, r->folder));
-    ModelSpec spec = {.vision = r->published.vision,
-                      .connector = r->published.connector,
-                      .llm = r->published.llm,
-                      .tune = {vision, TUNE_FULL, llm},
-                      .max_positions = ROWS_MAX};
-    if (lora) spec.lora = *lora;
-    spec.llm.residual_dropout = 0; /* as in the reference: off */
-    ASSERT_OK(model_open(&r->model, r->ex, &spec, dtype));
-    WeightFiles *files;
-    ASSERT_OK(weight_files_open(&files, r->folder));
-    PublishedSource source = {.ex = ex, .files = files};
-    ASSERT_OK(model_fill(r->model, &(WeightSource){published_read_param, &source}));
-    weight_files_close(&files);
-    ASSERT_OK(model_prepare(
-        r->model, &(ModelLimits){.samples = 2, .tokens = ROWS_MAX, .labels = ROWS_MAX, .images = 2},
-        true));
+    ASSERT_OK(safetensors_open(&r->expected, golden_path(golden, "expected.safetensors")));
+    golden_open_on(&model, ex, spec, DT_F32);
+    golden_load(&model, folder, NULL);
+    r->model = model.model;
+    ASSERT_OK(model_prepare(r->model,
+                            &(ModelLimits){.samples = GOLDEN_SAMPLES,
+                                           .tokens = GOLDEN_ROWS,
+                                           .labels = GOLDEN_ROWS,
+                                           .images = GOLDEN_SAMPLES},
+                            true));
     Params *params = model_params(r->model);
     r->grads = exec_alloc(ex, (size_t)params->trained * sizeof(float));
     params->grads = r->grads;
-    build_batch(r, false);
+    golden_batch_open(&r->made, r->expected, spec, GOLDEN_ROWS, false);
 }
 
-static void open_on(Reference *r, Exec *ex, const char *arch, Tune vision, Tune llm,
-                    const LoraConfig *lora, DType dtype) {
-    char folder[PATH_SIZE];
-    ASSERT_OK(path_format(folder, "%s/tests/golden/models/%s", test_source_folder(), arch));
-    open_folder(r, ex, folder, folder, vision, llm, lora, dtype);
+/* Dropout is off, as in the reference. */
+static void reference_spec(ModelSpec *spec, const char *folder, Tune tune, const LoraConfig *lora) {
+    golden_spec(spec, folder, tune, TUNE_FULL, tune);
+    spec->max_positions = GOLDEN_ROWS;
+    spec->llm.residual_dropout = 0;
+    if (lora) spec->lora = *lora;
 }
 
-static void reference_open(Reference *r, const char *arch, Tune vision, Tune llm,
-                           const LoraConfig *lora) {
+static void open_on(Reference *r, Exec *ex, const char *arch, Tune tune, const LoraConfig *lora) {
+    const char *folder = golden_folder(arch, NULL);
+    ModelSpec spec;
+    reference_spec(&spec, folder, tune, lora);
+    open_spec(r, ex, folder, folder, &spec);
+}
+
+static Exec *host(void) {
     Exec *ex;
     ASSERT_OK(exec_open(&ex, EXEC_CPU, 2));
-    open_on(r, ex, arch, vision, llm, lora, DT_F32);
+    return ex;
+}
+
+static void reference_open(Reference *r, const char *arch, Tune tune, const LoraConfig *lora) {
+    open_on(r, host(), arch, tune, lora);
 }
 
 static void reference_close(Reference *r) {
@@ -181,28 +115,28 @@ static void reference_close(Reference *r) {
     model_close(&r->model);
     exec_close(&r->ex);
     safetensors_close(&r->expected);
-    free(r->pixels);
+    golden_batch_close(&r->made);
 }
 
 /* ---- the base model ---- */
 
 static void check_base(const char *arch) {
     Reference r;
-    reference_open(&r, arch, TUNE_FULL, TUNE_FULL, NULL);
+    reference_open(&r, arch, TUNE_FULL, NULL);
     Model *m = r.model;
     double sum;
     int64_t hits;
-    ASSERT_OK(model_forward(m, &r.batch, false));
+    ASSERT_OK(model_forward(m, &r.made.batch, false));
     ASSERT_OK(model_loss(m, &sum, &hits));
-    double expected = (double)real_at(expect(&r, "loss_sum"), 0);
+    double expected = (double)golden_real(expect(&r, "loss_sum"), 0);
     ASSERT_NEAR(sum / expected, 1, 1e-6);
-    ASSERT_INT(r.batch.labels, ==, int_at(expect(&r, "tokens"), 0));
+    ASSERT_INT(r.made.batch.labels, ==, golden_int(expect(&r, "tokens"), 0));
 
-    build_batch(&r, true);
-    ASSERT_OK(model_forward(m, &r.batch, true));
+    rebuild_batch(&r, GOLDEN_ROWS, true);
+    ASSERT_OK(model_forward(m, &r.made.batch, true));
     check_near(&r, "vision_out", m->vision_out, expect(&r, "vision_out"), 0, 2e-6);
     check_near(&r, "features", m->features, expect(&r, "features"), 0, 2e-6);
-    int rows = r.starts[1];
+    int rows = r.made.starts[1];
     for (int i = 0; i < m->spec.llm.layers; i++)
         check_near(&r, "hidden", tensor_rows(m->acts[i].h, 0, rows), expect(&r, "hidden.%d", i), 0,
                    3e-6);
@@ -220,23 +154,23 @@ static void check_base(const char *arch) {
 }
 
 TEST(hidden_states_logits_and_loss_are_those_of_transformers) {
-    for (int i = 0; i < ARCH_COUNT; i++) check_base(ARCHS[i]);
+    for (int i = 0; i < GOLDEN_ARCHS; i++) check_base(golden_archs[i]);
 }
 
 /* Of a mean loss; ours is of the sum. */
 static void check_full_gradients(const char *arch) {
     Reference r;
-    reference_open(&r, arch, TUNE_FULL, TUNE_FULL, NULL);
+    reference_open(&r, arch, TUNE_FULL, NULL);
     const Params *params = model_params(r.model);
-    ASSERT_OK(model_forward(r.model, &r.batch, true));
+    ASSERT_OK(model_forward(r.model, &r.made.batch, true));
     ASSERT_OK(model_backward(r.model));
     for (int i = 0; i < params->count; i++) {
         const Param *p = &params->items[i];
         double squares = 0;
         for (int64_t k = 0; k < p->rows * p->cols; k++)
             squares += pow((double)r.grads[p->first + k], 2);
-        double norm = sqrt(squares) / r.batch.labels,
-               expected = (double)real_at(expect(&r, "full_norm.%s", p->name), 0);
+        double norm = sqrt(squares) / r.made.batch.labels,
+               expected = (double)golden_real(expect(&r, "full_norm.%s", p->name), 0);
         /* A bias of keys moves all scores of a query alike: its gradient is zero but for
          * the rounding of sums of terms near 1. */
         ASSERT(fabs(norm - expected) <= 2e-5 * expected + 2e-7,
@@ -246,7 +180,7 @@ static void check_full_gradients(const char *arch) {
 }
 
 TEST(gradients_of_all_weights_are_as_long_as_those_of_transformers) {
-    for (int i = 0; i < ARCH_COUNT; i++) check_full_gradients(ARCHS[i]);
+    for (int i = 0; i < GOLDEN_ARCHS; i++) check_full_gradients(golden_archs[i]);
 }
 
 /* ---- adapters ---- */
@@ -280,17 +214,17 @@ static const SafeTensor *find_key(const Reference *r, const char *prefix, const 
 static double mean_loss(Reference *r, bool train) {
     double sum;
     int64_t hits;
-    ASSERT_OK(model_forward(r->model, &r->batch, train));
+    ASSERT_OK(model_forward(r->model, &r->made.batch, train));
     ASSERT_OK(model_loss(r->model, &sum, &hits));
-    return sum / r->batch.labels;
+    return sum / r->made.batch.labels;
 }
 
 static void check_adapter(Exec *ex, const char *arch) {
     Reference r;
-    open_on(&r, ex, arch, TUNE_LORA, TUNE_LORA, &LORA, DT_F32);
+    open_on(&r, ex, arch, TUNE_LORA, &LORA);
     const Params *params = model_params(r.model);
     put_adapter(&r);
-    double expected = (double)real_at(expect(&r, "lora_loss"), 0);
+    double expected = (double)golden_real(expect(&r, "lora_loss"), 0);
     ASSERT_NEAR(mean_loss(&r, true) / expected, 1, 1e-6);
     ASSERT_OK(model_backward(r.model));
     float *grads = malloc((size_t)params->trained * sizeof *grads);
@@ -299,9 +233,9 @@ static void check_adapter(Exec *ex, const char *arch) {
     for (int i = 0; i < params->count; i++) {
         const Param *p = &params->items[i];
         if (!p->trained) continue;
-        Tensor grad = tensor(grads + p->first, DT_F32, p->rows, p->cols);
+        Tensor grad = param_master(p, grads);
         for (int64_t k = 0; k < tensor_count(grad); k++)
-            ((float *)grad.data)[k] /= (float)r.batch.labels;
+            ((float *)grad.data)[k] /= (float)r.made.batch.labels;
         check_near(&r, p->name, grad, find_key(&r, "grad", p), 0, GRAD_ALLOWED);
     }
     free(grads);
@@ -309,30 +243,26 @@ static void check_adapter(Exec *ex, const char *arch) {
 }
 
 TEST(gradients_of_adapters_and_connector_are_those_of_peft) {
-    for (int i = 0; i < ARCH_COUNT; i++) {
-        Exec *ex;
-        ASSERT_OK(exec_open(&ex, EXEC_CPU, 2));
-        check_adapter(ex, ARCHS[i]);
-    }
+    for (int i = 0; i < GOLDEN_ARCHS; i++) check_adapter(host(), golden_archs[i]);
 }
 
 TEST(kernels_give_the_gradients_of_peft_too) {
     const char *why = "";
     if (exec_device_count(&why) == 0) test_skip(why);
-    for (int i = 0; i < ARCH_COUNT; i++) {
+    for (int i = 0; i < GOLDEN_ARCHS; i++) {
         Exec *ex;
         ASSERT_OK(exec_open(&ex, EXEC_CUDA, 0));
-        check_adapter(ex, ARCHS[i]);
+        check_adapter(ex, golden_archs[i]);
     }
 }
 
 static void check_steps(const char *arch) {
     Reference r;
-    reference_open(&r, arch, TUNE_LORA, TUNE_LORA, &LORA);
+    reference_open(&r, arch, TUNE_LORA, &LORA);
     const Params *params = model_params(r.model);
     put_adapter(&r);
     TrainingConfig training = {.learning_rate = 1e-3,
-                               .per_device_batch_size = SAMPLES,
+                               .per_device_batch_size = GOLDEN_SAMPLES,
                                .adam_beta1 = 0.9,
                                .adam_beta2 = 0.999,
                                .adam_epsilon = 1e-8};
@@ -340,12 +270,12 @@ static void check_steps(const char *arch) {
     ASSERT_OK(optim_open(&optim, r.ex, r.model, &training));
     for (int step = 0; step < STEPS; step++) {
         exec_zero(r.ex, r.grads, (size_t)params->trained * sizeof(float));
-        double expected = (double)real_at(expect(&r, "step.loss"), step);
+        double expected = (double)golden_real(expect(&r, "step.loss"), step);
         ASSERT_NEAR(mean_loss(&r, true) / expected, 1, 1e-5);
         ASSERT_OK(model_backward(r.model));
-        ASSERT_OK(optim_step(&optim, r.grads, r.batch.labels, 1e-3));
+        ASSERT_OK(optim_step(&optim, r.grads, r.made.batch.labels, 1e-3));
     }
-    ASSERT_NEAR(mean_loss(&r, false) / (double)real_at(expect(&r, "after20_loss"), 0), 1, 1e-5);
+    ASSERT_NEAR(mean_loss(&r, false) / (double)golden_real(expect(&r, "after20_loss"), 0), 1, 1e-5);
     int compared = 0;
     for (int i = 0; i < params->count; i++) {
         const Param *p = &params->items[i];
@@ -355,8 +285,7 @@ static void check_steps(const char *arch) {
         const SafeTensor *t = safetensors_find(r.expected, key);
         if (!t) continue;
         /* Adam divides by the root of squares: where a gradient is near zero, its sign decides. */
-        check_near(&r, p->name, tensor(optim.master + p->first, DT_F32, p->rows, p->cols), t, 0,
-                   2e-3);
+        check_near(&r, p->name, param_master(p, optim.master), t, 0, 2e-3);
         compared++;
     }
     ASSERT_INT(compared, >, 4);
@@ -365,13 +294,13 @@ static void check_steps(const char *arch) {
 }
 
 TEST(twenty_steps_of_adamw_are_those_of_torch) {
-    for (int i = 0; i < ARCH_COUNT; i++) check_steps(ARCHS[i]);
+    for (int i = 0; i < GOLDEN_ARCHS; i++) check_steps(golden_archs[i]);
 }
 
 /* Adam's first step moves a number by its learning rate, whatever its gradient. */
 TEST(each_part_learns_at_its_own_rate) {
     Reference r;
-    reference_open(&r, "openecad_0.89b", TUNE_LORA, TUNE_LORA, &LORA);
+    reference_open(&r, "openecad_0.89b", TUNE_LORA, &LORA);
     const Params *params = model_params(r.model);
     put_adapter(&r);
     static const double rates[PART_COUNT] = {
@@ -379,7 +308,7 @@ TEST(each_part_learns_at_its_own_rate) {
     TrainingConfig training = {.learning_rate = 1e-3,
                                .vision_learning_rate = rates[PART_VISION],
                                .connector_learning_rate = rates[PART_CONNECTOR],
-                               .per_device_batch_size = SAMPLES,
+                               .per_device_batch_size = GOLDEN_SAMPLES,
                                .adam_beta1 = 0.9,
                                .adam_beta2 = 0.999,
                                .adam_epsilon = 1e-12};
@@ -391,7 +320,7 @@ TEST(each_part_learns_at_its_own_rate) {
     memcpy(before, optim.master, bytes);
     (void)mean_loss(&r, true);
     ASSERT_OK(model_backward(r.model));
-    ASSERT_OK(optim_step(&optim, r.grads, r.batch.labels, 1e-3));
+    ASSERT_OK(optim_step(&optim, r.grads, r.made.batch.labels, 1e-3));
     for (int i = 0; i < params->count; i++) {
         const Param *p = &params->items[i];
         double largest = 0;
@@ -406,16 +335,16 @@ TEST(each_part_learns_at_its_own_rate) {
 }
 
 TEST(generated_tokens_are_those_of_transformers) {
-    for (int i = 0; i < ARCH_COUNT; i++) {
+    for (int i = 0; i < GOLDEN_ARCHS; i++) {
         Reference r;
-        reference_open(&r, ARCHS[i], TUNE_LORA, TUNE_LORA, &LORA);
+        reference_open(&r, golden_archs[i], TUNE_LORA, &LORA);
         put_adapter(&r);
         const SafeTensor *expected = expect(&r, "generated");
-        Generation generations[SAMPLES];
-        ASSERT_OK(model_generate(r.model, &r.batch, -1, (int)expected->count, generations));
+        Generation generations[GOLDEN_SAMPLES];
+        ASSERT_OK(model_generate(r.model, &r.made.batch, -1, (int)expected->count, generations));
         for (int64_t k = 0; k < expected->count; k++)
-            ASSERT_INT(generations[0].ids[k], ==, int_at(expected, k));
-        for (int s = 0; s < SAMPLES; s++) free(generations[s].ids);
+            ASSERT_INT(generations[0].ids[k], ==, golden_int(expected, k));
+        for (int s = 0; s < GOLDEN_SAMPLES; s++) free(generations[s].ids);
         reference_close(&r);
     }
 }
@@ -424,9 +353,9 @@ TEST(rank_stabilised_adapters_scale_as_in_peft) {
     LoraConfig lora = LORA;
     lora.use_rslora = true;
     Reference r;
-    reference_open(&r, "openecad_0.89b", TUNE_LORA, TUNE_LORA, &lora);
+    reference_open(&r, "openecad_0.89b", TUNE_LORA, &lora);
     put_adapter(&r);
-    ASSERT_NEAR(mean_loss(&r, false) / (double)real_at(expect(&r, "rslora_loss"), 0), 1, 1e-6);
+    ASSERT_NEAR(mean_loss(&r, false) / (double)golden_real(expect(&r, "rslora_loss"), 0), 1, 1e-6);
     reference_close(&r);
 }
 
@@ -449,7 +378,7 @@ static void check_rows(const Reference *r, const char *what, Tensor found, const
 static void check_full_base(Reference *r, const char *arch) {
     Model *m = r->model;
     const LlmConfig *c = &m->spec.llm;
-    double loss = mean_loss(r, true), expected = (double)real_at(expect(r, "loss"), 0);
+    double loss = mean_loss(r, true), expected = (double)golden_real(expect(r, "loss"), 0);
     printf("%s: loss %.7f, expected %.7f\n", arch, loss, expected);
     ASSERT_NEAR(loss / expected, 1, 2e-5);
     check_rows(r, "vision_out", m->vision_out, expect(r, "vision_out"), 2e-4);
@@ -458,9 +387,9 @@ static void check_full_base(Reference *r, const char *arch) {
         check_rows(r, "hidden", m->acts[i].h, expect(r, "hidden.%d", i), 3e-4);
     float *logits = malloc((size_t)(LAST_LOGITS * c->vocab) * sizeof *logits);
     ASSERT_TRUE(logits);
-    ASSERT_OK(model_forward(m, &r->batch, false));
+    ASSERT_OK(model_forward(m, &r->made.batch, false));
     /* The reference's last row has no label. */
-    ASSERT_OK(model_logits(m, r->batch.labels - LAST_LOGITS + 1, LAST_LOGITS - 1, logits));
+    ASSERT_OK(model_logits(m, r->made.batch.labels - LAST_LOGITS + 1, LAST_LOGITS - 1, logits));
     check_near(r, "logits", tensor(logits, DT_F32, LAST_LOGITS - 1, c->vocab), expect(r, "logits"),
                0, 3e-4);
     free(logits);
@@ -471,8 +400,8 @@ static double gradient_distance(const Reference *r, const Param *p) {
     const SafeTensor *t = find_key(r, "grad", p);
     double squares = 0, differences = 0;
     for (int64_t k = 0; k < t->count; k++) {
-        double value = (double)real_at(t, k),
-               ours = (double)r->grads[p->first + k] / r->batch.labels;
+        double value = (double)golden_real(t, k),
+               ours = (double)r->grads[p->first + k] / r->made.batch.labels;
         squares += value * value;
         differences += (ours - value) * (ours - value);
     }
@@ -486,7 +415,7 @@ static void check_full_adapter(Reference *r, const char *arch, const char *folde
     ASSERT_OK(adapter_open(&adapter, folder));
     ASSERT_OK(model_load_adapter(r->model, adapter, NULL, &loaded));
     adapter_close(&adapter);
-    double loss = mean_loss(r, true), expected = (double)real_at(expect(r, "lora_loss"), 0),
+    double loss = mean_loss(r, true), expected = (double)golden_real(expect(r, "lora_loss"), 0),
            worst = 0;
     printf("%s: loss with the adapter %.7f, expected %.7f\n", arch, loss, expected);
     ASSERT_NEAR(loss / expected, 1, 2e-5);
@@ -505,8 +434,9 @@ static void check_full_generation(Reference *r) {
     const SafeTensor *generated = find(r, "generated");
     Generation g;
     if (!generated) return;
-    ASSERT_OK(model_generate(r->model, &r->batch, -1, (int)generated->count, &g));
-    for (int64_t k = 0; k < generated->count; k++) ASSERT_INT(g.ids[k], ==, int_at(generated, k));
+    ASSERT_OK(model_generate(r->model, &r->made.batch, -1, (int)generated->count, &g));
+    for (int64_t k = 0; k < generated->count; k++)
+        ASSERT_INT(g.ids[k], ==, golden_int(generated, k));
     free(g.ids);
 }
 
@@ -522,11 +452,11 @@ static void check_full_steps(Reference *r, const char *arch) {
     ASSERT_OK(optim_open(&optim, r->ex, r->model, &training));
     for (int64_t step = 0; step < losses->count; step++) {
         exec_zero(r->ex, r->grads, (size_t)model_params(r->model)->trained * sizeof(float));
-        double loss = mean_loss(r, true), expected = (double)real_at(losses, step);
+        double loss = mean_loss(r, true), expected = (double)golden_real(losses, step);
         printf("%s: step %lld, loss %.6f, expected %.6f\n", arch, (long long)step, loss, expected);
         ASSERT_NEAR(loss / expected, 1, 2e-4);
         ASSERT_OK(model_backward(r->model));
-        ASSERT_OK(optim_step(&optim, r->grads, r->batch.labels, 1e-4));
+        ASSERT_OK(optim_step(&optim, r->grads, r->made.batch.labels, 1e-4));
     }
     optim_close(&optim);
 }
@@ -541,10 +471,10 @@ static void check_full_size(const char *place, const char *arch) {
         return;
     }
     Reference r;
-    Exec *ex;
+    ModelSpec spec;
     LoraConfig lora = {.r = 8, .alpha = 16};
-    ASSERT_OK(exec_open(&ex, EXEC_CPU, 2));
-    open_folder(&r, ex, folder, golden, TUNE_LORA, TUNE_LORA, &lora, DT_F32);
+    reference_spec(&spec, folder, TUNE_LORA, &lora);
+    open_spec(&r, host(), folder, golden, &spec);
     check_full_base(&r, arch);
     check_full_adapter(&r, arch, adapter);
     check_full_generation(&r);
@@ -557,6 +487,6 @@ static void check_full_size(const char *place, const char *arch) {
 TEST(models_of_full_size_are_those_of_transformers) {
     const char *place = getenv("CADVLM_FULL_REFERENCE"), *only = getenv("CADVLM_FULL_ARCH");
     if (!place) test_skip("no CADVLM_FULL_REFERENCE with models of full size");
-    for (int i = 0; i < ARCH_COUNT; i++)
-        if (!only || !strcmp(only, ARCHS[i])) check_full_size(place, ARCHS[i]);
+    for (int i = 0; i < GOLDEN_ARCHS; i++)
+        if (!only || !strcmp(only, golden_archs[i])) check_full_size(place, golden_archs[i]);
 }
