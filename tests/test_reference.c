@@ -63,15 +63,16 @@ static void rebuild_batch(Reference *r, int max_length, bool all) {
     golden_batch_open(&r->made, r->expected, model_spec(r->model), max_length, all);
 }
 
-/* The model of `folder`, and what is expected of it in `golden`. */
-static void open_spec(Reference *r, Exec *ex, const char *folder, const char *golden,
-                      const ModelSpec *spec) {
+/* The model of `folder`, with an adapter merged (NULL: none), and what is expected of it in
+ * `golden`. */
+static void open_merged(Reference *r, Exec *ex, const char *folder, const char *golden,
+                        const ModelSpec *spec, const Adapter *merge) {
     GoldenModel model;
     *r = (Reference){.ex = ex};
     ASSERT_OK(path_format(r->folder, "%s", folder));
     ASSERT_OK(safetensors_open(&r->expected, golden_path(golden, "expected.safetensors")));
     golden_open_on(&model, ex, spec, DT_F32);
-    golden_load(&model, folder, NULL);
+    golden_load(&model, folder, merge);
     r->model = model.model;
     ASSERT_OK(model_prepare(r->model,
                             &(ModelLimits){.samples = GOLDEN_SAMPLES,
@@ -83,6 +84,11 @@ static void open_spec(Reference *r, Exec *ex, const char *folder, const char *go
     r->grads = exec_alloc(ex, (size_t)params->trained * sizeof(float));
     params->grads = r->grads;
     golden_batch_open(&r->made, r->expected, spec, GOLDEN_ROWS, false);
+}
+
+static void open_spec(Reference *r, Exec *ex, const char *folder, const char *golden,
+                      const ModelSpec *spec) {
+    open_merged(r, ex, folder, golden, spec, NULL);
 }
 
 /* Dropout is off, as in the reference. */
@@ -116,6 +122,14 @@ static void reference_close(Reference *r) {
     exec_close(&r->ex);
     safetensors_close(&r->expected);
     golden_batch_close(&r->made);
+}
+
+static double mean_loss(Reference *r, bool train) {
+    double sum;
+    int64_t hits;
+    ASSERT_OK(model_forward(r->model, &r->made.batch, train));
+    ASSERT_OK(model_loss(r->model, &sum, &hits));
+    return sum / r->made.batch.labels;
 }
 
 /* ---- the base model ---- */
@@ -183,18 +197,45 @@ TEST(gradients_of_all_weights_are_as_long_as_those_of_transformers) {
     for (int i = 0; i < GOLDEN_ARCHS; i++) check_full_gradients(golden_archs[i]);
 }
 
+TEST(a_tower_that_keeps_its_first_patch_is_that_of_transformers) {
+    const char *folder = golden_folder("openecad_0.89b", NULL);
+    Reference r;
+    ModelSpec spec;
+    reference_spec(&spec, folder, TUNE_FULL, NULL);
+    spec.vision.drop_first_patch = false;
+    open_spec(&r, host(), folder, folder, &spec);
+    double expected = (double)golden_real(expect(&r, "all_patches.loss"), 0);
+    ASSERT_NEAR(mean_loss(&r, true) / expected, 1, 1e-6);
+    const SafeTensor *features = expect(&r, "all_patches.features");
+    ASSERT_INT(features->count, ==, tensor_count(r.model->features));
+    check_near(&r, "features", r.model->features, features, 0, 2e-6);
+    reference_close(&r);
+}
+
+/* Cut behind the splice, so that rows of the picture count. */
+TEST(samples_cut_at_the_longest_length_have_the_loss_of_transformers) {
+    Reference r;
+    reference_open(&r, "openecad_0.89b", TUNE_FULL, NULL);
+    int whole = r.made.batch.labels;
+    rebuild_batch(&r, 33, false);
+    ASSERT_INT(r.made.batch.labels, ==, golden_int(expect(&r, "short.tokens"), 0));
+    ASSERT_INT(r.made.batch.labels, <, whole);
+    ASSERT_NEAR(mean_loss(&r, false) / (double)golden_real(expect(&r, "short.loss"), 0), 1, 1e-6);
+    reference_close(&r);
+}
+
 /* ---- adapters ---- */
 
 static const LoraConfig LORA = {.r = 4, .alpha = 8};
 
-/* The reference's adapter into the model and its master weights. */
-static void put_adapter(Reference *r) {
+/* The reference's adapter (its tensors begin with `prefix`) into the model. */
+static void put_adapter(Reference *r, const char *prefix) {
     const Params *params = model_params(r->model);
     int put = 0;
     for (int i = 0; i < params->count; i++) {
         const Param *p = &params->items[i];
         if (p->kind != PARAM_LORA_A && p->kind != PARAM_LORA_B) continue;
-        const SafeTensor *t = expect(r, "lora.base_model.model.%s", p->name);
+        const SafeTensor *t = expect(r, "%s.base_model.model.%s", prefix, p->name);
         ASSERT_INT(t->count, ==, p->rows * p->cols);
         Tensor value = param_value(params, i);
         float *staged = exec_alloc(r->ex, (size_t)t->count * sizeof(float));
@@ -211,19 +252,19 @@ static const SafeTensor *find_key(const Reference *r, const char *prefix, const 
     return expect(r, "%s.%s%s", prefix, lora ? "base_model.model." : "", p->name);
 }
 
-static double mean_loss(Reference *r, bool train) {
-    double sum;
-    int64_t hits;
-    ASSERT_OK(model_forward(r->model, &r->made.batch, train));
-    ASSERT_OK(model_loss(r->model, &sum, &hits));
-    return sum / r->made.batch.labels;
+/* Ours, in host memory, is of the sum of losses, the expected one of their mean. */
+static void check_gradient(const Reference *r, const Param *p, float *grads, const SafeTensor *t) {
+    Tensor grad = param_master(p, grads);
+    for (int64_t k = 0; k < tensor_count(grad); k++)
+        ((float *)grad.data)[k] /= (float)r->made.batch.labels;
+    check_near(r, p->name, grad, t, 0, GRAD_ALLOWED);
 }
 
 static void check_adapter(Exec *ex, const char *arch) {
     Reference r;
     open_on(&r, ex, arch, TUNE_LORA, &LORA);
     const Params *params = model_params(r.model);
-    put_adapter(&r);
+    put_adapter(&r, "lora");
     double expected = (double)golden_real(expect(&r, "lora_loss"), 0);
     ASSERT_NEAR(mean_loss(&r, true) / expected, 1, 1e-6);
     ASSERT_OK(model_backward(r.model));
@@ -233,10 +274,7 @@ static void check_adapter(Exec *ex, const char *arch) {
     for (int i = 0; i < params->count; i++) {
         const Param *p = &params->items[i];
         if (!p->trained) continue;
-        Tensor grad = param_master(p, grads);
-        for (int64_t k = 0; k < tensor_count(grad); k++)
-            ((float *)grad.data)[k] /= (float)r.made.batch.labels;
-        check_near(&r, p->name, grad, find_key(&r, "grad", p), 0, GRAD_ALLOWED);
+        check_gradient(&r, p, grads, find_key(&r, "grad", p));
     }
     free(grads);
     reference_close(&r);
@@ -256,11 +294,97 @@ TEST(kernels_give_the_gradients_of_peft_too) {
     }
 }
 
+/* The label rows of sample 0 against those that choose the answer; the row of its last token, which
+ * is the last of these, has no label here. */
+static void check_answer(Reference *r, const char *name) {
+    const SafeTensor *t = expect(r, "%s", name);
+    const Batch *b = &r->made.batch;
+    int64_t vocab = model_spec(r->model)->llm.vocab, rows = t->count / vocab - 1;
+    float *logits = malloc((size_t)(rows * vocab) * sizeof *logits);
+    ASSERT_TRUE(logits);
+    ASSERT_INT(b->label_rows[rows - 1], ==, b->starts[1] - 2);
+    ASSERT_OK(model_forward(r->model, b, false));
+    ASSERT_OK(model_logits(r->model, 0, (int)rows, logits));
+    check_near(r, name, tensor(logits, DT_F32, rows, vocab), t, 0, 5e-6);
+    free(logits);
+}
+
+TEST(logits_with_an_adapter_are_those_of_peft) {
+    for (int i = 0; i < GOLDEN_ARCHS; i++) {
+        Reference r;
+        reference_open(&r, golden_archs[i], TUNE_LORA, &LORA);
+        put_adapter(&r, "lora");
+        check_answer(&r, "lora_logits");
+        reference_close(&r);
+    }
+}
+
+/* lora.* as a folder that PEFT would have written. */
+static const char *write_adapter(const char *arch) {
+    enum { PREFIX = sizeof "lora." - 1 };
+    const char *folder = golden_new_folder("adapter");
+    SafeTensors *expected;
+    ASSERT_OK(safetensors_open(&expected, golden_folder(arch, "expected.safetensors")));
+    SafeTensor *tensors = calloc((size_t)safetensors_count(expected), sizeof *tensors);
+    ASSERT_TRUE(tensors);
+    int count = 0;
+    for (int i = 0; i < safetensors_count(expected); i++) {
+        const SafeTensor *t = safetensors_at(expected, i);
+        if (strncmp(t->name, "lora.", PREFIX) != 0) continue;
+        tensors[count] = *t;
+        tensors[count++].name += PREFIX;
+    }
+    ASSERT_OK(safetensors_write(golden_path(folder, "adapter_model.safetensors"), tensors, count));
+    golden_write_text(folder, "adapter_config.json",
+                      "{\"peft_type\":\"LORA\",\"r\":4,\"lora_alpha\":8}");
+    free(tensors);
+    safetensors_close(&expected);
+    return folder;
+}
+
+TEST(logits_with_the_adapter_merged_are_those_of_peft) {
+    for (int i = 0; i < 2 * GOLDEN_ARCHS; i++) {
+        const char *arch = golden_archs[i / 2], *folder = golden_folder(arch, NULL);
+        Adapter *adapter = golden_adapter(write_adapter(arch));
+        Reference r;
+        ModelSpec spec;
+        reference_spec(&spec, folder, TUNE_FROZEN, NULL);
+        spec.mapped = i % 2;
+        open_merged(&r, host(), folder, folder, &spec, adapter);
+        check_answer(&r, "merged_logits");
+        adapter_close(&adapter);
+        reference_close(&r);
+    }
+}
+
+TEST(ranks_and_alphas_by_pattern_are_those_of_peft) {
+    LoraConfig lora = LORA;
+    lora.rank_pattern = (PatternList){1, {{"self_attn.q_proj", 2}}};
+    lora.alpha_pattern = (PatternList){1, {{"mlp.up_proj", 16}}};
+    Reference r;
+    reference_open(&r, "tinyllama", TUNE_LORA, &lora);
+    const Params *params = model_params(r.model);
+    put_adapter(&r, "ranks.lora");
+    ASSERT_NEAR(mean_loss(&r, true) / (double)golden_real(expect(&r, "ranks_loss"), 0), 1, 1e-6);
+    ASSERT_OK(model_backward(r.model));
+    int compared = 0;
+    for (int i = 0; i < params->count; i++) {
+        const Param *p = &params->items[i];
+        char key[300];
+        snprintf(key, sizeof key, "ranks.grad.base_model.model.%s", p->name);
+        if (!find(&r, key)) continue;
+        check_gradient(&r, p, r.grads, find(&r, key));
+        compared++;
+    }
+    ASSERT_INT(compared, ==, 6); /* A and B of up_proj, and of both q_proj */
+    reference_close(&r);
+}
+
 static void check_steps(const char *arch) {
     Reference r;
     reference_open(&r, arch, TUNE_LORA, &LORA);
     const Params *params = model_params(r.model);
-    put_adapter(&r);
+    put_adapter(&r, "lora");
     TrainingConfig training = {.learning_rate = 1e-3,
                                .per_device_batch_size = GOLDEN_SAMPLES,
                                .adam_beta1 = 0.9,
@@ -302,7 +426,7 @@ TEST(each_part_learns_at_its_own_rate) {
     Reference r;
     reference_open(&r, "openecad_0.89b", TUNE_LORA, &LORA);
     const Params *params = model_params(r.model);
-    put_adapter(&r);
+    put_adapter(&r, "lora");
     static const double rates[PART_COUNT] = {
         [PART_VISION] = 5e-4, [PART_CONNECTOR] = 2e-3, [PART_LLM] = 1e-3};
     TrainingConfig training = {.learning_rate = 1e-3,
@@ -338,7 +462,7 @@ TEST(generated_tokens_are_those_of_transformers) {
     for (int i = 0; i < GOLDEN_ARCHS; i++) {
         Reference r;
         reference_open(&r, golden_archs[i], TUNE_LORA, &LORA);
-        put_adapter(&r);
+        put_adapter(&r, "lora");
         const SafeTensor *expected = expect(&r, "generated");
         Generation generations[GOLDEN_SAMPLES];
         ASSERT_OK(model_generate(r.model, &r.made.batch, -1, (int)expected->count, generations));
@@ -349,12 +473,58 @@ TEST(generated_tokens_are_those_of_transformers) {
     }
 }
 
+/* Appends ids to the prompt of sample 0, which is all that stays of the batch; the rows before them
+ * have labels. */
+static void ask_for(GoldenBatch *made, const SafeTensor *ids) {
+    Batch *b = &made->batch;
+    b->tokens = b->label_rows[0] + 1;
+    b->samples = b->images = 1;
+    b->labels = 0;
+    for (int64_t k = 0; k < ids->count; k++) {
+        made->label_rows[b->labels] = b->tokens - 1;
+        made->targets[b->labels++] = made->ids[b->tokens] = golden_int(ids, k);
+        made->positions[b->tokens] = b->tokens;
+        b->tokens++;
+    }
+    made->starts[1] = b->longest = b->tokens;
+}
+
+/* By how much a logit is over all others. */
+static double lead_of(const float *logits, int64_t vocab, int32_t id) {
+    float second = -INFINITY;
+    for (int64_t i = 0; i < vocab; i++)
+        if (i != id && logits[i] > second) second = logits[i];
+    return (double)(logits[id] - second);
+}
+
+/* Both sides by a full pass, without a cache. Two logits of up to 7 are each off by as much as
+ * check_answer allows. */
+TEST(generated_tokens_lead_by_as_much_as_in_transformers) {
+    for (int i = 0; i < GOLDEN_ARCHS; i++) {
+        Reference r;
+        reference_open(&r, golden_archs[i], TUNE_LORA, &LORA);
+        put_adapter(&r, "lora");
+        const SafeTensor *ids = expect(&r, "generated"), *leads = expect(&r, "generated_gap");
+        int64_t vocab = model_spec(r.model)->llm.vocab;
+        float *logits = malloc((size_t)(ids->count * vocab) * sizeof *logits);
+        ASSERT_TRUE(logits);
+        ask_for(&r.made, ids);
+        ASSERT_OK(model_forward(r.model, &r.made.batch, false));
+        ASSERT_OK(model_logits(r.model, 0, (int)ids->count, logits));
+        for (int64_t k = 0; k < ids->count; k++)
+            ASSERT_NEAR(lead_of(logits + k * vocab, vocab, golden_int(ids, k)),
+                        (double)golden_real(leads, k), 7e-5);
+        free(logits);
+        reference_close(&r);
+    }
+}
+
 TEST(rank_stabilised_adapters_scale_as_in_peft) {
     LoraConfig lora = LORA;
     lora.use_rslora = true;
     Reference r;
     reference_open(&r, "openecad_0.89b", TUNE_LORA, &lora);
-    put_adapter(&r);
+    put_adapter(&r, "lora");
     ASSERT_NEAR(mean_loss(&r, false) / (double)golden_real(expect(&r, "rslora_loss"), 0), 1, 1e-6);
     reference_close(&r);
 }
