@@ -58,16 +58,16 @@ typedef struct PublishedSource {
 
 Err published_read_param(void *source, const Param *param, float *out);
 
-/* A parameter's tensor, before the adapter, and the file or folder it is in; NULL: there is none.
- */
+/* A parameter's tensor, the adapter's where that replaces it whole, and the file or folder it is in;
+ * NULL: there is none. */
 const SafeTensor *published_tensor(const PublishedSource *source, const Param *param,
                                    const char **path);
-/* Whether the adapter changes it. */
+/* Whether the adapter adds B · A to it. */
 bool published_is_adapted(const PublishedSource *source, const Param *param);
 
 typedef struct LoadReport {
     int loaded;  /* base parameters that are there */
-    int merged;  /* those that the adapter changes */
+    int merged;  /* those that the adapter adds to */
     int unused;  /* tensors that are known not to be used */
     int unknown; /* others that the model has no place for */
     char first_unknown[PARAM_NAME];
