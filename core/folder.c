@@ -26,11 +26,13 @@ Err folder_writer_open(FolderWriter *writer, const char *path) {
     return file_make_directories(writer->temporary);
 }
 
-Err folder_writer_add(FolderWriter *writer, SmallFile file) {
-    char path[PATH_SIZE];
-    if (!file.name) return OK;
-    TRY(path_join(path, writer->temporary, file.name));
-    return file_write(path, file.text, strlen(file.text));
+Err folder_writer_add(FolderWriter *writer, const SmallFile *files, int count) {
+    for (int i = 0; i < count; i++) {
+        char path[PATH_SIZE];
+        TRY(path_join(path, writer->temporary, files[i].name));
+        TRY(file_write(path, files[i].text, strlen(files[i].text)));
+    }
+    return OK;
 }
 
 Err folder_writer_finish(FolderWriter *writer) {

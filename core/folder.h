@@ -14,11 +14,11 @@ Err folder_writer_open(FolderWriter *writer, const char *path);
 Err folder_writer_finish(FolderWriter *writer);
 void folder_writer_abandon(FolderWriter *writer); /* deletes; safe after finish */
 
-/* A text file that goes in; both borrowed. */
+/* Text files that go in; all borrowed. */
 typedef struct SmallFile {
     const char *name, *text;
 } SmallFile;
 
-Err folder_writer_add(FolderWriter *writer, SmallFile file); /* nothing where it has no name */
+Err folder_writer_add(FolderWriter *writer, const SmallFile *files, int count);
 
 #endif

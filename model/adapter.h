@@ -66,12 +66,10 @@ Err model_load_adapter(Model *model, const Adapter *adapter, float *flat, int *l
 
 /* ---- writing (adapter_write.c) ---- */
 
-struct ModelCard;
-
 typedef struct AdapterInfo {
-    const char *base_model;       /* base_model_name_or_path; what PEFT loads first */
-    const struct ModelCard *card; /* for README.md; NULL: none */
-    SmallFile beside;             /* one more, with no name: none */
+    const char *base_model;  /* base_model_name_or_path; what PEFT loads first */
+    const SmallFile *beside; /* [beside_count] that go along */
+    int beside_count;
 } AdapterInfo;
 
 /* The model's adapters, and the connector where it is trained, as PEFT 0.10 writes them, in f32

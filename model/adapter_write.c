@@ -4,10 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/folder.h"
 #include "core/json.h"
 #include "model/adapter.h"
-#include "model/card.h"
-#include "core/folder.h"
 #include "model/merge.h"
 #include "model/param_files.h"
 #include "model/parts.h"
@@ -172,8 +171,7 @@ Err model_save_adapter(Model *model, const char *folder, const AdapterInfo *info
     if (err == OK) err = folder_writer_open(&writer, folder);
     if (err == OK) err = write_config(model, writer.temporary, info, places, count);
     if (err == OK) err = write_weights(model, writer.temporary, flat);
-    if (err == OK && info->card) err = card_write(writer.temporary, info->card, CARD_ADAPTER);
-    if (err == OK) err = folder_writer_add(&writer, info->beside);
+    if (err == OK) err = folder_writer_add(&writer, info->beside, info->beside_count);
     if (err == OK) err = exec_status(model->ex);
     if (err == OK) err = folder_writer_finish(&writer);
     folder_writer_abandon(&writer);

@@ -329,19 +329,6 @@ static bool is_python(const char *name) {
     return !strcmp(path_extension(name), ".py");
 }
 
-static bool is_of_tokenizer(const char *name) {
-    static const char *const names[] = {"tokenizer.json",
-                                        "tokenizer.model",
-                                        "tokenizer_config.json",
-                                        "special_tokens_map.json",
-                                        "added_tokens.json",
-                                        "vocab.json",
-                                        "merges.txt"};
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        if (!strcmp(names[i], name)) return true;
-    return false;
-}
-
 /* How to generate, licences; and the model's code, which config.json may name. */
 static bool is_companion(const char *name) {
     static const char *const names[] = {"generation_config.json", "preprocessor_config.json",
@@ -351,18 +338,20 @@ static bool is_companion(const char *name) {
     return !strncmp(name, "LICENSE", 7) || !strncmp(name, "NOTICE", 6) || is_python(name);
 }
 
-/* Those files of a folder that are wanted. */
-static Err copy_files(const char *source, bool (*wanted)(const char *name), const char *folder) {
+/* One file from a folder into another, where it is there. */
+static Err copy_named(const char *source, const char *name, const char *folder) {
+    char from[PATH_SIZE], to[PATH_SIZE];
+    TRY(path_join(from, source, name));
+    TRY(path_join(to, folder, name));
+    return file_exists(from) && !file_is_directory(from) ? file_copy(from, to, SMALL_FILE_MAX) : OK;
+}
+
+static Err copy_companions(const char *base, const char *folder) {
     FileNames names;
-    TRY(file_list(&names, source));
+    TRY(file_list(&names, base));
     Err err = OK;
-    for (size_t i = 0; i < names.count && err == OK; i++) {
-        char from[PATH_SIZE], to[PATH_SIZE];
-        if (!wanted(names.names[i])) continue;
-        err = path_join(from, source, names.names[i]);
-        if (err == OK) err = path_join(to, folder, names.names[i]);
-        if (err == OK && !file_is_directory(from)) err = file_copy(from, to, SMALL_FILE_MAX);
-    }
+    for (size_t i = 0; i < names.count && err == OK; i++)
+        if (is_companion(names.names[i])) err = copy_named(base, names.names[i], folder);
     file_names_free(&names);
     return err;
 }
@@ -371,12 +360,13 @@ static Err write_companions(const Export *e, const char *folder) {
     const MergeInfo *info = e->info;
     if (info->base_folder) {
         TRY(copy_config(e, folder));
-        TRY(copy_files(info->base_folder, is_companion, folder));
+        TRY(copy_companions(info->base_folder, folder));
     } else {
         TRY(published_write_config(info->published, info->dtype, folder));
     }
-    if (info->tokenizer_folder) TRY(copy_files(info->tokenizer_folder, is_of_tokenizer, folder));
-    return info->card ? card_write(folder, info->card, CARD_MERGED) : OK;
+    for (int i = 0; info->tokenizer_files && info->tokenizer_files[i]; i++)
+        TRY(copy_named(info->tokenizer_folder, info->tokenizer_files[i], folder));
+    return OK;
 }
 
 /* ---- the folder ---- */
@@ -393,7 +383,7 @@ static Err write_folder(Export *e, const char *folder) {
     e->places = adapter_places(e->model, &e->place_count);
     Err err = folder_writer_open(&writer, folder);
     if (err == OK) err = write_companions(e, writer.temporary);
-    if (err == OK) err = folder_writer_add(&writer, info->beside);
+    if (err == OK) err = folder_writer_add(&writer, info->beside, info->beside_count);
     if (err == OK) err = write_weights(e, writer.temporary);
     if (err == OK) err = exec_status(e->model->ex);
     if (err == OK) err = folder_writer_finish(&writer);

@@ -2,21 +2,21 @@
 #ifndef CADVLM_MODEL_EXPORT_H
 #define CADVLM_MODEL_EXPORT_H
 
-#include "model/card.h"
 #include "core/folder.h"
 #include "model/published.h"
 
 typedef struct MergeInfo {
     const char *base_folder; /* the published folder that the model began as: for its weights, its
                                 config, and what it has beside; NULL: none */
-    const char *tokenizer_folder; /* whose tokenizer goes along; NULL: none */
-    const struct Adapter *merge;  /* that was merged into it first; NULL: none */
+    const char *tokenizer_folder;       /* its files of these names go along; */
+    const char *const *tokenizer_files; /* NULL-ended; NULL: none */
+    const struct Adapter *merge;        /* that was merged into it first; NULL: none */
     bool base_changed; /* its frozen weights are not the folder's any more: the model's are taken */
     const Published *published; /* what config.json is to say; NULL: what the base's says */
     DType dtype;                /* of the weights written: f32, bf16 or f16 */
     int64_t shard_bytes;        /* 0: 5 GB, as transformers does it */
-    const ModelCard *card;      /* for README.md; NULL: none */
-    SmallFile beside;           /* one more, with no name: none */
+    const SmallFile *beside;    /* [beside_count] that go along */
+    int beside_count;
     bool show_progress;
 } MergeInfo;
 

@@ -481,12 +481,15 @@ TEST(an_adapter_for_another_base_is_refused_with_the_module) {
                       zeroed = {"layers.2.ffn.proj_1", "layers.2.", "layers.9.", true},
                       other = {"layers.2.ffn", "ffn.proj_1", "ffn.fourth", false},
                       swapped = {"layers.0.attn", "qkv_proj", "seen", false},
+                      table = {"layers.0.attn.qkv_proj", "layers.0.attn.qkv_proj",
+                               "token_embeddings", false},
                       nothing = {"nothing", "", "", false};
     ASSERT_ERR(load_swapped(ARCH, &layer), ERR_INPUT,
                "an adapter for another base: it adapts language_model.transformer.layers.9.ffn."
                "proj_1, which this model does not have");
     ASSERT_ERR(load_swapped(ARCH, &other), ERR_INPUT, "layers.2.ffn.fourth");
     ASSERT_ERR(load_swapped(ARCH, &swapped), ERR_INPUT, "layers.0.attn.seen");
+    ASSERT_ERR(load_swapped(ARCH, &table), ERR_UNSUPPORTED, "which is no linear");
     ASSERT_OK(load_swapped(ARCH, &zeroed)); /* adds nothing */
     ASSERT_OK(load_swapped(ARCH, &nothing));
     ASSERT_ERR(load_swapped("tinyllama", &nothing), ERR_INPUT, "an adapter for another base");

@@ -31,20 +31,7 @@ static char *read_file(const char *path) {
     return text.data;
 }
 
-static const CardLine DATA[] = {{"cad|parts", "CC BY 4.0"}, {"own", NULL}}, RECIPE[] = {{"r", "4"}},
-                      FIGURES[] = {{"loss", "0.5"}};
-static const ModelCard CARD = {.base_model = "Yuan-Che/OpenECADv2-SigLIP-0.89B",
-                               .base_on_hub = true,
-                               .has_code = true,
-                               .llm_name = "google/gemma-2b-it",
-                               .vision_name = "google/siglip-so400m-patch14-384",
-                               .data = DATA,
-                               .data_count = 2,
-                               .recipe = RECIPE,
-                               .recipe_count = 1,
-                               .figures = FIGURES,
-                               .figure_count = 1,
-                               .program = "cadvlm 1"};
+static const SmallFile BESIDE[] = {{"README.md", "# a card\n"}};
 
 TEST(an_adapter_written_is_the_adapter_read_back) {
     for (int i = 0; i < GOLDEN_ARCHS; i++) {
@@ -53,7 +40,7 @@ TEST(an_adapter_written_is_the_adapter_read_back) {
         const char *folder = golden_path(test_folder(), golden_archs[i]);
         golden_open_tuned(&before, golden_archs[i], TUNE_LORA, TUNE_FULL, TUNE_LORA, NULL);
         shake(&before);
-        AdapterInfo info = {.base_model = "owner/base", .card = &CARD};
+        AdapterInfo info = {.base_model = "owner/base", .beside = BESIDE, .beside_count = 1};
         ASSERT_OK(model_save_adapter(before.model, folder, &info, NULL));
         Adapter *adapter = golden_adapter(folder);
         ModelSpec spec = *model_spec(before.model);
@@ -173,36 +160,6 @@ TEST(what_fits_in_no_adapter_is_not_written_as_one) {
     golden_close(&lora);
 }
 
-TEST(the_card_has_what_the_hub_reads_and_the_licences) {
-    Buf adapter = {0}, merged = {0};
-    card_print(&adapter, &CARD, CARD_ADAPTER);
-    card_print(&merged, &CARD, CARD_MERGED);
-    const char *text = buf_cstr(&adapter);
-    ASSERT_INT(strncmp(text,
-                       "---\nbase_model: Yuan-Che/OpenECADv2-SigLIP-0.89B\n"
-                       "library_name: peft\nlicense: gemma\n",
-                       strlen("---\nbase_model: Yuan-Che/OpenECADv2-SigLIP-0.89B\n"
-                              "library_name: peft\nlicense: gemma\n")),
-               ==, 0);
-    ASSERT_CONTAINS(text, "- lora\n");
-    ASSERT_CONTAINS(text, "| cad\\|parts | CC BY 4.0 |");
-    ASSERT_CONTAINS(text, "| own | not stated |");
-    ASSERT_CONTAINS(text, "| loss | 0.5 |");
-    ASSERT_CONTAINS(text, "`google/siglip-so400m-patch14-384`: Apache-2.0");
-    ASSERT_CONTAINS(buf_cstr(&merged), "library_name: transformers\n");
-    ASSERT_CONTAINS(buf_cstr(&merged), "AutoModelForCausalLM");
-    ASSERT_TRUE(!strstr(buf_cstr(&merged), "- lora\n"));
-    buf_clear(&merged);
-    ModelCard local = CARD;
-    local.base_model = "models/base"; /* a folder, whatever it looks like */
-    local.base_on_hub = local.has_code = false;
-    card_print(&merged, &local, CARD_MERGED);
-    ASSERT_TRUE(!strstr(buf_cstr(&merged), "base_model:"));
-    ASSERT_TRUE(!strstr(buf_cstr(&merged), "AutoModelForCausalLM"));
-    buf_free(&adapter);
-    buf_free(&merged);
-}
-
 /* ---- merged ---- */
 
 /* The expected value of a weight of `golden`: the base file's, or the model's, with its adapter. */
@@ -227,8 +184,13 @@ TEST(a_merged_model_is_the_base_with_its_adapters_and_all_the_base_had) {
         int count;
         golden_open_tuned(&golden, golden_archs[i], TUNE_LORA, TUNE_FULL, TUNE_LORA, NULL);
         shake(&golden);
-        MergeInfo info = {
-            .base_folder = base, .tokenizer_folder = base, .dtype = DT_F32, .card = &CARD};
+        static const char *const tokenizer[] = {"tokenizer.model", "tokenizer_config.json", NULL};
+        MergeInfo info = {.base_folder = base,
+                          .tokenizer_folder = base,
+                          .tokenizer_files = tokenizer,
+                          .dtype = DT_F32,
+                          .beside = BESIDE,
+                          .beside_count = 1};
         ASSERT_OK(model_save_merged(golden.model, folder, &info, NULL));
         ASSERT_OK(weight_files_open(&before, base));
         ASSERT_OK(weight_files_open(&after, folder));

@@ -179,13 +179,10 @@ static Err read_checkpoint(void *context, const Param *p, float *out) {
     const Params *params = model_params(r->shape);
     ParamId id = params_find(params, p->name);
     TRY(read_trained(r, p, id, out));
-    for (int i = 0; i < r->place_count; i++) {
-        const AdapterPlace *place = &r->places[i];
-        if (place->weight == id)
-            TRY(merge_into(r->ex, out, p->rows, p->cols, param_value(params, place->a).data,
-                           param_value(params, place->b).data, place->r, place->scale));
-    }
-    return OK;
+    const AdapterPlace *place = adapter_place_of(r->places, r->place_count, id);
+    return place ? merge_into(r->ex, out, p->rows, p->cols, param_value(params, place->a).data,
+                              param_value(params, place->b).data, place->r, place->scale)
+                 : OK;
 }
 
 static Err open_checkpoint(BaseReader *r, const char *checkpoint, int vocab) {

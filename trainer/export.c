@@ -9,16 +9,22 @@
 #include "core/log.h"
 #include "core/rng.h"
 #include "model/adapter.h"
-#include "model/card.h"
 #include "model/export.h"
 #include "trainer/base.h"
+#include "trainer/card.h"
 #include "trainer/checkpoint.h"
 #include "trainer/preparation.h"
 #include "trainer/reader.h"
 #include "trainer/setup.h"
 #include "trainer/validate.h"
 
-enum { LOGIT_ROWS = 64, MADE_UP_TOKENS = 96, LINES_MAX = CONFIG_DATASETS, LINE_TEXT = 160 };
+enum {
+    BESIDE = 2,
+    LOGIT_ROWS = 64,
+    MADE_UP_TOKENS = 96,
+    LINES_MAX = CONFIG_DATASETS,
+    LINE_TEXT = 160
+};
 
 /* ---- the card ---- */
 
@@ -89,8 +95,8 @@ typedef struct Export {
     Published published;
     float *flat; /* device: masters */
     Lines data, recipe, figures;
-    ModelCard card;
-    Buf preparation;
+    Buf card, preparation;
+    SmallFile beside[BESIDE];
 } Export;
 
 /* Whether the run's base can still be read, as it was. */
@@ -136,24 +142,29 @@ static Err read_masters(Export *e) {
     return model_load(model, path, e->flat, &found);
 }
 
-static void make_card(Export *e) {
+/* The card, and how drawings and prompts are prepared. */
+static void write_texts(Export *e) {
     const Config *c = &e->before.config;
     describe_data(&e->data, c, e->options->licence);
     describe_recipe(&e->recipe, c, model_spec(e->before.model));
     describe_figures(&e->figures, &e->state);
-    e->card =
-        (ModelCard){.base_model = e->origin.name[0] ? e->origin.name : NULL,
-                    .base_on_hub = e->origin.on_hub,
-                    .has_code = e->published.has_code,
-                    .llm_name = e->published.llm_name[0] ? e->published.llm_name : NULL,
-                    .vision_name = e->published.vision_name[0] ? e->published.vision_name : NULL,
-                    .data = e->data.lines,
-                    .data_count = e->data.count,
-                    .recipe = e->recipe.lines,
-                    .recipe_count = e->recipe.count,
-                    .figures = e->figures.lines,
-                    .figure_count = e->figures.count,
-                    .program = e->options->program};
+    ModelCard card = {.base_model = e->origin.name[0] ? e->origin.name : NULL,
+                      .base_on_hub = e->origin.on_hub,
+                      .has_code = e->published.has_code,
+                      .llm_name = e->published.llm_name[0] ? e->published.llm_name : NULL,
+                      .vision_name = e->published.vision_name[0] ? e->published.vision_name : NULL,
+                      .data = e->data.lines,
+                      .data_count = e->data.count,
+                      .recipe = e->recipe.lines,
+                      .recipe_count = e->recipe.count,
+                      .figures = e->figures.lines,
+                      .figure_count = e->figures.count,
+                      .program = e->options->program};
+    bool merged = e->options->format == EXPORT_MERGED;
+    card_print(&e->card, &card, merged ? CARD_MERGED : CARD_ADAPTER);
+    preparation_print(&e->preparation, c, merged);
+    e->beside[0] = (SmallFile){"README.md", buf_cstr(&e->card)};
+    e->beside[1] = (SmallFile){PREPARATION_FILE, buf_cstr(&e->preparation)};
 }
 
 static Err write_adapter(Export *e) {
@@ -174,8 +185,8 @@ static Err write_adapter(Export *e) {
             "back, or give --samples 0 to write the adapter without a proof",
             e->origin.folder);
     AdapterInfo info = {.base_model = e->origin.on_hub ? e->origin.name : e->origin.folder,
-                        .card = &e->card,
-                        .beside = {PREPARATION_FILE, buf_cstr(&e->preparation)}};
+                        .beside = e->beside,
+                        .beside_count = BESIDE};
     return model_save_adapter(e->before.model, e->options->folder, &info, e->flat);
 }
 
@@ -191,12 +202,13 @@ static Err write_merged(Export *e) {
         TRY(adapter_open(&first, e->origin.adapter));
     MergeInfo info = {.base_folder = e->base_there ? e->origin.folder : NULL,
                       .tokenizer_folder = e->before.checkpoint,
+                      .tokenizer_files = tokenizer_files,
                       .merge = first,
                       .base_changed = e->origin.changed,
                       .published = &e->published,
                       .dtype = e->options->dtype,
-                      .card = &e->card,
-                      .beside = {PREPARATION_FILE, buf_cstr(&e->preparation)},
+                      .beside = e->beside,
+                      .beside_count = BESIDE,
                       .show_progress = true};
     Err err = model_save_merged(e->before.model, e->options->folder, &info, e->flat);
     adapter_close(&first);
@@ -443,8 +455,7 @@ static Err run(Export *e, Comm *comm, ExportResult *result) {
     result->step = (long long)e->before.step;
     TRY(read_base(e));
     TRY(read_masters(e));
-    make_card(e);
-    preparation_print(&e->preparation, &e->before.config, e->options->format == EXPORT_MERGED);
+    write_texts(e);
     TRY(e->options->format == EXPORT_PEFT ? write_adapter(e) : write_merged(e));
     return e->options->samples ? prove(e, result) : OK;
 }
@@ -456,6 +467,7 @@ Err export_run(const ExportOptions *options, Comm *comm, ExportResult *result) {
     Err err = run(&e, comm, result);
     if (e.before.ex) exec_free(e.before.ex, e.flat, 0);
     reader_close(&e.before);
+    buf_free(&e.card);
     buf_free(&e.preparation);
     return err;
 }

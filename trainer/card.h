@@ -1,9 +1,10 @@
 /* The README.md beside weights that are passed on: base, data, licences, recipe, figures. */
-#ifndef CADVLM_MODEL_CARD_H
-#define CADVLM_MODEL_CARD_H
+#ifndef CADVLM_TRAINER_CARD_H
+#define CADVLM_TRAINER_CARD_H
+
+#include <stdbool.h>
 
 #include "core/buf.h"
-#include "core/err.h"
 
 typedef struct CardLine {
     const char *name, *value;
@@ -25,7 +26,7 @@ typedef struct ModelCard {
 
 typedef enum CardKind { CARD_ADAPTER, CARD_MERGED } CardKind;
 
+/* Appends the text of README.md. */
 void card_print(Buf *out, const ModelCard *card, CardKind kind);
-Err card_write(const char *folder, const ModelCard *card, CardKind kind);
 
 #endif

@@ -1,9 +1,7 @@
 /* The README.md beside weights; see the header. */
-#include "model/card.h"
+#include "trainer/card.h"
 
 #include <string.h>
-
-#include "core/file.h"
 
 /* ---- licences of known parts ---- */
 
@@ -122,14 +120,4 @@ void card_print(Buf *out, const ModelCard *card, CardKind kind) {
     print_table(out, "Figures", "| measure | value |", card->figures, card->figure_count, "");
     print_licences(out, card);
     print_use(out, card, kind);
-}
-
-Err card_write(const char *folder, const ModelCard *card, CardKind kind) {
-    char path[PATH_SIZE];
-    Buf text = {0};
-    TRY(path_join(path, folder, "README.md"));
-    card_print(&text, card, kind);
-    Err err = file_write(path, text.data, text.size);
-    buf_free(&text);
-    return err;
 }
