@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -31,9 +32,11 @@ static Err read_descriptor(Buf *out, int fd, size_t size, const char *path) {
     return OK;
 }
 
+/* Files are opened with O_NONBLOCK so that a pipe of that name is refused, not waited for. */
+
 /* Opens a regular file of at most `max_bytes`; the descriptor is the caller's. */
 static Err open_regular(int *out, size_t *size, const char *path, size_t max_bytes) {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     REQUIRE(fd >= 0, ERR_INPUT, "cannot open %s: %s", path, strerror(errno));
     Err err = OK;
     struct stat info;
@@ -116,7 +119,7 @@ Err file_write(const char *path, const void *bytes, size_t size) {
 Err file_map(const void **data, size_t *size, const char *path) {
     *data = NULL;
     *size = 0;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     REQUIRE(fd >= 0, ERR_INPUT, "cannot open %s: %s", path, strerror(errno));
     Err err = OK;
     struct stat info;
@@ -205,6 +208,15 @@ Err file_sync_directory(const char *path) {
     close(fd);
     REQUIRE(!failed, ERR_IO, "cannot sync the folder %s: %s", path, strerror(code));
     return OK;
+}
+
+Err file_lock_directory(int *fd, const char *path, const char *busy) {
+    *fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    REQUIRE(*fd >= 0, ERR_IO, "cannot open the folder %s: %s", path, strerror(errno));
+    if (flock(*fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return OK;
+    close(*fd);
+    *fd = -1;
+    FAIL(ERR_INPUT, "%s %s", busy, path);
 }
 
 Err file_rename(const char *from, const char *to) {

@@ -22,7 +22,11 @@ static Json *made(json_t *value) {
 
 Err js_parse(Json **root, const char *text, size_t size, const char *name) {
     json_error_t error;
-    *root = (Json *)json_loadb(text, size, JSON_ALLOW_NUL | JSON_DECODE_ANY, &error);
+    const size_t flags = JSON_ALLOW_NUL | JSON_DECODE_ANY;
+    *root = (Json *)json_loadb(text, size, flags, &error);
+    /* transformers writes 10^30 for "no limit". */
+    if (!*root && json_error_code(&error) == json_error_numeric_overflow)
+        *root = (Json *)json_loadb(text, size, flags | JSON_DECODE_INT_AS_REAL, &error);
     REQUIRE(*root, ERR_INPUT, "%s is not valid JSON at line %d, column %d: %s", name, error.line,
             error.column, error.text);
     return OK;
@@ -102,8 +106,10 @@ bool js_number(const Json *value, double *out) {
 }
 
 bool js_integer(const Json *value, int64_t *out) {
-    if (!json_is_integer(in(value))) return false;
-    *out = json_integer_value(in(value));
+    double real = json_real_value(in(value));
+    bool whole = json_is_real(in(value)) && real == floor(real) && fabs(real) <= 1ll << 53;
+    if (!json_is_integer(in(value)) && !whole) return false;
+    *out = whole ? (int64_t)real : json_integer_value(in(value));
     return true;
 }
 

@@ -46,7 +46,8 @@ typedef struct JsonIter {
 JsonIter js_iter(const Json *object);
 const Json *js_next(JsonIter *iter, const char **key); /* NULL at the end */
 
-/* NULL / false when the value is not of that type. Integers must fit int64_t. */
+/* NULL / false when the value is not of that type. Integers must fit int64_t, and may be written as
+ * reals: 2.0. */
 const char *js_text(const Json *value,
                     size_t *size); /* `size` may be NULL; text may hold zero bytes */
 bool js_number(const Json *value, double *out);

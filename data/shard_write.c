@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include "core/file.h"
@@ -71,12 +70,8 @@ static Err claim_folder(DatasetWriter *writer) {
     char index[PATH_SIZE];
     writer->made_folder = !file_exists(writer->path);
     TRY(file_make_directories(writer->path));
-    writer->folder = open(writer->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    REQUIRE(writer->folder >= 0, ERR_IO, "cannot open the folder %s: %s", writer->path,
-            strerror(errno));
-    /* Where the file system knows no locks there is none; two writers are then the user's care. */
-    REQUIRE(flock(writer->folder, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK, ERR_INPUT,
-            "another process is writing a dataset in %s", writer->path);
+    TRY(file_lock_directory(&writer->folder, writer->path,
+                            "another process is writing a dataset in"));
     TRY(path_join(index, writer->path, INDEX_NAME));
     REQUIRE(!file_exists(index), ERR_INPUT,
             "%s already holds a dataset: choose another folder, or delete it first", writer->path);

@@ -131,10 +131,14 @@ Err tokenizer_copy(const char *path, const char *to) {
     bool vocab = !strcmp(name, "vocab.json") || !strcmp(name, "merges.txt");
     if (!whole && !vocab) TRY(copy_as(path, to, tokenizer_files[spm ? SPM : JSON]));
     TRY(whole ? path_format(folder, "%s", path) : folder_of(folder, path));
+    bool copied = !whole && !vocab; /* the vocabulary itself */
     for (int i = whole ? 0 : vocab ? VOCAB : VOCABULARIES; tokenizer_files[i]; i++) {
         TRY(path_join(from, folder, tokenizer_files[i]));
-        if (file_exists(from)) TRY(copy_as(from, to, tokenizer_files[i]));
+        if (!file_exists(from)) continue;
+        TRY(copy_as(from, to, tokenizer_files[i]));
+        copied |= i < VOCABULARIES;
     }
+    REQUIRE(copied, ERR_INPUT, "%s has no tokenizer any more", path);
     return OK;
 }
 

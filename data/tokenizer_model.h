@@ -165,6 +165,7 @@ typedef struct TokenizerSettings {
     ByteMap contents; /* → number in `added` */
     const char *roles[ROLES];
     TokenizerClass kind;
+    const char *class_name; /* as tokenizer_config.json has it; NULL: it does not */
     bool adds_bos;
     bool legacy;       /* Llama: a space in front of every text between special tokens */
     bool prefix_space; /* Llama with legacy off: a space in front of the text */

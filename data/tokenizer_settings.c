@@ -188,6 +188,7 @@ static Err read_class(TokenizerSettings *s, TokenizerClass otherwise) {
     if (js_type(value) == JSON_KIND_NULL) return OK;
     const char *name = js_text(value, NULL);
     REQUIRE(name, ERR_INPUT, "tokenizer_config.json: tokenizer_class is no text");
+    s->class_name = name;
     for (size_t i = 0; i < sizeof classes / sizeof classes[0]; i++) {
         size_t length = strlen(classes[i].name);
         if (strncmp(name, classes[i].name, length) != 0) continue;

@@ -204,9 +204,11 @@ static TokenizerClass guess_class(const SentencePieceModel *model) {
 static Err load(Loading *l, const Buf *file, const char *folder) {
     TRY(sentencepiece_read(&l->model, buf_cstr(file), file->size, l->name));
     TRY(settings_read(&l->settings, folder, guess_class(&l->model)));
-    REQUIRE(l->settings.kind == CLASS_LLAMA || l->settings.kind == CLASS_GEMMA, ERR_INPUT,
-            "%s: its tokenizer_class is not understood (LlamaTokenizer and GemmaTokenizer are)",
-            l->name);
+    REQUIRE(
+        l->settings.kind == CLASS_LLAMA || l->settings.kind == CLASS_GEMMA, ERR_INPUT,
+        "%s: the tokenizer_class \"%s\" of the tokenizer_config.json beside it is not understood "
+        "(LlamaTokenizer and GemmaTokenizer are)",
+        l->name, l->settings.class_name);
     l->t->characters = true;
     TRY(load_tokens(l));
     load_merges(l);

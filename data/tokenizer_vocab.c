@@ -151,9 +151,11 @@ static Err load(Tokenizer *t, Files *f, const char *folder) {
     TRY(path_join(f->vocab, folder, "vocab.json"));
     TRY(path_join(f->merges, folder, "merges.txt"));
     TRY(settings_read(&f->settings, folder, CLASS_CODEGEN));
-    REQUIRE(f->settings.kind == CLASS_CODEGEN, ERR_INPUT,
-            "%s: its tokenizer_class is not understood (CodeGenTokenizer and GPT2Tokenizer are)",
-            f->vocab);
+    REQUIRE(
+        f->settings.kind == CLASS_CODEGEN, ERR_INPUT,
+        "%s: the tokenizer_class \"%s\" of the tokenizer_config.json beside it is not understood "
+        "(CodeGenTokenizer and GPT2Tokenizer are)",
+        f->vocab, f->settings.class_name);
     REQUIRE(!f->settings.prefix_space, ERR_INPUT, "%s: add_prefix_space is not understood",
             f->vocab);
     TRY(js_read(&f->root, f->vocab, VOCAB_FILE_MAX));

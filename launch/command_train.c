@@ -60,12 +60,18 @@ static void print_result(const TrainResult *r, bool json) {
         buf_free(&text);
         return;
     }
-    printf("trained %lld steps (%lld samples) in %.1f s on %d rank%s: loss %.4f",
-           (long long)r->steps, (long long)r->samples, r->seconds, r->ranks,
-           r->ranks == 1 ? "" : "s", r->loss);
+    if (r->new_steps)
+        printf("trained %lld steps (%lld samples) in %.1f s on %d rank%s: loss %.4f",
+               (long long)r->steps, (long long)r->samples, r->seconds, r->ranks,
+               r->ranks == 1 ? "" : "s", r->loss);
+    else
+        printf("nothing left to train: %lld steps (%lld samples) are done", (long long)r->steps,
+               (long long)r->samples);
     if (isfinite(r->val_loss)) printf(", validation loss %.4f", r->val_loss);
-    printf("\n%.1f samples/s, %.0f tokens/s, mfu %.1f %%\ncheckpoint: %s\n", r->samples_per_s,
-           r->tokens_per_s, 100 * r->mfu, r->checkpoint);
+    if (isfinite(r->samples_per_s))
+        printf("\n%.1f samples/s, %.0f tokens/s, mfu %.1f %%", r->samples_per_s, r->tokens_per_s,
+               100 * r->mfu);
+    printf("\ncheckpoint: %s\n", r->checkpoint);
 }
 
 static Err train(Comm *comm, const char *path, const char *const *overrides, int override_count,

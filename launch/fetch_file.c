@@ -108,7 +108,7 @@ static Err open_locked(Partial *p) {
         REQUIRE(p->fd >= 0, ERR_IO, "cannot create %s: %s", p->path, strerror(errno));
         /* A file system without locks answers something else; then there is none. */
         REQUIRE(flock(p->fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK, ERR_INPUT,
-                "%s is being downloaded by another process", p->path);
+                "%s is being downloaded by another process: wait for it, or stop it", p->path);
         struct stat mine, named;
         REQUIRE(fstat(p->fd, &mine) == 0 && S_ISREG(mine.st_mode), ERR_IO,
                 "%s is in the way: it is no regular file", p->path);

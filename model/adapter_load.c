@@ -63,9 +63,11 @@ static Err count_uses(PartUse uses[PART_COUNT], const Adapter *adapter, const Mo
                 uses[part].used[k]++;
                 known = true;
             }
-        REQUIRE(known, ERR_UNSUPPORTED,
-                "%s adapts %s, which takes no adapter here: merge it and begin a new one",
-                adapter_folder(adapter), module);
+        REQUIRE(
+            known, ERR_UNSUPPORTED,
+            "%s adapts %s, which is no linear of this kind of model: is it an adapter for another "
+            "base?",
+            adapter_folder(adapter), module);
     }
     return OK;
 }

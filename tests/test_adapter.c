@@ -306,7 +306,7 @@ TEST(what_no_config_can_say_is_to_be_merged) {
     base.llm.layers = 2; /* now the decoder's third layer is none of its */
     base.llm.names = NAMES_PHI;
     ASSERT_ERR(adapter_describe(adapter, &base, &lora, tune), ERR_UNSUPPORTED,
-               "which takes no adapter here: merge it");
+               "which is no linear of this kind of model");
     adapter_close(&adapter);
     golden_close(&golden);
 }

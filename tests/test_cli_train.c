@@ -256,6 +256,28 @@ TEST(full_disk_keeps_the_checkpoint_before) {
     train_ok("", run, "training.max_steps=6");
 }
 
+TEST(a_second_run_in_the_same_folder_is_refused) {
+    prepare(40, "slots: 2, max_steps: 3", "");
+    const char *said;
+    char run[PATH_SIZE];
+    snprintf(run, sizeof run, "%s", run_folder("run"));
+    for (int ranks = 1; ranks <= 2; ranks++) {
+        int code =
+            test_run(&said,
+                     "mkdir -p %s && flock %s timeout 60 %s ./cadvlm train --config %s "
+                     "output_dir=%s",
+                     run, run, ranks == 1 ? "" : fixture_mpirun(2), test_path("c.yaml"), run);
+        ASSERT(code == 1 && strstr(said, "another run is under way in"), "exit code %d:\n%s", code,
+               said);
+    }
+    train_ok("", run, "");
+    ASSERT_INT(
+        test_run(&said, "./cadvlm train --config %s output_dir=%s", test_path("c.yaml"), run), ==,
+        0);
+    ASSERT_CONTAINS(said, "nothing left to train: 3 steps");
+    ASSERT_TRUE(!strstr(said, "nan"));
+}
+
 TEST(bad_input_is_a_sentence_and_the_right_exit_code) {
     prepare(20, "slots: 2, max_steps: 2", "");
     const char *said, *config = test_path("c.yaml");

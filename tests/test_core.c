@@ -2,6 +2,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/arena.h"
@@ -160,6 +161,31 @@ TEST(full_disk_leaves_the_old_file) {
     ASSERT_OK(file_read(&text, test_path("kept"), 100));
     ASSERT_TEXT(buf_cstr(&text), "old");
     buf_free(&text);
+}
+
+TEST(a_pipe_is_refused_not_waited_for) {
+    Buf text = {0};
+    const void *data;
+    size_t size;
+    ASSERT_INT(mkfifo(test_path("pipe"), 0600), ==, 0);
+    ASSERT_ERR(file_read(&text, test_path("pipe"), 100), ERR_INPUT, "regular file");
+    ASSERT_ERR(file_map(&data, &size, test_path("pipe")), ERR_INPUT, "regular file");
+    buf_free(&text);
+}
+
+/* transformers writes int(1e30) where a tokenizer has no longest text. */
+TEST(json_with_an_integer_beyond_64_bits_is_read) {
+    static const char text[] = "{\"model_max_length\": 1000000000000000019884624838656, \"n\": 12}";
+    Json *root;
+    int64_t n;
+    double length;
+    ASSERT_OK(js_parse(&root, text, sizeof text - 1, "a.json"));
+    ASSERT_TRUE(js_integer(js_get(root, "n"), &n) && n == 12);
+    ASSERT_TRUE(!js_integer(js_get(root, "model_max_length"), &n));
+    ASSERT_TRUE(js_number(js_get(root, "model_max_length"), &length));
+    ASSERT_REAL(length, ==, 1e30);
+    js_free(&root);
+    ASSERT_ERR(js_parse(&root, "{\"a\": 1e999}", 12, "a.json"), ERR_INPUT, "not valid JSON");
 }
 
 TEST(json_reads_back_what_it_wrote) {

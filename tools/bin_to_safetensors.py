@@ -24,8 +24,11 @@ import pathlib
 import pickle
 import sys
 
-import torch
-from safetensors.torch import save_file
+try:
+    import torch
+    from safetensors.torch import save_file
+except ImportError as missing:
+    sys.exit(f"error: {missing.name} is not installed: pip install torch safetensors")
 
 PARTS = ("language_model", "vision_tower", "connector")
 FLOATS = (torch.float16, torch.bfloat16, torch.float32)

@@ -70,7 +70,8 @@ Err base_find(Base *base, const char *base_model) {
         return take_published(base, base_model, adapter_is(base->folder) ? base->folder : "");
     if (adapter_is(base->folder)) return follow_adapter(base);
     char found[PATH_SIZE];
-    TRY(checkpoint_resolve(found, base->folder));
+    Err err = checkpoint_resolve(found, base->folder);
+    if (err != OK) return err_prefix(err, "it has no config.json, as a published model has; ");
     base->kind = BASE_CHECKPOINT;
     TRY(path_format(base->folder, "%s", found));
     TRY(origin_read(&base->origin, base->folder));
@@ -280,5 +281,8 @@ Err base_load(Model *model, const Base *base, const char *folder, Comm *comm) {
     bool mapped =
         model_spec(model)->mapped; /* not where a rank has a GPU: all agree all the same */
     TRY(comm_agree(comm, mapped ? need_store(&place, model, base, folder, comm) : OK));
-    return comm_agree(comm, mapped ? model_map(model, place.path) : base_fill(model, base));
+    Err err = mapped ? model_map(model, place.path) : base_fill(model, base);
+    if (err != OK && mapped)
+        err = err_prefix(err, "converted weights (delete the file, and it is made anew): ");
+    return comm_agree(comm, err);
 }

@@ -56,25 +56,30 @@ static Err cache_folder(char out[PATH_SIZE], const Base *base) {
     return path_format(out, "%s/.cache/cadvlm", home);
 }
 
-/* The first place that can be written: beside a published base, `folder`, the user's cache. */
-static Err choose_folder(char out[PATH_SIZE], const Base *base, const char *folder) {
-    if (base->kind == BASE_PUBLISHED && access(base->folder, W_OK) == 0)
-        return path_format(out, "%s", base->folder);
-    return folder ? path_format(out, "%s", folder) : cache_folder(out, base);
-}
-
-Err store_find(StorePlace *out, const Model *model, const Base *base, const char *folder) {
+/* The place in a folder. */
+static Err place_in(StorePlace *out, const char *folder, const Model *model, const Base *base) {
     uint64_t whose = model_layout_hash(model), state = hash_files(0, base->folder, true);
-    TRY(choose_folder(out->folder, base, folder));
-    if (strcmp(out->folder, base->folder) != 0) whose = hash_text(whose, base->folder);
+    TRY(path_format(out->folder, "%s", folder));
+    if (strcmp(folder, base->folder) != 0) whose = hash_text(whose, base->folder);
     if (base->adapter[0]) {
         whose = hash_text(whose, base->adapter);
         state = hash_files(state, base->adapter, true);
     }
     snprintf(out->whose, sizeof out->whose, "cadvlm-%s-%016llx-", dtype_name(model_dtype(model)),
              (unsigned long long)whose);
-    TRY(path_format(out->path, "%s/%s%016llx.safetensors", out->folder, out->whose,
-                    (unsigned long long)state));
+    return path_format(out->path, "%s/%s%016llx.safetensors", folder, out->whose,
+                       (unsigned long long)state);
+}
+
+/* Beside a published base, where the file is there already or can be written. */
+Err store_find(StorePlace *out, const Model *model, const Base *base, const char *folder) {
+    char cache[PATH_SIZE];
+    if (base->kind == BASE_PUBLISHED) {
+        TRY(place_in(out, base->folder, model, base));
+        if (access(out->path, R_OK) == 0 || access(base->folder, W_OK) == 0) return OK;
+    }
+    if (!folder) TRY(cache_folder(cache, base));
+    TRY(place_in(out, folder ? folder : cache, model, base));
     return file_make_directories(out->folder);
 }
 

@@ -12,8 +12,9 @@ typedef struct StorePlace {
     char whose[64]; /* "cadvlm-bf16-0123456789abcdef-" */
 } StorePlace;
 
-/* The place for a model's frozen parameters: beside a published base, or where that cannot be
- * written in `folder` (NULL: the user's cache). The folder is made; the file may not be there. */
+/* The place for a model's frozen parameters: beside a published base, or where the file is not there
+ * and cannot be written in `folder` (NULL: the user's cache), which is made. The file may not be
+ * there. */
 Err store_find(StorePlace *place, const Model *model, const Base *base, const char *folder);
 
 /* Deletes those of other states of the same base. Whoever maps such a file keeps it. */

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/clock.h"
 #include "core/log.h"
@@ -374,6 +375,7 @@ static Err loop(Trainer *t) {
 static void fill_result(const Trainer *t, TrainResult *r) {
     double seconds = t->trained_seconds > 0 ? t->trained_seconds : (double)NAN;
     *r = (TrainResult){.steps = t->state.step,
+                       .new_steps = t->state.step - t->first_step,
                        .samples = t->state.samples,
                        .loss = t->loss,
                        .val_loss = t->val_loss,
@@ -399,6 +401,7 @@ static void tear_down(Trainer *t) {
     free(t->losses);
     free(t->rank_reports);
     buf_free(&t->slot_samples);
+    if (t->folder_lock >= 0) close(t->folder_lock);
     log_close_file();
 }
 
@@ -419,7 +422,8 @@ Err train_run(Comm *comm, const Config *config, bool fresh, const Json *versions
                  .val_loss = NAN,
                  .loss = NAN,
                  .began = clock_seconds(),
-                 .saved_step = -1};
+                 .saved_step = -1,
+                 .folder_lock = -1};
     signals_catch();
     Err err = train_set_up(&t, fresh, versions);
     if (err == OK)

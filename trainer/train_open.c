@@ -125,6 +125,39 @@ static Err check_trained(Model *model) {
     return OK;
 }
 
+static bool names_an_adapter(const Params *params, const char *end, size_t length) {
+    static const char a[] = ".lora_A.weight";
+    for (int i = 0; i < params->count; i++) {
+        const Param *p = &params->items[i];
+        char module[PARAM_NAME];
+        if (p->kind != PARAM_LORA_A) continue;
+        snprintf(module, sizeof module, "%.*s", (int)(strlen(p->name) - (sizeof a - 1)), p->name);
+        if (name_ends(module, end, length)) return true;
+    }
+    return false;
+}
+
+/* A slip in a name would otherwise go unseen where another name fits. */
+static void warn_of_idle_names(const Trainer *t) {
+    const LoraConfig *lora = &model_spec(t->model)->lora;
+    const Params *params = model_params(t->model);
+    const PatternList *lists[] = {&lora->rank_pattern, &lora->alpha_pattern};
+    if (comm_rank(t->comm) != 0) return;
+    for (const char *at = lora->target_modules; *at && strcmp(at, "all-linear") != 0;) {
+        size_t length = strcspn(at, ", ");
+        if (length && !names_an_adapter(params, at, length))
+            log_warn("lora.target_modules: no linear is called %.*s", (int)length, at);
+        at += length + strspn(at + length, ", ");
+    }
+    for (int k = 0; k < 2; k++)
+        for (int i = 0; i < lists[k]->count; i++) {
+            const char *name = lists[k]->items[i].name;
+            if (!names_an_adapter(params, name, strlen(name)))
+                log_warn("lora.%s: no adapter is called %s", k ? "alpha_pattern" : "rank_pattern",
+                         name);
+        }
+}
+
 static Err open_tokenizer(Trainer *t) {
     if (t->config->tokenizer[0] && !t->resumed[0])
         TRY(path_format(t->tokenizer_file, "%s", t->config->tokenizer));
@@ -146,7 +179,9 @@ static Err open_model(Trainer *t) {
         d->tune.vision == TUNE_FULL && d->tune.connector == TUNE_FULL && d->tune.llm == TUNE_FULL;
     spec.mapped = exec_is_host(t->ex) && t->base.kind != BASE_NONE && !all_trained;
     TRY(model_open(&t->model, t->ex, &spec, precision_dtype(t->ex, d->precision)));
-    return check_trained(t->model);
+    TRY(check_trained(t->model));
+    warn_of_idle_names(t);
+    return OK;
 }
 
 /* Collective. Ranks must start from the same thing, or they would not meet again. */
@@ -204,7 +239,9 @@ static Err resume(Trainer *t) {
     TRY(checkpoint_read_state(&found, path));
     TRY(checkpoint_load(&t->optim, path));
     if (found.config_hash != t->state.config_hash)
-        log_warn("the config has changed since %s was written; going on with the new one", path);
+        log_warn("the config has changed since %s was written: base_model and adapter stay as the "
+                 "run began, the rest is the new one's",
+                 path);
     found.config_hash = t->state.config_hash;
     t->state = found;
     t->saved_step = found.step;
@@ -275,6 +312,7 @@ static Err open_run_folder(Trainer *t, const Json *versions) {
     TRY(log_open_file(path));
     TRY(path_join(t->checkpoints, folder, "checkpoints"));
     if (comm_rank(t->comm) != 0) return OK;
+    TRY(file_lock_directory(&t->folder_lock, folder, "another run is under way in"));
     Buf text = {0};
     config_print(&text, t->config);
     Err err = path_join(path, folder, "config.yaml");

@@ -63,6 +63,7 @@ typedef struct Trainer {
     double trained_seconds, trained_flops; /* of the steps of this process, without the first */
     int64_t trained_samples, trained_tokens;
     int64_t saved_step;
+    int folder_lock; /* rank 0: of output_dir; -1: none */
 } Trainer;
 
 /* ---- train_open.c ---- */
