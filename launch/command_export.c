@@ -46,13 +46,14 @@ static void print_json(const ExportOptions *o, const ExportResult *r) {
     js_set_integer(root, "step", r->step);
     js_set_text(root, "folder", o->folder);
     js_set_text(root, "format", o->format == EXPORT_PEFT ? "peft" : "merged");
-    js_set_integer(root, "samples", r->samples);
-    js_set_integer(root, "rows", r->rows);
+    const Comparison *p = &r->proof;
+    js_set_integer(root, "samples", p->samples);
+    js_set_integer(root, "rows", p->rows);
     js_set_text(root, "precision", r->precision);
-    js_set_number(root, "loss_before", r->samples ? r->loss_before : (double)NAN);
-    js_set_number(root, "loss_after", r->samples ? r->loss_after : (double)NAN);
-    js_set_number(root, "logit_difference", r->samples ? r->logit_difference : (double)NAN);
-    js_set_number(root, "logit_largest", r->samples ? r->logit_largest : (double)NAN);
+    js_set_number(root, "loss_before", p->samples ? p->losses[0] : (double)NAN);
+    js_set_number(root, "loss_after", p->samples ? p->losses[1] : (double)NAN);
+    js_set_number(root, "logit_difference", p->samples ? p->difference : (double)NAN);
+    js_set_number(root, "logit_largest", p->samples ? p->largest : (double)NAN);
     js_print(&text, root, JSON_ONE_LINE, 9);
     printf("%s\n", buf_cstr(&text));
     buf_free(&text);
@@ -62,12 +63,13 @@ static void print_json(const ExportOptions *o, const ExportResult *r) {
 static void print_result(const ExportOptions *o, const ExportResult *r) {
     printf("%s (step %lld) as %s: %s\n", r->checkpoint, r->step,
            o->format == EXPORT_PEFT ? "an adapter for PEFT" : "a whole model", o->folder);
-    if (!r->samples) return;
+    const Comparison *p = &r->proof;
+    if (!p->samples) return;
     printf("read again and compared in %s over %d samples (%d rows of logits):\n"
            "  loss %.6f with adapters, %.6f from the written files: %+.2e\n"
            "  largest difference of a logit %.3g, where they reach %.3g\n",
-           r->precision, r->samples, r->rows, r->loss_before, r->loss_after,
-           r->loss_after - r->loss_before, r->logit_difference, r->logit_largest);
+           r->precision, p->samples, p->rows, p->losses[0], p->losses[1],
+           p->losses[1] - p->losses[0], p->difference, p->largest);
 }
 
 static Err export_model(Comm *comm, const ExportArguments *a, const char *folder) {

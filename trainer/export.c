@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "core/log.h"
-#include "core/rng.h"
 #include "model/adapter.h"
 #include "model/export.h"
 #include "trainer/base.h"
@@ -18,13 +17,7 @@
 #include "trainer/setup.h"
 #include "trainer/validate.h"
 
-enum {
-    BESIDE = 2,
-    LOGIT_ROWS = 64,
-    MADE_UP_TOKENS = 96,
-    LINES_MAX = CONFIG_DATASETS,
-    LINE_TEXT = 160
-};
+enum { BESIDE = 2, LINES_MAX = CONFIG_DATASETS, LINE_TEXT = 160 };
 
 /* ---- the card ---- */
 
@@ -217,117 +210,6 @@ static Err write_merged(Export *e) {
 
 /* ---- the proof ---- */
 
-/* One sample of noise and drawn tokens, all of them labels. */
-typedef struct MadeUp {
-    Batch batch;
-    int32_t *ints;
-    uint8_t *pixels;
-} MadeUp;
-
-static void make_up(MadeUp *m, const Reader *r, int number) {
-    const BatchesOptions *o = &r->options;
-    int room = o->max_length - o->image_rows, text = room < MADE_UP_TOKENS ? room : MADE_UP_TOKENS,
-        rows = o->image_rows + text;
-    size_t pixels = (size_t)(o->image_size * o->image_size * o->image_channels);
-    Rng rng;
-    rng_open(&rng, 1, RNG_TEST, (uint64_t)number);
-    m->ints = calloc((size_t)(4 * rows + 2), sizeof *m->ints);
-    m->pixels = malloc(pixels);
-    CHECK(m->ints && m->pixels, "out of memory: a sample");
-    int32_t *ids = m->ints, *positions = ids + rows, *labels = positions + rows,
-            *targets = labels + rows, *starts = targets + rows;
-    for (int i = 0; i < rows; i++) {
-        positions[i] = i;
-        ids[i] = i < o->image_rows ? -1 - i : rng_range(&rng, 0, tokenizer_vocab(r->tokenizer) - 1);
-    }
-    for (int i = 0; i + 1 < text; i++) {
-        labels[i] = o->image_rows + i;
-        targets[i] = ids[o->image_rows + i + 1];
-    }
-    starts[1] = rows;
-    for (size_t i = 0; i < pixels; i++) m->pixels[i] = (uint8_t)rng_u32(&rng);
-    m->batch = (Batch){.samples = 1,
-                       .tokens = rows,
-                       .labels = text - 1,
-                       .images = 1,
-                       .image_rows = o->image_rows,
-                       .longest = rows,
-                       .ids = ids,
-                       .positions = positions,
-                       .starts = starts,
-                       .label_rows = labels,
-                       .targets = targets,
-                       .image_size = o->image_size,
-                       .image_channels = o->image_channels,
-                       .pixels = m->pixels};
-}
-
-static void made_up_free(MadeUp *m) {
-    free(m->ints);
-    free(m->pixels);
-}
-
-typedef struct Proof {
-    Model *before, *after;
-    float *logits[2]; /* [LOGIT_ROWS, vocab] each */
-    double losses[2];
-    int64_t labels;
-    ExportResult *result;
-} Proof;
-
-static Err compare_batch(Proof *p, const Batch *batch) {
-    Model *models[] = {p->before, p->after};
-    for (int i = 0; i < 2; i++) {
-        double loss;
-        int64_t hits;
-        TRY(model_forward(models[i], batch, false));
-        TRY(model_loss(models[i], &loss, &hits));
-        p->losses[i] += loss;
-    }
-    p->labels += batch->labels;
-    p->result->samples += batch->samples;
-    int64_t vocab = model_spec(p->before)->llm.vocab;
-    for (int first = 0; first < batch->labels; first += LOGIT_ROWS) {
-        int count = batch->labels - first < LOGIT_ROWS ? batch->labels - first : LOGIT_ROWS;
-        for (int i = 0; i < 2; i++) TRY(model_logits(models[i], first, count, p->logits[i]));
-        for (int64_t k = 0; k < count * vocab; k++) {
-            double a = (double)p->logits[0][k], difference = fabs(a - (double)p->logits[1][k]);
-            double *largest = &p->result->logit_difference;
-            if (isnan(difference) || difference > *largest) *largest = difference; /* NaN stays */
-            if (fabs(a) > p->result->logit_largest) p->result->logit_largest = fabs(a);
-        }
-    }
-    p->result->rows += batch->labels;
-    return OK;
-}
-
-static Err compare_made_up(Proof *p, const Reader *r, int samples) {
-    Err err = OK;
-    for (int i = 0; i < samples && err == OK; i++) {
-        MadeUp m;
-        make_up(&m, r, i);
-        err = compare_batch(p, &m.batch);
-        made_up_free(&m);
-    }
-    return err;
-}
-
-static Err compare_data(Proof *p, const Reader *r, const ExportOptions *o) {
-    Dataset *dataset;
-    size_t count = (size_t)o->samples;
-    TRY(dataset_open(&dataset, o->data));
-    if (count > dataset_count(dataset)) count = dataset_count(dataset);
-    Err err = OK;
-    for (size_t i = 0; i < count && err == OK; i++) {
-        Batch *batch;
-        err = batch_build(&batch, &r->options, dataset, &i, 1);
-        if (err == OK && batch->labels) err = compare_batch(p, batch);
-        batch_free(&batch);
-    }
-    dataset_close(&dataset);
-    return err;
-}
-
 /* Of this machine, what it could take back from its caches included. */
 static double available_bytes(void) {
     double kilobytes = 0;
@@ -401,41 +283,34 @@ static Err open_after(Export *e, Precision precision, Model **model) {
     return err == OK ? OK : err_prefix(err, "reading %s again: ", e->options->folder);
 }
 
+/* Between numbers of f32 the order of sums is all; roundings to 8 or 11 bits pass through the whole
+ * model. What is merged wrongly differs by about all that there is. */
+static double allowed_difference(const ExportOptions *o, Precision precision) {
+    bool exact = precision == PRECISION_F32 && (o->format == EXPORT_PEFT || o->dtype == DT_F32);
+    return exact ? 1e-3 : 0.3;
+}
+
 static Err prove(Export *e, ExportResult *result) {
+    const ExportOptions *o = e->options;
     Precision precision = proof_precision(e);
-    Proof p = {.result = result};
-    int64_t vocab = model_spec(e->before.model)->llm.vocab;
+    Model *models[2] = {NULL, NULL};
+    Comparison *c = &result->proof;
     result->precision = dtype_name(precision_dtype(e->before.ex, precision));
-    for (int i = 0; i < 2; i++) {
-        p.logits[i] = malloc((size_t)(LOGIT_ROWS * vocab) * sizeof(float));
-        CHECK(p.logits[i], "out of memory: logits");
-    }
-    Err err = open_before(e, precision, &p.before);
-    if (err == OK) err = open_after(e, precision, &p.after);
-    if (err == OK)
-        err = e->options->data ? compare_data(&p, &e->before, e->options)
-                               : compare_made_up(&p, &e->before, e->options->samples);
-    for (int i = 0; i < 2; i++) free(p.logits[i]);
-    model_close(&p.after);
-    model_close(&p.before);
+    Err err = open_before(e, precision, &models[0]);
+    if (err == OK) err = open_after(e, precision, &models[1]);
+    if (err == OK) err = compare_models(c, models, &e->before, o->data, o->samples);
+    for (int i = 0; i < 2; i++) model_close(&models[i]);
     TRY(err);
-    REQUIRE(p.labels, ERR_INPUT,
-            "%s is written, but none of %d samples of %s fits the model: "
-            "nothing was compared",
-            e->options->folder, e->options->samples, e->options->data);
-    result->loss_before = p.losses[0] / (double)p.labels;
-    result->loss_after = p.losses[1] / (double)p.labels;
-    REQUIRE(isfinite(result->logit_difference), ERR_INPUT,
+    REQUIRE(c->rows, ERR_INPUT,
+            "%s is written, but none of %d samples of %s fits the model: nothing was compared",
+            o->folder, o->samples, o->data);
+    REQUIRE(isfinite(c->difference), ERR_INPUT,
             "%s is written, but its logits are not finite where the checkpoint's are, or neither",
-            e->options->folder);
-    /* Between numbers of f32 the order of sums is all; roundings to 8 or 11 bits pass through the
-     * whole model. What is merged wrongly differs by about all that there is. */
-    bool exact = precision == PRECISION_F32 &&
-                 (e->options->format == EXPORT_PEFT || e->options->dtype == DT_F32);
-    REQUIRE(result->logit_difference <= (exact ? 1e-3 : 0.3) * result->logit_largest, ERR_INPUT,
+            o->folder);
+    REQUIRE(c->difference <= allowed_difference(o, precision) * c->largest, ERR_INPUT,
             "%s is written, but does not compute what the checkpoint does: logits of up to %.3g "
             "differ by up to %.3g",
-            e->options->folder, result->logit_largest, result->logit_difference);
+            o->folder, c->largest, c->difference);
     return OK;
 }
 

@@ -6,6 +6,7 @@
 #include "comm/comm.h"
 #include "core/file.h"
 #include "ops/tensor.h"
+#include "trainer/compare.h"
 
 typedef enum ExportFormat { EXPORT_PEFT, EXPORT_MERGED } ExportFormat;
 
@@ -22,9 +23,7 @@ typedef struct ExportOptions {
 typedef struct ExportResult {
     char checkpoint[PATH_SIZE];
     long long step;
-    int samples, rows;            /* compared */
-    double loss_before, loss_after; /* mean over labels: with adapters, from the written files */
-    double logit_difference, logit_largest;
+    Comparison proof;      /* the checkpoint with its adapters apart, and the written files */
     const char *precision; /* that they were compared in */
 } ExportResult;
 
