@@ -31,227 +31,12 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "benchmarks/step_cases.h"
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/rng.h"
 #include "model/model.h"
 #include "trainer/optim.h"
-
-typedef struct Case {
-    const char *name;
-    ModelSpec spec;
-    int samples, text_low, text_high; /* text rows of a sample, drawn evenly */
-    double labelled;                  /* share of the text rows that have labels: the last ones */
-    bool
-        large; /* weights are a block of random numbers over and over: model_init would take long */
-} Case;
-
-static const Case demo_case = {
-    .name = "demo",
-    .spec = {.vision = {.image_size = 128,
-                        .channels = 1,
-                        .patch_size = 32,
-                        .layers = 3,
-                        .width = 128,
-                        .heads = 4,
-                        .mlp = 512,
-                        .norm_eps = 1e-6,
-                        .patch_bias = true,
-                        .mean = {1, {0.92}},
-                        .std = {1, {0.333}}},
-             .connector = {.norm = true, .activation = ACTIVATION_GELU},
-             .llm = {.layers = 4,
-                     .width = 128,
-                     .head_dim = 32,
-                     .vocab = 1280,
-                     .q_heads = {1, {4}},
-                     .kv_heads = {1, {2}},
-                     .ffn = {1, {352}},
-                     .qk_norm = true,
-                     .gated = true,
-                     .activation = ACTIVATION_SILU,
-                     .tied_head = true,
-                     .rotary_share = 1,
-                     .rope_theta = 10000,
-                     .norm_eps = 1e-6},
-             .lora = {.r = 8, .alpha = 16},
-             .tune = {TUNE_FULL, TUNE_FULL, TUNE_FULL},
-             .max_positions = 320},
-    .samples = 16,
-    .text_low = 40,
-    .text_high = 115,
-    .labelled = 1,
-};
-
-/* Layer 16 of OpenELM-450M, the widest attention; a frozen tower of one small layer stands in for
- * SigLIP's output. */
-static const Case layer_case = {
-    .name = "layer",
-    .spec = {.vision = {.image_size = 14,
-                        .channels = 1,
-                        .patch_size = 14,
-                        .layers = 1,
-                        .width = 64,
-                        .heads = 1,
-                        .mlp = 64,
-                        .norm_eps = 1e-6,
-                        .patch_bias = true,
-                        .mean = {1, {0.5}},
-                        .std = {1, {0.5}}},
-             .connector = {.activation = ACTIVATION_GELU},
-             .llm = {.layers = 1,
-                     .width = 1536,
-                     .head_dim = 64,
-                     .vocab = 256,
-                     .q_heads = {1, {24}},
-                     .kv_heads = {1, {6}},
-                     .ffn = {1, {5376}},
-                     .qk_norm = true,
-                     .gated = true,
-                     .activation = ACTIVATION_SILU,
-                     .tied_head = true,
-                     .rotary_share = 1,
-                     .rope_theta = 10000,
-                     .norm_eps = 1e-6},
-             .lora = {.r = 128, .alpha = 256},
-             .tune = {TUNE_FROZEN, TUNE_FULL, TUNE_LORA},
-             .max_positions = 1024},
-    .samples = 1,
-    .text_low = 1023,
-    .text_high = 1023,
-    .labelled = 1,
-};
-
-#define OPENELM_450M                                                                               \
-    {                                                                                              \
-        .layers = 20, .width = 1536, .head_dim = 64, .vocab = 32000,                               \
-        .q_heads = {20, {12, 12, 12, 16, 16, 16, 16, 16, 16, 16,                                   \
-                         20, 20, 20, 20, 20, 20, 24, 24, 24, 24}},                                 \
-        .kv_heads = {20, {3, 3, 3, 4, 4, 4, 4, 4, 4, 4, 5, 5, 5, 5, 5, 5, 6, 6, 6, 6}},            \
-        .ffn = {20, {768,  1024, 1280, 1536, 1792, 2304, 2560, 2816, 3072, 3328,                   \
-                     3584, 3840, 4096, 4352, 4608, 5120, 5376, 5632, 5888, 6144}},                 \
-        .qk_norm = true, .gated = true, .activation = ACTIVATION_SILU, .tied_head = true,          \
-        .rotary_share = 1, .rope_theta = 10000, .norm_eps = 1e-6                                   \
-    }
-
-static const Case case_089b = {
-    .name = "089b",
-    .spec = {.vision = {.image_size = 384,
-                        .channels = 3,
-                        .patch_size = 14,
-                        .layers = 26,
-                        .width = 1152,
-                        .heads = 16,
-                        .mlp = 4304,
-                        .activation = ACTIVATION_GELU_TANH,
-                        .norm_eps = 1e-6,
-                        .patch_bias = true,
-                        .mean = {1, {0.5}},
-                        .std = {1, {0.5}},
-                        .drop_first_patch = true},
-             .connector = {.activation = ACTIVATION_GELU},
-             .llm = OPENELM_450M,
-             .lora = {.r = 128, .alpha = 256, .dropout = 0.05},
-             .tune = {TUNE_FROZEN, TUNE_FULL, TUNE_LORA},
-             .max_positions = 2048},
-    .samples = 8,
-    .text_low = 1320,
-    .text_high = 1320,
-    .labelled = 1250.0 / 1320,
-    .large = true,
-};
-
-static const Case case_055b = {
-    .name = "055b",
-    .spec = {.vision = {.image_size = 224,
-                        .channels = 3,
-                        .patch_size = 16,
-                        .layers = 11,
-                        .width = 768,
-                        .heads = 12,
-                        .mlp = 3072,
-                        .activation = ACTIVATION_QUICK_GELU,
-                        .norm_eps = 1e-5,
-                        .class_token = true,
-                        .pre_norm = true,
-                        .drop_first_patch = true,
-                        .mean = {1, {0.5}},
-                        .std = {1, {0.5}}},
-             .connector = {.activation = ACTIVATION_GELU},
-             .llm = OPENELM_450M,
-             .lora = {.r = 128, .alpha = 256, .dropout = 0.05},
-             .tune = {TUNE_FROZEN, TUNE_FULL, TUNE_LORA},
-             .max_positions = 2048},
-    .samples = 8,
-    .text_low = 2048 - 196,
-    .text_high = 2048 - 196,
-    .labelled = 1250.0 / 1320,
-    .large = true,
-};
-
-static const Case *const all_cases[] = {&demo_case, &layer_case, &case_055b, &case_089b};
-enum { CASES = sizeof all_cases / sizeof all_cases[0] };
-
-static void *array(size_t count, size_t size) {
-    void *memory = calloc(count + 1, size);
-    CHECK(memory, "out of memory");
-    return memory;
-}
-
-static Batch make_batch(const Case *c, uint64_t seed) {
-    int image_rows = model_image_rows(&c->spec), size = (int)c->spec.vision.image_size,
-        channels = (int)c->spec.vision.channels;
-    Rng rng;
-    rng_open(&rng, seed, RNG_TEST, 0);
-    int32_t *starts = array((size_t)c->samples + 1, sizeof *starts);
-    for (int s = 0; s < c->samples; s++)
-        starts[s + 1] = starts[s] + image_rows + rng_range(&rng, c->text_low, c->text_high);
-    int tokens = starts[c->samples], labels = 0, longest = 0;
-    int32_t *ids = array((size_t)tokens, sizeof *ids),
-            *positions = array((size_t)tokens, sizeof *positions);
-    int32_t *rows = array((size_t)tokens, sizeof *rows),
-            *targets = array((size_t)tokens, sizeof *targets);
-    for (int s = 0; s < c->samples; s++) {
-        int length = starts[s + 1] - starts[s],
-            unlabelled = image_rows + (int)lround((1 - c->labelled) * (length - image_rows));
-        if (length > longest) longest = length;
-        for (int i = 0; i < length; i++) {
-            int at = starts[s] + i;
-            positions[at] = i;
-            ids[at] = i < image_rows ? -1 - (s * image_rows + i)
-                                     : rng_range(&rng, 0, (int)c->spec.llm.vocab - 1);
-            if (i < unlabelled) continue;
-            rows[labels] = at;
-            targets[labels++] = rng_range(&rng, 0, (int)c->spec.llm.vocab - 1);
-        }
-    }
-    size_t pixels = (size_t)c->samples * (size_t)(size * size * channels);
-    uint8_t *image = array(pixels, 1);
-    for (size_t i = 0; i < pixels; i++) image[i] = (uint8_t)rng_u32(&rng);
-    return (Batch){.samples = c->samples,
-                   .tokens = tokens,
-                   .labels = labels,
-                   .images = c->samples,
-                   .image_rows = image_rows,
-                   .longest = longest,
-                   .ids = ids,
-                   .positions = positions,
-                   .starts = starts,
-                   .label_rows = rows,
-                   .targets = targets,
-                   .image_size = size,
-                   .image_channels = channels,
-                   .pixels = image};
-}
-
-static void batch_free(Batch *b) {
-    free((void *)(uintptr_t)b->ids);
-    free((void *)(uintptr_t)b->positions);
-    free((void *)(uintptr_t)b->starts);
-    free((void *)(uintptr_t)b->label_rows);
-    free((void *)(uintptr_t)b->targets);
-    free((void *)(uintptr_t)b->pixels);
-}
 
 /* ---- the run ---- */
 
@@ -342,7 +127,7 @@ static Err fill_parameters(Exec *ex, const Params *params, const float *block) {
     return exec_status(ex);
 }
 
-static Err run_open(Run *run, const Case *c, const Options *options) {
+static Err run_open(Run *run, const StepCase *c, const Options *options) {
     bool cuda = options->device == EXEC_CUDA;
     TRY(exec_open(&run->ex, options->device, cuda ? 0 : options->threads));
     ModelSpec spec = c->spec;
@@ -366,7 +151,7 @@ static Err run_open(Run *run, const Case *c, const Options *options) {
     static Config config;
     config_defaults(&config);
     TRY(optim_open(&run->optim, run->ex, run->model, &config.training));
-    for (int i = 0; i < BATCHES; i++) run->batches[i] = make_batch(c, (uint64_t)i);
+    for (int i = 0; i < BATCHES; i++) run->batches[i] = step_batch(c, (uint64_t)i);
     return exec_marks(run->ex, MARKS * STEPS_MAX + 1);
 }
 
@@ -377,7 +162,7 @@ static void run_close(Run *run) {
     exec_free(run->ex, params->grads, (size_t)params->trained * sizeof(float));
     model_close(&run->model);
     exec_close(&run->ex);
-    for (int i = 0; i < BATCHES; i++) batch_free(&run->batches[i]);
+    for (int i = 0; i < BATCHES; i++) step_batch_free(&run->batches[i]);
 }
 
 /* One step as the trainer takes it on one GPU; marks `at` … `at + 2`. */
@@ -471,7 +256,7 @@ static void resident(size_t *now, size_t *most) {
     if (file) fclose(file);
 }
 
-static void print(Run *run, const Case *c, const Options *options, const Result *r) {
+static void print(Run *run, const StepCase *c, const Options *options, const Result *r) {
     size_t total, available;
     exec_memory(run->ex, &total, &available);
     ModelMemory memory = model_memory(run->model);
@@ -517,7 +302,7 @@ static bool next_block(void) {
     return fgets(line, sizeof line, stdin) != NULL;
 }
 
-static Err run_all(Run *run, const Case *c, const Options *options) {
+static Err run_all(Run *run, const StepCase *c, const Options *options) {
     Result r;
     TRY(run_open(run, c, options));
     TRY(warm_up(run, options));
@@ -566,7 +351,7 @@ static double *number_of(Numbers *n, const char *flag) {
     return NULL;
 }
 
-static void apply(Case *c, Options *options, const Numbers *n) {
+static void apply(StepCase *c, Options *options, const Numbers *n) {
     bool cuda = options->device == EXEC_CUDA;
     options->threads = n->threads >= 1 ? (int)n->threads : 1;
     options->seconds = n->seconds >= 0 ? n->seconds : 5;
@@ -590,15 +375,15 @@ static void apply(Case *c, Options *options, const Numbers *n) {
 
 int main(int argc, char **argv) {
     exec_settle_process(argv);
-    Case c = demo_case;
+    StepCase c = *step_cases[0];
     Options options = {0};
     Numbers n = {-1, -1, -1, -1, -1, -1, -1, -1, -1};
     for (int i = 1; i < argc; i++) {
         int k = 0;
-        while (k < CASES && strcmp(argv[i], all_cases[k]->name) != 0) k++;
+        while (k < STEP_CASES && strcmp(argv[i], step_cases[k]->name) != 0) k++;
         double *number = number_of(&n, argv[i]);
-        if (k < CASES)
-            c = *all_cases[k];
+        if (k < STEP_CASES)
+            c = *step_cases[k];
         else if (number && i + 1 < argc)
             *number = atof(argv[++i]);
         else if (!strcmp(argv[i], "--device") && i + 1 < argc)

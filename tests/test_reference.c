@@ -4,133 +4,15 @@
  * sums of some hundred products, each good to 6e-8, through five layers. */
 #include <math.h>
 
-#include "model/parts.h"
-#include "tests/golden_model.h"
-#include "tests/test.h"
+#include "tests/reference.h"
 #include "trainer/optim.h"
 
 enum { STEPS = 20 };
-
-/* A published model, opened, with its golden micro-batch. */
-typedef struct Reference {
-    char folder[PATH_SIZE];
-    SafeTensors *expected;
-    Exec *ex;
-    Model *model;
-    float *grads;
-    GoldenBatch made; /* of GOLDEN_SAMPLES samples, or of one of a model of full size */
-} Reference;
-
-static const SafeTensor *expect(const Reference *r, const char *format, ...) {
-    char name[256];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(name, sizeof name, format, args);
-    va_end(args);
-    const SafeTensor *t = safetensors_find(r->expected, name);
-    ASSERT(t, "%s: no golden tensor %s", r->folder, name);
-    return t;
-}
-
-static const SafeTensor *find(const Reference *r, const char *name) {
-    return safetensors_find(r->expected, name);
-}
 
 /* Of gradients, as below. Some are sums of terms that cancel: PyTorch's own float32 is up to 1.5e-5
  * from the float64 of the golden files, on the same tensor as ours (2.3e-5); the order of the sums,
  * which is another for each kind of processor, moves that by a few millionths. */
 #define GRAD_ALLOWED 4e-5
-
-/* Largest difference, as a share of the largest expected value. */
-static void check_near(const Reference *r, const char *what, Tensor found, const SafeTensor *t,
-                       int64_t first, double allowed) {
-    double largest = 0, difference = 0;
-    ASSERT_INT(first + tensor_count(found), <=, t->count);
-    for (int64_t i = 0; i < tensor_count(found); i++) {
-        double value = (double)golden_real(t, first + i),
-               ours = (double)((float *)found.data)[i / found.cols * found.stride + i % found.cols];
-        largest = fmax(largest, fabs(value));
-        difference = fmax(difference, fabs(ours - value));
-        ASSERT_TRUE(isfinite(ours));
-    }
-    ASSERT(difference <= allowed * largest, "%s: %s differs by %.3g where values reach %.3g",
-           path_name(r->folder), what, difference, largest);
-}
-
-/* The micro-batch again, cut or with other labels. */
-static void rebuild_batch(Reference *r, int max_length, bool all) {
-    golden_batch_close(&r->made);
-    golden_batch_open(&r->made, r->expected, model_spec(r->model), max_length, all);
-}
-
-/* The model of `folder`, with an adapter merged (NULL: none), and what is expected of it in
- * `golden`. */
-static void open_merged(Reference *r, Exec *ex, const char *folder, const char *golden,
-                        const ModelSpec *spec, const Adapter *merge) {
-    GoldenModel model;
-    *r = (Reference){.ex = ex};
-    ASSERT_OK(path_format(r->folder, "%s", folder));
-    ASSERT_OK(safetensors_open(&r->expected, golden_path(golden, "expected.safetensors")));
-    golden_open_on(&model, ex, spec, DT_F32);
-    golden_load(&model, folder, merge);
-    r->model = model.model;
-    ASSERT_OK(model_prepare(r->model,
-                            &(ModelLimits){.samples = GOLDEN_SAMPLES,
-                                           .tokens = GOLDEN_ROWS,
-                                           .labels = GOLDEN_ROWS,
-                                           .images = GOLDEN_SAMPLES},
-                            true));
-    Params *params = model_params(r->model);
-    r->grads = exec_alloc(ex, (size_t)params->trained * sizeof(float));
-    params->grads = r->grads;
-    golden_batch_open(&r->made, r->expected, spec, GOLDEN_ROWS, false);
-}
-
-static void open_spec(Reference *r, Exec *ex, const char *folder, const char *golden,
-                      const ModelSpec *spec) {
-    open_merged(r, ex, folder, golden, spec, NULL);
-}
-
-/* Dropout is off, as in the reference. */
-static void reference_spec(ModelSpec *spec, const char *folder, Tune tune, const LoraConfig *lora) {
-    golden_spec(spec, folder, tune, TUNE_FULL, tune);
-    spec->max_positions = GOLDEN_ROWS;
-    spec->llm.residual_dropout = 0;
-    if (lora) spec->lora = *lora;
-}
-
-static void open_on(Reference *r, Exec *ex, const char *arch, Tune tune, const LoraConfig *lora) {
-    const char *folder = golden_folder(arch, NULL);
-    ModelSpec spec;
-    reference_spec(&spec, folder, tune, lora);
-    open_spec(r, ex, folder, folder, &spec);
-}
-
-static Exec *host(void) {
-    Exec *ex;
-    ASSERT_OK(exec_open(&ex, EXEC_CPU, 2));
-    return ex;
-}
-
-static void reference_open(Reference *r, const char *arch, Tune tune, const LoraConfig *lora) {
-    open_on(r, host(), arch, tune, lora);
-}
-
-static void reference_close(Reference *r) {
-    exec_free(r->ex, r->grads, 0);
-    model_close(&r->model);
-    exec_close(&r->ex);
-    safetensors_close(&r->expected);
-    golden_batch_close(&r->made);
-}
-
-static double mean_loss(Reference *r, bool train) {
-    double sum;
-    int64_t hits;
-    ASSERT_OK(model_forward(r->model, &r->made.batch, train));
-    ASSERT_OK(model_loss(r->model, &sum, &hits));
-    return sum / r->made.batch.labels;
-}
 
 /* ---- the base model ---- */
 
@@ -142,28 +24,28 @@ static void check_base(const char *arch) {
     int64_t hits;
     ASSERT_OK(model_forward(m, &r.made.batch, false));
     ASSERT_OK(model_loss(m, &sum, &hits));
-    double expected = (double)golden_real(expect(&r, "loss_sum"), 0);
+    double expected = (double)golden_real(reference_expect(&r, "loss_sum"), 0);
     ASSERT_NEAR(sum / expected, 1, 1e-6);
-    ASSERT_INT(r.made.batch.labels, ==, golden_int(expect(&r, "tokens"), 0));
+    ASSERT_INT(r.made.batch.labels, ==, golden_int(reference_expect(&r, "tokens"), 0));
 
-    rebuild_batch(&r, GOLDEN_ROWS, true);
+    reference_rebuild(&r, GOLDEN_ROWS, true);
     ASSERT_OK(model_forward(m, &r.made.batch, true));
-    check_near(&r, "vision_out", m->vision_out, expect(&r, "vision_out"), 0, 2e-6);
-    check_near(&r, "features", m->features, expect(&r, "features"), 0, 2e-6);
+    reference_near(&r, "vision_out", m->vision_out, reference_expect(&r, "vision_out"), 0, 2e-6);
+    reference_near(&r, "features", m->features, reference_expect(&r, "features"), 0, 2e-6);
     int rows = r.made.starts[1];
     for (int i = 0; i < m->spec.llm.layers; i++)
-        check_near(&r, "hidden", tensor_rows(m->acts[i].h, 0, rows), expect(&r, "hidden.%d", i), 0,
-                   3e-6);
+        reference_near(&r, "hidden", tensor_rows(m->acts[i].h, 0, rows),
+                       reference_expect(&r, "hidden.%d", i), 0, 3e-6);
     /* What enters the final norm at the label rows, which are all but the last. */
     Tensor n = take_act(m, rows - 1, m->spec.llm.width),
            logits = take_act(m, rows - 1, m->spec.llm.vocab);
     Tensor last = tensor_rows(m->last_h, 0, rows - 1);
-    check_near(&r, "the last layer", last, expect(&r, "hidden.%d", (int)m->spec.llm.layers), 0,
-               3e-6);
+    reference_near(&r, "the last layer", last,
+                   reference_expect(&r, "hidden.%d", (int)m->spec.llm.layers), 0, 3e-6);
     norm_forward(m, m->final_norm, n, tensor_none(), tensor_none(), last, tensor_none());
-    check_near(&r, "final_norm", n, expect(&r, "final_norm"), 0, 5e-6);
+    reference_near(&r, "final_norm", n, reference_expect(&r, "final_norm"), 0, 5e-6);
     classifier_logits(m, logits, n);
-    check_near(&r, "logits", logits, expect(&r, "logits"), 0, 5e-6);
+    reference_near(&r, "logits", logits, reference_expect(&r, "logits"), 0, 5e-6);
     reference_close(&r);
 }
 
@@ -184,7 +66,7 @@ static void check_full_gradients(const char *arch) {
         for (int64_t k = 0; k < p->rows * p->cols; k++)
             squares += pow((double)r.grads[p->first + k], 2);
         double norm = sqrt(squares) / r.made.batch.labels,
-               expected = (double)golden_real(expect(&r, "full_norm.%s", p->name), 0);
+               expected = (double)golden_real(reference_expect(&r, "full_norm.%s", p->name), 0);
         /* A bias of keys moves all scores of a query alike: its gradient is zero but for
          * the rounding of sums of terms near 1. */
         ASSERT(fabs(norm - expected) <= 2e-5 * expected + 2e-7,
@@ -203,12 +85,12 @@ TEST(a_tower_that_keeps_its_first_patch_is_that_of_transformers) {
     ModelSpec spec;
     reference_spec(&spec, folder, TUNE_FULL, NULL);
     spec.vision.drop_first_patch = false;
-    open_spec(&r, host(), folder, folder, &spec);
-    double expected = (double)golden_real(expect(&r, "all_patches.loss"), 0);
-    ASSERT_NEAR(mean_loss(&r, true) / expected, 1, 1e-6);
-    const SafeTensor *features = expect(&r, "all_patches.features");
+    reference_open_merged(&r, reference_host(), folder, folder, &spec, NULL);
+    double expected = (double)golden_real(reference_expect(&r, "all_patches.loss"), 0);
+    ASSERT_NEAR(reference_loss(&r, true) / expected, 1, 1e-6);
+    const SafeTensor *features = reference_expect(&r, "all_patches.features");
     ASSERT_INT(features->count, ==, tensor_count(r.model->features));
-    check_near(&r, "features", r.model->features, features, 0, 2e-6);
+    reference_near(&r, "features", r.model->features, features, 0, 2e-6);
     reference_close(&r);
 }
 
@@ -217,10 +99,12 @@ TEST(samples_cut_at_the_longest_length_have_the_loss_of_transformers) {
     Reference r;
     reference_open(&r, "openecad_0.89b", TUNE_FULL, NULL);
     int whole = r.made.batch.labels;
-    rebuild_batch(&r, 33, false);
-    ASSERT_INT(r.made.batch.labels, ==, golden_int(expect(&r, "short.tokens"), 0));
+    reference_rebuild(&r, 33, false);
+    ASSERT_INT(r.made.batch.labels, ==, golden_int(reference_expect(&r, "short.tokens"), 0));
     ASSERT_INT(r.made.batch.labels, <, whole);
-    ASSERT_NEAR(mean_loss(&r, false) / (double)golden_real(expect(&r, "short.loss"), 0), 1, 1e-6);
+    ASSERT_NEAR(reference_loss(&r, false) /
+                    (double)golden_real(reference_expect(&r, "short.loss"), 0),
+                1, 1e-6);
     reference_close(&r);
 }
 
@@ -235,7 +119,7 @@ static void put_adapter(Reference *r, const char *prefix) {
     for (int i = 0; i < params->count; i++) {
         const Param *p = &params->items[i];
         if (p->kind != PARAM_LORA_A && p->kind != PARAM_LORA_B) continue;
-        const SafeTensor *t = expect(r, "%s.base_model.model.%s", prefix, p->name);
+        const SafeTensor *t = reference_expect(r, "%s.base_model.model.%s", prefix, p->name);
         ASSERT_INT(t->count, ==, p->rows * p->cols);
         Tensor value = param_value(params, i);
         float *staged = exec_alloc(r->ex, (size_t)t->count * sizeof(float));
@@ -247,26 +131,21 @@ static void put_adapter(Reference *r, const char *prefix) {
     ASSERT_INT(put, >, 0);
 }
 
-static const SafeTensor *find_key(const Reference *r, const char *prefix, const Param *p) {
-    bool lora = p->kind == PARAM_LORA_A || p->kind == PARAM_LORA_B;
-    return expect(r, "%s.%s%s", prefix, lora ? "base_model.model." : "", p->name);
-}
-
 /* Ours, in host memory, is of the sum of losses, the expected one of their mean. */
 static void check_gradient(const Reference *r, const Param *p, float *grads, const SafeTensor *t) {
     Tensor grad = param_master(p, grads);
     for (int64_t k = 0; k < tensor_count(grad); k++)
         ((float *)grad.data)[k] /= (float)r->made.batch.labels;
-    check_near(r, p->name, grad, t, 0, GRAD_ALLOWED);
+    reference_near(r, p->name, grad, t, 0, GRAD_ALLOWED);
 }
 
 static void check_adapter(Exec *ex, const char *arch) {
     Reference r;
-    open_on(&r, ex, arch, TUNE_LORA, &LORA);
+    reference_open_on(&r, ex, arch, TUNE_LORA, &LORA);
     const Params *params = model_params(r.model);
     put_adapter(&r, "lora");
-    double expected = (double)golden_real(expect(&r, "lora_loss"), 0);
-    ASSERT_NEAR(mean_loss(&r, true) / expected, 1, 1e-6);
+    double expected = (double)golden_real(reference_expect(&r, "lora_loss"), 0);
+    ASSERT_NEAR(reference_loss(&r, true) / expected, 1, 1e-6);
     ASSERT_OK(model_backward(r.model));
     float *grads = malloc((size_t)params->trained * sizeof *grads);
     ASSERT_TRUE(grads);
@@ -274,14 +153,14 @@ static void check_adapter(Exec *ex, const char *arch) {
     for (int i = 0; i < params->count; i++) {
         const Param *p = &params->items[i];
         if (!p->trained) continue;
-        check_gradient(&r, p, grads, find_key(&r, "grad", p));
+        check_gradient(&r, p, grads, reference_key(&r, "grad", p));
     }
     free(grads);
     reference_close(&r);
 }
 
 TEST(gradients_of_adapters_and_connector_are_those_of_peft) {
-    for (int i = 0; i < GOLDEN_ARCHS; i++) check_adapter(host(), golden_archs[i]);
+    for (int i = 0; i < GOLDEN_ARCHS; i++) check_adapter(reference_host(), golden_archs[i]);
 }
 
 TEST(kernels_give_the_gradients_of_peft_too) {
@@ -297,7 +176,7 @@ TEST(kernels_give_the_gradients_of_peft_too) {
 /* The label rows of sample 0 against those that choose the answer; the row of its last token, which
  * is the last of these, has no label here. */
 static void check_answer(Reference *r, const char *name) {
-    const SafeTensor *t = expect(r, "%s", name);
+    const SafeTensor *t = reference_expect(r, "%s", name);
     const Batch *b = &r->made.batch;
     int64_t vocab = model_spec(r->model)->llm.vocab, rows = t->count / vocab - 1;
     float *logits = malloc((size_t)(rows * vocab) * sizeof *logits);
@@ -305,7 +184,7 @@ static void check_answer(Reference *r, const char *name) {
     ASSERT_INT(b->label_rows[rows - 1], ==, b->starts[1] - 2);
     ASSERT_OK(model_forward(r->model, b, false));
     ASSERT_OK(model_logits(r->model, 0, (int)rows, logits));
-    check_near(r, name, tensor(logits, DT_F32, rows, vocab), t, 0, 5e-6);
+    reference_near(r, name, tensor(logits, DT_F32, rows, vocab), t, 0, 5e-6);
     free(logits);
 }
 
@@ -350,7 +229,7 @@ TEST(logits_with_the_adapter_merged_are_those_of_peft) {
         ModelSpec spec;
         reference_spec(&spec, folder, TUNE_FROZEN, NULL);
         spec.mapped = i % 2;
-        open_merged(&r, host(), folder, folder, &spec, adapter);
+        reference_open_merged(&r, reference_host(), folder, folder, &spec, adapter);
         check_answer(&r, "merged_logits");
         adapter_close(&adapter);
         reference_close(&r);
@@ -365,15 +244,17 @@ TEST(ranks_and_alphas_by_pattern_are_those_of_peft) {
     reference_open(&r, "tinyllama", TUNE_LORA, &lora);
     const Params *params = model_params(r.model);
     put_adapter(&r, "ranks.lora");
-    ASSERT_NEAR(mean_loss(&r, true) / (double)golden_real(expect(&r, "ranks_loss"), 0), 1, 1e-6);
+    ASSERT_NEAR(reference_loss(&r, true) /
+                    (double)golden_real(reference_expect(&r, "ranks_loss"), 0),
+                1, 1e-6);
     ASSERT_OK(model_backward(r.model));
     int compared = 0;
     for (int i = 0; i < params->count; i++) {
         const Param *p = &params->items[i];
         char key[300];
         snprintf(key, sizeof key, "ranks.grad.base_model.model.%s", p->name);
-        if (!find(&r, key)) continue;
-        check_gradient(&r, p, r.grads, find(&r, key));
+        if (!reference_find(&r, key)) continue;
+        check_gradient(&r, p, r.grads, reference_find(&r, key));
         compared++;
     }
     ASSERT_INT(compared, ==, 6); /* A and B of up_proj, and of both q_proj */
@@ -394,12 +275,14 @@ static void check_steps(const char *arch) {
     ASSERT_OK(optim_open(&optim, r.ex, r.model, &training));
     for (int step = 0; step < STEPS; step++) {
         exec_zero(r.ex, r.grads, (size_t)params->trained * sizeof(float));
-        double expected = (double)golden_real(expect(&r, "step.loss"), step);
-        ASSERT_NEAR(mean_loss(&r, true) / expected, 1, 1e-5);
+        double expected = (double)golden_real(reference_expect(&r, "step.loss"), step);
+        ASSERT_NEAR(reference_loss(&r, true) / expected, 1, 1e-5);
         ASSERT_OK(model_backward(r.model));
         ASSERT_OK(optim_step(&optim, r.grads, r.made.batch.labels, 1e-3));
     }
-    ASSERT_NEAR(mean_loss(&r, false) / (double)golden_real(expect(&r, "after20_loss"), 0), 1, 1e-5);
+    ASSERT_NEAR(reference_loss(&r, false) /
+                    (double)golden_real(reference_expect(&r, "after20_loss"), 0),
+                1, 1e-5);
     int compared = 0;
     for (int i = 0; i < params->count; i++) {
         const Param *p = &params->items[i];
@@ -409,7 +292,7 @@ static void check_steps(const char *arch) {
         const SafeTensor *t = safetensors_find(r.expected, key);
         if (!t) continue;
         /* Adam divides by the root of squares: where a gradient is near zero, its sign decides. */
-        check_near(&r, p->name, param_master(p, optim.master), t, 0, 2e-3);
+        reference_near(&r, p->name, param_master(p, optim.master), t, 0, 2e-3);
         compared++;
     }
     ASSERT_INT(compared, >, 4);
@@ -442,7 +325,7 @@ TEST(each_part_learns_at_its_own_rate) {
     float *before = malloc(bytes);
     ASSERT_TRUE(before);
     memcpy(before, optim.master, bytes);
-    (void)mean_loss(&r, true);
+    (void)reference_loss(&r, true);
     ASSERT_OK(model_backward(r.model));
     ASSERT_OK(optim_step(&optim, r.grads, r.made.batch.labels, 1e-3));
     for (int i = 0; i < params->count; i++) {
@@ -463,7 +346,7 @@ TEST(generated_tokens_are_those_of_transformers) {
         Reference r;
         reference_open(&r, golden_archs[i], TUNE_LORA, &LORA);
         put_adapter(&r, "lora");
-        const SafeTensor *expected = expect(&r, "generated");
+        const SafeTensor *expected = reference_expect(&r, "generated");
         Generation generations[GOLDEN_SAMPLES];
         ASSERT_OK(model_generate(r.model, &r.made.batch, -1, (int)expected->count, generations));
         for (int64_t k = 0; k < expected->count; k++)
@@ -504,7 +387,8 @@ TEST(generated_tokens_lead_by_as_much_as_in_transformers) {
         Reference r;
         reference_open(&r, golden_archs[i], TUNE_LORA, &LORA);
         put_adapter(&r, "lora");
-        const SafeTensor *ids = expect(&r, "generated"), *leads = expect(&r, "generated_gap");
+        const SafeTensor *ids = reference_expect(&r, "generated"),
+                         *leads = reference_expect(&r, "generated_gap");
         int64_t vocab = model_spec(r.model)->llm.vocab;
         float *logits = malloc((size_t)(ids->count * vocab) * sizeof *logits);
         ASSERT_TRUE(logits);
@@ -525,138 +409,8 @@ TEST(rank_stabilised_adapters_scale_as_in_peft) {
     Reference r;
     reference_open(&r, "openecad_0.89b", TUNE_LORA, &lora);
     put_adapter(&r, "lora");
-    ASSERT_NEAR(mean_loss(&r, false) / (double)golden_real(expect(&r, "rslora_loss"), 0), 1, 1e-6);
+    ASSERT_NEAR(reference_loss(&r, false) /
+                    (double)golden_real(reference_expect(&r, "rslora_loss"), 0),
+                1, 1e-6);
     reference_close(&r);
-}
-
-/* ---- models of full size, by hand ---- */
-
-enum { EVERY = 29, LAST_LOGITS = 4 };
-
-/* Every so many rows of ours against the rows that were kept. */
-static void check_rows(const Reference *r, const char *what, Tensor found, const SafeTensor *t,
-                       double allowed) {
-    ASSERT_INT(t->shape[t->dims - 1], ==, found.cols);
-    int64_t kept = t->count / found.cols;
-    for (int64_t i = 0; i < kept; i++) {
-        ASSERT_INT(i * EVERY, <, found.rows);
-        check_near(r, what, tensor_rows(found, i * EVERY, 1), t, i * found.cols, allowed);
-    }
-}
-
-/* Both sides are f32 here: sums of thousands of terms through up to sixty layers. */
-static void check_full_base(Reference *r, const char *arch) {
-    Model *m = r->model;
-    const LlmConfig *c = &m->spec.llm;
-    double loss = mean_loss(r, true), expected = (double)golden_real(expect(r, "loss"), 0);
-    printf("%s: loss %.7f, expected %.7f\n", arch, loss, expected);
-    ASSERT_NEAR(loss / expected, 1, 2e-5);
-    check_rows(r, "vision_out", m->vision_out, expect(r, "vision_out"), 2e-4);
-    check_rows(r, "features", m->features, expect(r, "features"), 2e-4);
-    for (int i = 0; i < c->layers; i++)
-        check_rows(r, "hidden", m->acts[i].h, expect(r, "hidden.%d", i), 3e-4);
-    float *logits = malloc((size_t)(LAST_LOGITS * c->vocab) * sizeof *logits);
-    ASSERT_TRUE(logits);
-    ASSERT_OK(model_forward(m, &r->made.batch, false));
-    /* The reference's last row has no label. */
-    ASSERT_OK(model_logits(m, r->made.batch.labels - LAST_LOGITS + 1, LAST_LOGITS - 1, logits));
-    check_near(r, "logits", tensor(logits, DT_F32, LAST_LOGITS - 1, c->vocab), expect(r, "logits"),
-               0, 3e-4);
-    free(logits);
-}
-
-/* How far a gradient is from the expected one, as a share of its length. */
-static double gradient_distance(const Reference *r, const Param *p) {
-    const SafeTensor *t = find_key(r, "grad", p);
-    double squares = 0, differences = 0;
-    for (int64_t k = 0; k < t->count; k++) {
-        double value = (double)golden_real(t, k),
-               ours = (double)r->grads[p->first + k] / r->made.batch.labels;
-        squares += value * value;
-        differences += (ours - value) * (ours - value);
-    }
-    return sqrt(differences / squares);
-}
-
-static void check_full_adapter(Reference *r, const char *arch, const char *folder) {
-    const Params *params = model_params(r->model);
-    Adapter *adapter;
-    int loaded, compared = 0;
-    ASSERT_OK(adapter_open(&adapter, folder));
-    ASSERT_OK(model_load_adapter(r->model, adapter, NULL, &loaded));
-    adapter_close(&adapter);
-    double loss = mean_loss(r, true), expected = (double)golden_real(expect(r, "lora_loss"), 0),
-           worst = 0;
-    printf("%s: loss with the adapter %.7f, expected %.7f\n", arch, loss, expected);
-    ASSERT_NEAR(loss / expected, 1, 2e-5);
-    ASSERT_OK(model_backward(r->model));
-    for (int i = 0; i < params->count; i++) {
-        if (!params->items[i].trained) continue;
-        double far = gradient_distance(r, &params->items[i]);
-        ASSERT(far <= 2e-3, "%s: the gradient of %s is %.3g off", arch, params->items[i].name, far);
-        if (far > worst) worst = far;
-        compared++;
-    }
-    printf("%s: %d gradients, at most %.2g off\n", arch, compared, worst);
-}
-
-static void check_full_generation(Reference *r) {
-    const SafeTensor *generated = find(r, "generated");
-    Generation g;
-    if (!generated) return;
-    ASSERT_OK(model_generate(r->model, &r->made.batch, -1, (int)generated->count, &g));
-    for (int64_t k = 0; k < generated->count; k++)
-        ASSERT_INT(g.ids[k], ==, golden_int(generated, k));
-    free(g.ids);
-}
-
-static void check_full_steps(Reference *r, const char *arch) {
-    const SafeTensor *losses = find(r, "step.loss");
-    TrainingConfig training = {.learning_rate = 1e-4,
-                               .per_device_batch_size = 1,
-                               .adam_beta1 = 0.9,
-                               .adam_beta2 = 0.999,
-                               .adam_epsilon = 1e-8};
-    Optim optim;
-    if (!losses) return;
-    ASSERT_OK(optim_open(&optim, r->ex, r->model, &training));
-    for (int64_t step = 0; step < losses->count; step++) {
-        exec_zero(r->ex, r->grads, (size_t)model_params(r->model)->trained * sizeof(float));
-        double loss = mean_loss(r, true), expected = (double)golden_real(losses, step);
-        printf("%s: step %lld, loss %.6f, expected %.6f\n", arch, (long long)step, loss, expected);
-        ASSERT_NEAR(loss / expected, 1, 2e-4);
-        ASSERT_OK(model_backward(r->model));
-        ASSERT_OK(optim_step(&optim, r->grads, r->made.batch.labels, 1e-4));
-    }
-    optim_close(&optim);
-}
-
-static void check_full_size(const char *place, const char *arch) {
-    char folder[PATH_SIZE], golden[PATH_SIZE], adapter[PATH_SIZE];
-    ASSERT_OK(path_format(folder, "%s/full/%s", place, arch));
-    ASSERT_OK(path_format(golden, "%s/fullout/%s", place, arch));
-    ASSERT_OK(path_join(adapter, golden, "adapter"));
-    if (!file_exists(folder) || !file_exists(golden)) {
-        printf("%s: not there\n", arch);
-        return;
-    }
-    Reference r;
-    ModelSpec spec;
-    LoraConfig lora = {.r = 8, .alpha = 16};
-    reference_spec(&spec, folder, TUNE_LORA, &lora);
-    open_spec(&r, host(), folder, golden, &spec);
-    check_full_base(&r, arch);
-    check_full_adapter(&r, arch, adapter);
-    check_full_generation(&r);
-    check_full_steps(&r, arch);
-    reference_close(&r);
-}
-
-/* CADVLM_FULL_REFERENCE: a folder with full/ARCH, models of make_model.py --size full, and
- * fullout/ARCH, what full_check.py --steps 20 --generate 8 wrote of them. */
-TEST(models_of_full_size_are_those_of_transformers) {
-    const char *place = getenv("CADVLM_FULL_REFERENCE"), *only = getenv("CADVLM_FULL_ARCH");
-    if (!place) test_skip("no CADVLM_FULL_REFERENCE with models of full size");
-    for (int i = 0; i < GOLDEN_ARCHS; i++)
-        if (!only || !strcmp(only, golden_archs[i])) check_full_size(place, golden_archs[i]);
 }
