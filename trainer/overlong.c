@@ -1,3 +1,4 @@
+/* Samples over the length limit, in words; see the header. */
 #include "trainer/overlong.h"
 
 void overlong_add(OverlongCount *total, OverlongCount more) {
