@@ -1,13 +1,12 @@
-/* Small kernels that test the emulation itself: instructions of whole warps, and faults that it must
- * find. Each fault is what somebody could write by mistake. */
+/* Small kernels that test the emulation itself: instructions of whole warps, and faults that it
+ * must find. Each fault is what somebody could write by mistake. */
 #include "cuda/kernel.cuh"
 
 #include "tests/emu_kernels.h"
 
 namespace {
 
-template <typename T>
-__global__ void mma_kernel(float *d, const uint32_t *a, const uint32_t *b) {
+template <typename T> __global__ void mma_kernel(float *d, const uint32_t *a, const uint32_t *b) {
     int lane = threadIdx.x;
     float sums[4] = {1, 2, 3, 4};
     uint32_t fa[4], fb[2];
@@ -42,8 +41,8 @@ __global__ void warp_kernel(int *out) {
     out[5 * lane + 1] = __shfl_down_sync(FULL_MASK, lane, 3, 8);
     out[5 * lane + 2] = __shfl_up_sync(FULL_MASK, lane, 1);
     out[5 * lane + 3] = static_cast<int>(__ballot_sync(FULL_MASK, lane % 3 == 0));
-    out[5 * lane + 4] = lane < 16 ? __shfl_sync(0x0000FFFFu, lane, 7)
-                                  : __shfl_sync(0xFFFF0000u, lane, 20);
+    out[5 * lane + 4] =
+        lane < 16 ? __shfl_sync(0x0000FFFFu, lane, 7) : __shfl_sync(0xFFFF0000u, lane, 20);
 }
 
 /* ---- faults ---- */

@@ -1,4 +1,5 @@
-/* Kernels that test the emulation itself; launched on the default stream. Pointers: device memory. */
+/* Kernels that test the emulation itself; launched on the default stream. Pointers: device memory.
+ */
 #ifndef CADVLM_TESTS_EMU_KERNELS_H
 #define CADVLM_TESTS_EMU_KERNELS_H
 

@@ -47,10 +47,8 @@ static void norm_reference(OpTest *t, bool centred) {
         }
         for (int64_t i = 0; i < n; i++) squares += (x[i] - mean) * (x[i] - mean) / (double)n;
         double scale = 1 / sqrt(squares + (double)EPS);
-        for (int64_t i = 0; i < n; i++)
-            V(2)
-            [r * n + i] =
-                (x[i] - mean) * scale * ((double)D(3) + V(1)[i]) + (centred ? V(6)[i] : 0);
+        for (int64_t i = 0; i < n; i++) V(2)
+        [r * n + i] = (x[i] - mean) * scale * ((double)D(3) + V(1)[i]) + (centred ? V(6)[i] : 0);
     }
 }
 

@@ -1,5 +1,6 @@
 /* A published model beside what transformers and PEFT compute on it: a folder, and an
- * expected.safetensors of tools/reference/golden.py or full_check.py, which describe its tensors. */
+ * expected.safetensors of tools/reference/golden.py or full_check.py, which describe its tensors.
+ */
 #ifndef CADVLM_TESTS_REFERENCE_H
 #define CADVLM_TESTS_REFERENCE_H
 
@@ -20,8 +21,8 @@ typedef struct Reference {
 /* Dropout is off, as in the reference. `lora` NULL: there is none. */
 void reference_spec(ModelSpec *spec, const char *folder, Tune tune, const LoraConfig *lora);
 
-/* The model of `folder` on `ex`, which it then owns, with an adapter merged (NULL: none), and what is
- * expected of it in the folder `golden`. */
+/* The model of `folder` on `ex`, which it then owns, with an adapter merged (NULL: none), and what
+ * is expected of it in the folder `golden`. */
 void reference_open_merged(Reference *r, Exec *ex, const char *folder, const char *golden,
                            const ModelSpec *spec, const Adapter *merge);
 void reference_open_on(Reference *r, Exec *ex, const char *arch, Tune tune, const LoraConfig *lora);

@@ -191,6 +191,49 @@ TEST(pictures_are_inside_the_page) {
     buf_free(&text);
 }
 
+/* An evaluation of a run, with an IoU to know it by. */
+static void write_eval(const char *file, int time, int step, const char *name, const char *data,
+                       double iou) {
+    Buf text = {0};
+    char path[64];
+    snprintf(path, sizeof path, "run/eval/%s.json", file);
+    buf_format(&text,
+               "{\"time\": %d, \"step\": %d, %s%s%s \"data\": {\"set\": \"%s\"}, "
+               "\"iou_mean\": %.3f}",
+               time, step, name ? "\"name\": \"" : "", name ? name : "", name ? "\"," : "", data,
+               iou);
+    write_text(test_path(path), buf_cstr(&text));
+    buf_free(&text);
+}
+
+/* Of several evaluations the one that stands for the run is neither the newest nor the first. */
+TEST(first_table_shows_the_main_evaluation_of_a_run) {
+    ASSERT_OK(file_make_directories(test_path("run/eval")));
+    write_text(test_path("run/config.yaml"), "val_data: shards/own\ntrain_data: shards/other\n");
+    write_eval("a", 10, 40, NULL, "shards/own", 0.111);
+    write_eval("b", 20, 80, "client", "shards/client", 0.222);
+    write_eval("c", 30, 80, "own", "shards/own", 0.333);
+    write_eval("d", 40, 80, "last", "shards/third", 0.444);
+    const char *page = page_of(test_path("run"));
+    ASSERT_CONTAINS(page, "Mean IoU</div><div class=\"value\">0.333");
+    Buf both = {0};
+    RunData runs[2];
+    for (int i = 0; i < 2; i++) ASSERT_OK(run_data_read(&runs[i], test_path("run")));
+    report_html(&both, runs, 2, &OPTIONS);
+    const char *table = strstr(buf_cstr(&both), "Side by side"), *end = strstr(table, "</table>");
+    const char *shown = strstr(table, "0.333");
+    ASSERT_TRUE(shown && shown < end);
+    check_page(buf_cstr(&both));
+    for (int i = 0; i < 2; i++) run_data_free(&runs[i]);
+    buf_free(&both);
+    /* Where none is over the run's own data, one without a name; then the first. */
+    ASSERT_INT(remove(test_path("run/eval/c.json")), ==, 0);
+    write_eval("e", 50, 80, NULL, "shards/fourth", 0.555);
+    ASSERT_CONTAINS(page_of(test_path("run")), "Mean IoU</div><div class=\"value\">0.555");
+    ASSERT_INT(remove(test_path("run/eval/e.json")), ==, 0);
+    ASSERT_CONTAINS(page_of(test_path("run")), "Mean IoU</div><div class=\"value\">0.222");
+}
+
 static void draw(const double *x, const double *y, size_t count, bool log_y) {
     for (int mark = 0; mark <= CHART_POINTS; mark++) {
         Buf out = {0};

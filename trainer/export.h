@@ -14,9 +14,9 @@ typedef struct ExportOptions {
     const char *checkpoint; /* a checkpoint, or a run folder: its newest */
     const char *folder;     /* to write; must not hold anything */
     ExportFormat format;
-    DType dtype;      /* of merged weights */
-    int samples;      /* of the proof; 0: none */
-    const char *data; /* shards for it; NULL: made-up pictures and tokens */
+    DType dtype;                   /* of merged weights */
+    int samples;                   /* of the proof; 0: none */
+    const char *data;              /* shards for it; NULL: made-up pictures and tokens */
     const char *program, *licence; /* for the card; licence of the data, or NULL */
 } ExportOptions;
 

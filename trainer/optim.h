@@ -10,16 +10,16 @@ typedef struct Optim {
     Exec *ex;
     Model *model;
     int64_t count;
-    float *master, *m, *v; /* [count], device */
-    UpdateState *state;    /* device: the last step's decision, and what goes on to the next */
+    float *master, *m, *v;  /* [count], device */
+    UpdateState *state;     /* device: the last step's decision, and what goes on to the next */
     AdamwSegment *segments; /* [segment_count], device */
     int segment_count;
     TrainingConfig training;
     bool scaled; /* the loss scale moves (fp16) */
 } Optim;
 
-/* Allocates the arrays; the master weights are those of the model, the moments zero. Tells the model
- * where its loss scale is. */
+/* Allocates the arrays; the master weights are those of the model, the moments zero. Tells the
+ * model where its loss scale is. */
 Err optim_open(Optim *optim, Exec *ex, Model *model, const TrainingConfig *training);
 void optim_close(Optim *optim);
 

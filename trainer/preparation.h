@@ -7,8 +7,9 @@
 
 #define PREPARATION_FILE "cadvlm.yaml"
 
-/* merged: what a config.json has no place for, the template, the system prompt and how pictures fit;
- * else also what it has: image_aspect_ratio, vision.drop_first_patch, training.max_length. Appends.
+/* merged: what a config.json has no place for, the template, the system prompt and how pictures
+ * fit; else also what it has: image_aspect_ratio, vision.drop_first_patch, training.max_length.
+ * Appends.
  */
 void preparation_print(Buf *out, const Config *config, bool merged);
 

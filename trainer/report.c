@@ -81,7 +81,8 @@ static void compare_losses(Buf *out, const RunData *runs, int count) {
 }
 
 static void compare_row(Buf *out, const RunData *run, int number) {
-    const Json *eval = run->eval_count ? run->evals[run->eval_count - 1].root : NULL;
+    const RunEval *chosen = report_main_eval(run);
+    const Json *eval = chosen ? chosen->root : NULL;
     const RunStep *last = run->step_count ? &run->steps[run->step_count - 1] : NULL;
     buf_format(out, "<tr><td><a href=\"#run-%d\">", number);
     html_text(out, run->name);
@@ -95,6 +96,11 @@ static void compare_row(Buf *out, const RunData *run, int number) {
         4, "");
     buf_text(out, "</td><td>");
     put_number(out, json_number(eval, "iou_mean"), 3, "");
+    if (chosen) {
+        buf_text(out, "<span class=\"sub\">");
+        put_eval_name(out, chosen);
+        buf_text(out, "</span>");
+    }
     buf_text(out, "</td><td>");
     put_number(out, json_number(js_get(eval, "shuffled"), "iou_mean"), 3, "");
     buf_text(out, "</td><td>");
@@ -105,8 +111,9 @@ static void compare_row(Buf *out, const RunData *run, int number) {
 }
 
 static void put_comparison(Buf *out, const RunData *runs, int count) {
-    buf_text(out, "<section class=\"run side\"><h2>Side by side</h2><p class=\"path\">the newest "
-                  "evaluation of each run</p>\n<div class=\"scroll\"><table><thead><tr>"
+    buf_text(out, "<section class=\"run side\"><h2>Side by side</h2><p class=\"path\">of each run "
+                  "the evaluation of its newest step, over the data it validates on</p>\n<div "
+                  "class=\"scroll\"><table><thead><tr>"
                   "<th>run</th><th>steps</th><th>training</th><th>validation loss</th><th>IoU</th>"
                   "<th>IoU, another’s picture</th><th>executes</th><th>dims off</th></tr></thead>"
                   "<tbody>\n");

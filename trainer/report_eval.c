@@ -55,6 +55,44 @@ void put_eval_name(Buf *out, const RunEval *eval) {
         html_text(out, eval->file);
 }
 
+/* ---- the main evaluation ---- */
+
+/* What a run measures itself by: the data that it validates on, or else trains on. */
+static const char *own_data(const RunData *run) {
+    const Config *c = run->config;
+    if (!c) return "";
+    if (c->val_data[0]) return c->val_data;
+    return c->dataset_count ? c->datasets[0].path : c->train_data;
+}
+
+static bool is_over(const RunEval *eval, const char *data) {
+    const Json *sets = js_get(eval->root, "data"), *set;
+    const char *name;
+    JsonIter iter = js_iter(js_type(sets) == JSON_KIND_OBJECT ? sets : NULL);
+    while ((set = js_next(&iter, &name))) {
+        const char *path = js_text(set, NULL);
+        if (path && *data && !strcmp(path, data)) return true;
+    }
+    return false;
+}
+
+/* Whether `a` says more of the run than `b`: a later step, its own data, no name of its own. */
+static bool is_nearer(const RunData *run, const RunEval *a, const RunEval *b) {
+    double x = json_number(a->root, "step"), y = json_number(b->root, "step");
+    if (x > y || (isfinite(x) && !isfinite(y))) return true;
+    if (x < y || (isfinite(y) && !isfinite(x))) return false;
+    bool own_a = is_over(a, own_data(run)), own_b = is_over(b, own_data(run));
+    if (own_a != own_b) return own_a;
+    return !*name_of(a) && *name_of(b);
+}
+
+const RunEval *report_main_eval(const RunData *run) {
+    const RunEval *best = run->eval_count ? &run->evals[0] : NULL;
+    for (size_t i = 1; i < run->eval_count; i++)
+        if (is_nearer(run, &run->evals[i], best)) best = &run->evals[i];
+    return best;
+}
+
 /* ---- the table ---- */
 
 static void put_head(Buf *out) {

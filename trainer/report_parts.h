@@ -16,6 +16,10 @@ void put_duration(Buf *out, double seconds);
 /* What an evaluation is called: its name, or its step. */
 void put_eval_name(Buf *out, const RunEval *eval);
 
+/* The evaluation that stands for a run: of its newest step, over the data that it validates on; the
+ * first of several alike. NULL where there is none. */
+const RunEval *report_main_eval(const RunData *run);
+
 /* Appends the curves, the tiles and the config of a run. */
 void report_tiles(Buf *out, const RunData *run);
 void report_curves(Buf *out, const RunData *run);

@@ -199,7 +199,7 @@ static void training_tiles(Buf *out, const RunData *run) {
 void report_tiles(Buf *out, const RunData *run) {
     if (!run->eval_count && !run->step_count) return;
     buf_text(out, "<div class=\"tiles\">\n");
-    if (run->eval_count) eval_tiles(out, &run->evals[run->eval_count - 1]);
+    if (run->eval_count) eval_tiles(out, report_main_eval(run));
     if (run->step_count) training_tiles(out, run);
     buf_text(out, "</div>\n");
 }

@@ -1,5 +1,5 @@
-/* Where a base's weights lie once they are converted to the type that is computed in: a file that all
- * ranks of a machine map (model_map). */
+/* Where a base's weights lie once they are converted to the type that is computed in: a file that
+ * all ranks of a machine map (model_map). */
 #ifndef CADVLM_TRAINER_STORE_H
 #define CADVLM_TRAINER_STORE_H
 
@@ -12,9 +12,9 @@ typedef struct StorePlace {
     char whose[64]; /* "cadvlm-bf16-0123456789abcdef-" */
 } StorePlace;
 
-/* The place for a model's frozen parameters: beside a published base, or where the file is not there
- * and cannot be written in `folder` (NULL: the user's cache), which is made. The file may not be
- * there. */
+/* The place for a model's frozen parameters: beside a published base, or where the file is not
+ * there and cannot be written in `folder` (NULL: the user's cache), which is made. The file may not
+ * be there. */
 Err store_find(StorePlace *place, const Model *model, const Base *base, const char *folder);
 
 /* Deletes those of other states of the same base. Whoever maps such a file keeps it. */

@@ -9,9 +9,9 @@
 
 typedef struct TrainResult {
     int64_t steps, samples;
-    int64_t new_steps; /* of these, that this call made */
-    double loss;       /* of the last of them; NaN: there were none */
-    double val_loss;   /* NaN: there was nothing to validate on */
+    int64_t new_steps;                       /* of these, that this call made */
+    double loss;                             /* of the last of them; NaN: there were none */
+    double val_loss;                         /* NaN: there was nothing to validate on */
     double samples_per_s, tokens_per_s, mfu; /* from the second new step on; NaN: there was none */
     double seconds;
     int ranks;

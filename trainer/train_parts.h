@@ -53,8 +53,8 @@ typedef struct Trainer {
     LossSum *losses;                      /* the same */
     LossSum *device_losses;               /* device: [slots_most], of this rank */
     RankReport *rank_reports;             /* [ranks] */
-    Buf slot_samples;  /* "step's slot: names" of this rank's samples, a line each */
-    double peak_flops; /* of all ranks together, measured */
+    Buf slot_samples;              /* "step's slot: names" of this rank's samples, a line each */
+    double peak_flops;             /* of all ranks together, measured */
     OverlongCount overlong;        /* in the steps of this process, over all ranks */
     bool told_validation_overlong; /* it is said once, since all validations have the same */
     int skipped_in_a_row;

@@ -21,10 +21,9 @@ typedef struct Validation {
 } Validation;
 
 /* Collective. Batches are dealt to the ranks; their sums are added in the order of the batches, so
- * that the result has the same bits on any number of ranks. A sample that is too long meets what the
- * options say, and is counted.
- * pictures[count] (may be NULL) are samples whose pictures are shown in place of their own. Stops
- * early, with ERR_STOPPED, on a signal. */
+ * that the result has the same bits on any number of ranks. A sample that is too long meets what
+ * the options say, and is counted. pictures[count] (may be NULL) are samples whose pictures are
+ * shown in place of their own. Stops early, with ERR_STOPPED, on a signal. */
 Err validate(Comm *comm, Model *model, const BatchesOptions *options, const Dataset *dataset,
              const size_t *indices, const size_t *pictures, size_t count, Validation *out);
 
