@@ -21,9 +21,10 @@ struct Comm {
 static void warn_of_strangers(const Comm *comm) {
     const char *tasks = getenv("SLURM_STEP_NUM_TASKS");
     if (comm->size == 1 && tasks && atoi(tasks) > 1)
-        log_warn("srun has started %d processes, but this one has met no other and works alone: use "
-                 "srun --mpi=pmix, or set CADVLM_RENDEZVOUS (docs/running.md)",
-                 atoi(tasks));
+        log_warn(
+            "srun has started %d processes, but this one has met no other and works alone: use "
+            "srun --mpi=pmix, or set CADVLM_RENDEZVOUS (docs/running.md)",
+            atoi(tasks));
 }
 
 Err comm_open(Comm **out) {

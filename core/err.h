@@ -66,7 +66,7 @@ int err_exit_code(Err code);
 
 /* Aborts the whole job: prints rank, place and values, then calls abort(). Use CHECK. */
 __attribute__((noreturn)) void err_check_failed(const char *file, int line, const char *condition,
-                                const char *format, ...)
+                                                const char *format, ...)
     __attribute__((format(printf, 4, 5), cold));
 
 /* What CHECK prints as "rank N"; set once by comm. */

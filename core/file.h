@@ -51,8 +51,8 @@ Err file_make_directories(const char *path);
 Err file_sync_directory(const char *path);
 
 /* Locks a folder against other processes, of this machine or of all that share the file system, as
- * far as it knows locks; ERR_INPUT, "`busy` FOLDER", where another has it. Closing *fd, or the end of
- * the process, gives it back. */
+ * far as it knows locks; ERR_INPUT, "`busy` FOLDER", where another has it. Closing *fd, or the end
+ * of the process, gives it back. */
 Err file_lock_directory(int *fd, const char *path, const char *busy);
 
 /* Renames and syncs the parent folder. */

@@ -39,7 +39,8 @@ namespace ptx {
 
 /* Copies 16 bytes from global to shared memory in the background. Of the 16 the first
  * `source_bytes` are read, the rest become zero. */
-__device__ __forceinline__ void cp_async16(void *shared, const void *global, int source_bytes = 16) {
+__device__ __forceinline__ void cp_async16(void *shared, const void *global,
+                                           int source_bytes = 16) {
     unsigned to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(global),
                  "r"(source_bytes)
@@ -52,8 +53,7 @@ __device__ __forceinline__ void cp_async_commit() {
 }
 
 /* Waits until at most the last `pending` groups of this thread are still under way. */
-template <int pending>
-__device__ __forceinline__ void cp_async_wait() {
+template <int pending> __device__ __forceinline__ void cp_async_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
 }
 
@@ -146,8 +146,7 @@ typedef __half f16;
 
 constexpr unsigned FULL_MASK = 0xFFFFFFFFu;
 
-template <typename T>
-__host__ __device__ constexpr T ceil_div(T a, T b) {
+template <typename T> __host__ __device__ constexpr T ceil_div(T a, T b) {
     return (a + b - 1) / b;
 }
 
@@ -165,21 +164,17 @@ __device__ __forceinline__ float to_float(f16 x) {
     return __half2float(x);
 }
 
-template <typename T>
-__device__ __forceinline__ T from_float(float x);
+template <typename T> __device__ __forceinline__ T from_float(float x);
 
-template <>
-__device__ __forceinline__ float from_float<float>(float x) {
+template <> __device__ __forceinline__ float from_float<float>(float x) {
     return x;
 }
 
-template <>
-__device__ __forceinline__ bf16 from_float<bf16>(float x) {
+template <> __device__ __forceinline__ bf16 from_float<bf16>(float x) {
     return __float2bfloat16_rn(x);
 }
 
-template <>
-__device__ __forceinline__ f16 from_float<f16>(float x) {
+template <> __device__ __forceinline__ f16 from_float<f16>(float x) {
     return __float2half_rn(x);
 }
 
@@ -199,14 +194,12 @@ __device__ __forceinline__ uint32_t pack2(float low, float high, f16) {
 }
 
 /* 16 bytes of elements, in f32: 4 of f32, 8 of the 16-bit types. */
-template <typename T>
-struct Pack {
+template <typename T> struct Pack {
     static constexpr int size = 16 / static_cast<int>(sizeof(T));
     float x[size];
 };
 
-template <typename T>
-__device__ __forceinline__ Pack<T> unpack(uint4 bits) {
+template <typename T> __device__ __forceinline__ Pack<T> unpack(uint4 bits) {
     union {
         uint4 all;
         T each[Pack<T>::size];
@@ -217,8 +210,7 @@ __device__ __forceinline__ Pack<T> unpack(uint4 bits) {
     return p;
 }
 
-template <typename T>
-__device__ __forceinline__ uint4 repack(const Pack<T> &p) {
+template <typename T> __device__ __forceinline__ uint4 repack(const Pack<T> &p) {
     union {
         uint4 all;
         T each[Pack<T>::size];
@@ -229,13 +221,11 @@ __device__ __forceinline__ uint4 repack(const Pack<T> &p) {
 }
 
 /* 16-byte loads and stores; `p` must be aligned to 16. */
-template <typename T>
-__device__ __forceinline__ Pack<T> load_pack(const T *p) {
+template <typename T> __device__ __forceinline__ Pack<T> load_pack(const T *p) {
     return unpack<T>(*reinterpret_cast<const uint4 *>(p));
 }
 
-template <typename T>
-__device__ __forceinline__ void store_pack(T *p, const Pack<T> &x) {
+template <typename T> __device__ __forceinline__ void store_pack(T *p, const Pack<T> &x) {
     *reinterpret_cast<uint4 *>(p) = repack<T>(x);
 }
 

@@ -11,8 +11,8 @@
 
 /* Commands of the manual that this version does not have. */
 static const char *const planned[] = {
-    "data export", "data split", "data merge", "plan",
-    "lr-find",     "launch",     "serve",      "inspect", "doctor",
+    "data export", "data split", "data merge", "plan",   "lr-find",
+    "launch",      "serve",      "inspect",    "doctor",
 };
 
 static const struct {

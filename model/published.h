@@ -47,9 +47,9 @@ bool published_is_unused(const ModelSpec *spec, const char *name);
 
 struct Adapter;
 
-/* Files, and an adapter to merge, as a source of weights (model_fill, model_write_store): context of
- * published_read_param, which gives a parameter's values with the adapter merged in f32. All of it
- * is borrowed. */
+/* Files, and an adapter to merge, as a source of weights (model_fill, model_write_store): context
+ * of published_read_param, which gives a parameter's values with the adapter merged in f32. All of
+ * it is borrowed. */
 typedef struct PublishedSource {
     Exec *ex; /* where merging is computed */
     const WeightFiles *files;
@@ -58,8 +58,8 @@ typedef struct PublishedSource {
 
 Err published_read_param(void *source, const Param *param, float *out);
 
-/* A parameter's tensor, the adapter's where that replaces it whole, and the file or folder it is in;
- * NULL: there is none. */
+/* A parameter's tensor, the adapter's where that replaces it whole, and the file or folder it is
+ * in; NULL: there is none. */
 const SafeTensor *published_tensor(const PublishedSource *source, const Param *param,
                                    const char **path);
 /* Whether the adapter adds B · A to it. */

@@ -11,9 +11,10 @@ extern "C" {
 #endif
 
 /* 0: threads in order; 1: in reverse; other odd numbers: any thread next, by chance; other even
- * numbers: random priorities of warps, so that one runs as far ahead as it can (what finds a barrier
- * missing before memory is used again). Blocks come in random order from 2 on. Streams run as late
- * and in as mixed an order as their events allow. The environment's CADVLM_EMU_SEED sets the start. */
+ * numbers: random priorities of warps, so that one runs as far ahead as it can (what finds a
+ * barrier missing before memory is used again). Blocks come in random order from 2 on. Streams run
+ * as late and in as mixed an order as their events allow. The environment's CADVLM_EMU_SEED sets
+ * the start. */
 void emu_set_schedule(uint64_t seed);
 
 /* How many GPUs there are; 1 at the start (or CADVLM_EMU_DEVICES). */

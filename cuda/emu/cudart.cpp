@@ -101,14 +101,12 @@ bool can_run(const CUstream_st *s) {
 }
 
 /* Works queues off, in a random mixture, until `done` says so. */
-template <typename Done>
-void work_until(Done done) {
+template <typename Done> void work_until(Done done) {
     while (!done()) {
         std::vector<CUstream_st *> ready;
         for (CUstream_st *s : rt().streams)
             if (can_run(s)) ready.push_back(s);
-        if (ready.empty())
-            emu::report("a stream waits for an event that nothing will reach");
+        if (ready.empty()) emu::report("a stream waits for an event that nothing will reach");
         CUstream_st *s = ready[emu::chance.below(static_cast<unsigned>(ready.size()))];
         Work work = s->queue.front();
         s->queue.pop_front();
@@ -179,8 +177,8 @@ void launch(const char *name, const void *kernel, dim3 grid, dim3 block, size_t 
             cudaStream_t stream, std::function<void()> body) {
     unsigned long long threads = static_cast<unsigned long long>(block.x) * block.y * block.z;
     auto limit = rt().shared_limits.find(kernel);
-    size_t allowed = limit == rt().shared_limits.end() ? 48 << 10
-                                                       : static_cast<size_t>(limit->second);
+    size_t allowed =
+        limit == rt().shared_limits.end() ? 48 << 10 : static_cast<size_t>(limit->second);
     if (threads == 0 || threads > 1024 || !grid.x || !grid.y || !grid.z || grid.y > 65535 ||
         grid.z > 65535 || grid.x > 0x7FFFFFFFu || shared_bytes > allowed) {
         fprintf(stderr,
@@ -439,8 +437,8 @@ cudaError_t cudaStreamQuery(cudaStream_t stream) {
 /* ---- graphs: the work of one stream, kept ---- */
 
 cudaError_t cudaStreamIsCapturing(cudaStream_t stream, enum cudaStreamCaptureStatus *status) {
-    *status = stream_of(stream)->capture ? cudaStreamCaptureStatusActive
-                                         : cudaStreamCaptureStatusNone;
+    *status =
+        stream_of(stream)->capture ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
     return cudaSuccess;
 }
 

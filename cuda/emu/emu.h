@@ -97,15 +97,13 @@ void grid_acquire();
 [[noreturn]] void report(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* Results of a lane that travel by pointer. */
-template <typename T>
-struct ShuffleArgument {
+template <typename T> struct ShuffleArgument {
     T value, result;
     int source;
     int self;
 };
 
-template <typename T>
-void shuffle_work(void **lanes, unsigned mask) {
+template <typename T> void shuffle_work(void **lanes, unsigned mask) {
     for (int i = 0; i < 32; i++) {
         if (!(mask >> i & 1)) continue;
         ShuffleArgument<T> *a = static_cast<ShuffleArgument<T> *>(lanes[i]);
@@ -134,8 +132,7 @@ T shuffle(unsigned mask, T value, int source, const char *name, const char *file
     static const char name##_key_ = 0;                                                             \
     auto &name = *reinterpret_cast<type(*) dims>(                                                  \
         emu::shared_array(&name##_key_, sizeof(EMU_TYPE_OF(type, dims)), #name))
-#define DYN_SHARED(type, name)                                                                     \
-    type *name = reinterpret_cast<type *>(emu::dynamic_shared(#name))
+#define DYN_SHARED(type, name) type *name = reinterpret_cast<type *>(emu::dynamic_shared(#name))
 #define LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                     \
     emu::launch(#kernel, (const void *)(kernel), dim3(grid), dim3(block), (shared_bytes),          \
                 (stream), emu::call_of((kernel), __VA_ARGS__))
@@ -237,51 +234,44 @@ static inline T __shfl_down_sync(unsigned mask, T x, unsigned lanes, int width =
 
 #define EMU_UNTRACKED __attribute__((no_sanitize("thread")))
 
-template <typename T>
-EMU_UNTRACKED static inline T atomicAdd(T *at, T x) {
+template <typename T> EMU_UNTRACKED static inline T atomicAdd(T *at, T x) {
     emu::note_write(at, sizeof(T), true);
     T old = *at;
     *at = old + x;
     return old;
 }
 
-template <typename T>
-EMU_UNTRACKED static inline T atomicMax(T *at, T x) {
+template <typename T> EMU_UNTRACKED static inline T atomicMax(T *at, T x) {
     emu::note_write(at, sizeof(T), true);
     T old = *at;
     if (x > old) *at = x;
     return old;
 }
 
-template <typename T>
-EMU_UNTRACKED static inline T atomicMin(T *at, T x) {
+template <typename T> EMU_UNTRACKED static inline T atomicMin(T *at, T x) {
     emu::note_write(at, sizeof(T), true);
     T old = *at;
     if (x < old) *at = x;
     return old;
 }
 
-template <typename T>
-EMU_UNTRACKED static inline T atomicExch(T *at, T x) {
+template <typename T> EMU_UNTRACKED static inline T atomicExch(T *at, T x) {
     emu::note_write(at, sizeof(T), true);
     T old = *at;
     *at = x;
     return old;
 }
 
-template <typename T>
-EMU_UNTRACKED static inline T atomicCAS(T *at, T expected, T x) {
+template <typename T> EMU_UNTRACKED static inline T atomicCAS(T *at, T expected, T x) {
     emu::note_write(at, sizeof(T), true);
     T old = *at;
     if (old == expected) *at = x;
     return old;
 }
 
-static inline void __threadfence() {
-}
+static inline void __threadfence() {}
 
-static inline void __threadfence_block() {
-}
+static inline void __threadfence_block() {}
 
 /* ---- arithmetic ---- */
 
@@ -349,18 +339,15 @@ static inline float __uint_as_float(unsigned bits) {
     return __int_as_float(static_cast<int>(bits));
 }
 
-template <typename T>
-static inline T __ldg(const T *p) {
+template <typename T> static inline T __ldg(const T *p) {
     return *p;
 }
 
-template <typename T>
-static inline T __ldcs(const T *p) {
+template <typename T> static inline T __ldcs(const T *p) {
     return *p;
 }
 
-template <typename T>
-static inline void __stcs(T *p, T x) {
+template <typename T> static inline void __stcs(T *p, T x) {
     *p = x;
 }
 

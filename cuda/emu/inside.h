@@ -16,9 +16,7 @@ struct Chance {
         state ^= state >> 27;
         return state * 0x2545F4914F6CDD1Du;
     }
-    unsigned below(unsigned n) {
-        return static_cast<unsigned>((next() >> 33) % n);
-    }
+    unsigned below(unsigned n) { return static_cast<unsigned>((next() >> 33) % n); }
 };
 
 extern uint64_t schedule_seed;
@@ -37,12 +35,12 @@ void memory_read(const void *at, size_t bytes);
 /* ---- the running thread, as the race checker sees it ---- */
 
 struct Running {
-    uint64_t launch;    /* number of the launch; 0: no kernel is running */
-    uint32_t block;     /* number of the block */
-    uint16_t thread;    /* in the block */
-    uint32_t barriers;  /* passed by the block so far */
+    uint64_t launch;     /* number of the launch; 0: no kernel is running */
+    uint32_t block;      /* number of the block */
+    uint16_t thread;     /* in the block */
+    uint32_t barriers;   /* passed by the block so far */
     uint32_t warp_order; /* __syncwarp of the whole warp so far */
-    bool acquired;      /* GRID_ACQUIRE: other blocks are over */
+    bool acquired;       /* GRID_ACQUIRE: other blocks are over */
     const char *kernel;
 };
 extern Running running;

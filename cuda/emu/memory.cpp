@@ -1,4 +1,5 @@
-/* Device and shared memory of the plain and the AddressSanitizer build: blocks of the exact size. */
+/* Device and shared memory of the plain and the AddressSanitizer build: blocks of the exact size.
+ */
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,32 +20,23 @@ void memory_give(void *at) {
     free(at);
 }
 
-void memory_written(const void *, size_t) {
-}
+void memory_written(const void *, size_t) {}
 
-void memory_read(const void *, size_t) {
-}
+void memory_read(const void *, size_t) {}
 
-void note_read(const void *, size_t) {
-}
+void note_read(const void *, size_t) {}
 
-void note_write(const void *, size_t, bool) {
-}
+void note_write(const void *, size_t, bool) {}
 
-void grid_acquire() {
-}
+void grid_acquire() {}
 
-void race_block_begins() {
-}
+void race_block_begins() {}
 
-void race_shared_taken(const void *, size_t, const char *) {
-}
+void race_shared_taken(const void *, size_t, const char *) {}
 
-void race_shared_given(const void *) {
-}
+void race_shared_given(const void *) {}
 
-void race_uninitialise(const void *, size_t) {
-}
+void race_uninitialise(const void *, size_t) {}
 
 } // namespace emu
 

@@ -1,4 +1,5 @@
-/* The instructions of cuda/kernel.cuh's ptx:: for the host: what the PTX ISA says each lane gets. */
+/* The instructions of cuda/kernel.cuh's ptx:: for the host: what the PTX ISA says each lane gets.
+ */
 #ifndef CADVLM_CUDA_EMU_PTX_H
 #define CADVLM_CUDA_EMU_PTX_H
 
@@ -14,8 +15,7 @@ static inline void cp_async_commit() {
     emu::copy_commit();
 }
 
-template <int pending>
-static inline void cp_async_wait() {
+template <int pending> static inline void cp_async_wait() {
     emu::copy_wait(pending);
 }
 
@@ -92,11 +92,9 @@ static inline void store_once(void *p, uint4 x) {
     *static_cast<uint4 *>(p) = x;
 }
 
-static inline void forget(uint4 &) {
-}
+static inline void forget(uint4 &) {}
 
-static inline void forget(int &) {
-}
+static inline void forget(int &) {}
 
 } // namespace ptx
 

@@ -1,10 +1,10 @@
 /* The race build: every access of a kernel to global and shared memory is checked.
  *
  * The compiler calls __tsan_read4, __tsan_write16, … before each access of the instrumented kernel
- * files (-fsanitize=thread); libtsan is not linked, the functions are here. Device and shared memory
- * come from one reserved range of addresses that is never used twice, with a cell of shadow for
- * every two bytes: whether they are allocated and written, who wrote them last, who has read them
- * since.
+ * files (-fsanitize=thread); libtsan is not linked, the functions are here. Device and shared
+ * memory come from one reserved range of addresses that is never used twice, with a cell of shadow
+ * for every two bytes: whether they are allocated and written, who wrote them last, who has read
+ * them since.
  *
  * Two accesses of different threads, one of them a write and not both atomic, race unless they are
  * ordered: by a barrier of the block between them, or by a __syncwarp between lanes of one warp.
@@ -83,7 +83,8 @@ bool inside(const void *at) {
 }
 
 Cell *cell_of(const void *at) {
-    return &shadow().cells[static_cast<size_t>(static_cast<const char *>(at) - shadow().base) / GRAIN];
+    return &shadow()
+                .cells[static_cast<size_t>(static_cast<const char *>(at) - shadow().base) / GRAIN];
 }
 
 /* "file:line" of an instruction. */
@@ -115,9 +116,14 @@ std::string name_of(const void *at) {
 }
 
 Access now(const void *code, bool atomic) {
-    return {static_cast<uint32_t>(running.launch), running.block,   running.barriers,
-            running.warp_order,                    running.thread,  atomic,
-            running.acquired,                      code};
+    return {static_cast<uint32_t>(running.launch),
+            running.block,
+            running.barriers,
+            running.warp_order,
+            running.thread,
+            atomic,
+            running.acquired,
+            code};
 }
 
 bool ordered(const Access &before, const Access &after) {
@@ -131,8 +137,8 @@ bool ordered(const Access &before, const Access &after) {
 [[noreturn]] void report_race(const void *at, const Access &before, const char *did,
                               const Access &after, const char *does) {
     report("race in %s\n  %s here: %s\n  %s before by thread %u of block %u: %s\n  %s",
-           name_of(at).c_str(), does, place_of(after.code).c_str(), did, before.thread, before.block,
-           place_of(before.code).c_str(),
+           name_of(at).c_str(), does, place_of(after.code).c_str(), did, before.thread,
+           before.block, place_of(before.code).c_str(),
            before.block != after.block ? "nothing orders blocks"
                                        : "no barrier stands between them");
 }
@@ -164,9 +170,11 @@ void on_read(const void *at, size_t bytes, const void *code) {
             report("uninitialised %s is read\n  here: %s",
                    name_of(static_cast<const char *>(at) + GRAIN * i).c_str(),
                    place_of(code).c_str());
-        if (!ordered(cell->writer, access)) report_race(at, cell->writer, "written", access, "read");
+        if (!ordered(cell->writer, access))
+            report_race(at, cell->writer, "written", access, "read");
         /* Two readers are remembered: the first who is not ordered before this one stays. */
-        int slot = cell->readers[0].launch != access.launch || ordered(cell->readers[0], access) ? 0 : 1;
+        int slot =
+            cell->readers[0].launch != access.launch || ordered(cell->readers[0], access) ? 0 : 1;
         cell->readers[slot] = access;
     }
 }
@@ -225,8 +233,11 @@ void memory_give(void *at) {
               end = (reinterpret_cast<uintptr_t>(at) + bytes) / page * page;
     if (begin < end) {
         madvise(reinterpret_cast<void *>(begin), end - begin, MADV_DONTNEED);
-        uintptr_t cells = (reinterpret_cast<uintptr_t>(cell_of(reinterpret_cast<void *>(begin))) + page - 1) / page * page,
-                  cells_end = reinterpret_cast<uintptr_t>(cell_of(reinterpret_cast<void *>(end))) / page * page;
+        uintptr_t cells = (reinterpret_cast<uintptr_t>(cell_of(reinterpret_cast<void *>(begin))) +
+                           page - 1) /
+                          page * page,
+                  cells_end = reinterpret_cast<uintptr_t>(cell_of(reinterpret_cast<void *>(end))) /
+                              page * page;
         if (cells < cells_end)
             madvise(reinterpret_cast<void *>(cells), cells_end - cells, MADV_DONTNEED);
     }
@@ -257,8 +268,7 @@ void grid_acquire() {
     running.acquired = true;
 }
 
-void race_block_begins() {
-}
+void race_block_begins() {}
 
 void race_shared_taken(const void *at, size_t, const char *name) {
     Block &block = shadow().blocks[reinterpret_cast<uintptr_t>(at)];
@@ -266,8 +276,7 @@ void race_shared_taken(const void *at, size_t, const char *name) {
     block.shared = true;
 }
 
-void race_shared_given(const void *) {
-}
+void race_shared_given(const void *) {}
 
 void race_uninitialise(const void *at, size_t bytes) {
     if (!inside(at)) return;
@@ -310,18 +319,13 @@ void __tsan_write_range(void *at, unsigned long bytes) {
     emu::on_write(at, bytes, __builtin_return_address(0), false);
 }
 
-void __tsan_init(void) {
-}
+void __tsan_init(void) {}
 
-void __tsan_func_entry(void *) {
-}
+void __tsan_func_entry(void *) {}
 
-void __tsan_func_exit(void) {
-}
+void __tsan_func_exit(void) {}
 
-void __tsan_vptr_update(void **, void *) {
-}
+void __tsan_vptr_update(void **, void *) {}
 
-void __tsan_vptr_read(void **) {
-}
+void __tsan_vptr_read(void **) {}
 }
