@@ -22,10 +22,10 @@ const OpCase bench_cpu_cases[] = {
     {"attention", {16, 16, 4, 4, 32, 0}},
     {"attention", {1, 1024, 24, 6, 64, 1}},
     {"attention", {1, 729, 16, 16, 72, 0}},
-    {"glu", {1568, 352, ACT_SILU}},
-    {"glu", {1024, 5376, ACT_SILU}},
-    {"act", {256, 512, ACT_GELU_TANH}},
-    {"act", {729, 4304, ACT_GELU_TANH}},
+    {"glu", {1568, 352, ACTIVATION_SILU}},
+    {"glu", {1024, 5376, ACTIVATION_SILU}},
+    {"act", {256, 512, ACTIVATION_GELU_TANH}},
+    {"act", {729, 4304, ACTIVATION_GELU_TANH}},
     {"patchify", {16, 128, 1, 32}},
     {"positions", {16, 16, 128}},
     {"embed", {1568, 1280, 128, 256}},
@@ -69,9 +69,9 @@ const OpCase bench_cuda_cases[] = {
     {"attention", {8, 2048, 32, 32, 80, 1}},
     {"attention", {8, 2048, 16, 4, 128, 1}},
     {"attention", {8, 2048, 8, 1, 256, 1}},
-    {"glu", {T, 6144, ACT_SILU}},
-    {"act", {PATCHES, 4304, ACT_GELU_TANH}},
-    {"act", {PATCHES, 1536, ACT_GELU_ERF}},
+    {"glu", {T, 6144, ACTIVATION_SILU}},
+    {"act", {PATCHES, 4304, ACTIVATION_GELU_TANH}},
+    {"act", {PATCHES, 1536, ACTIVATION_GELU}},
     {"patchify", {8, 384, 3, 14}},
     {"positions", {8, 729, 1152}},
     {"embed", {T, 32000, 1536, 8 * 728}},
@@ -203,7 +203,7 @@ static void linear_weight(Exec *ex, OpTest *t) {
 
 static void linear_gelu(Exec *ex, OpTest *t) {
     op_linear_act_fwd(ex, value(t, 2), tensor_none(), value(t, 0), value(t, 1), value(t, 3),
-                      ACT_GELU_TANH);
+                      ACTIVATION_GELU_TANH);
 }
 
 /* Backward through norms that are not trained, as beside adapters. */

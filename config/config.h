@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "config/choices.h"
 #include "core/buf.h"
 #include "core/err.h"
 
@@ -20,17 +21,6 @@ typedef enum Tune { TUNE_FROZEN, TUNE_LORA, TUNE_FULL } Tune;
 typedef enum Device { DEVICE_AUTO, DEVICE_CPU, DEVICE_CUDA } Device;
 typedef enum Precision { PRECISION_AUTO, PRECISION_BF16, PRECISION_FP16, PRECISION_F32 } Precision;
 typedef enum Schedule { SCHEDULE_COSINE, SCHEDULE_LINEAR, SCHEDULE_CONSTANT } Schedule;
-typedef enum OverlongPolicy {
-    OVERLONG_POLICY_DROP,
-    OVERLONG_POLICY_TRUNCATE,
-    OVERLONG_POLICY_ERROR
-} OverlongPolicy;
-typedef enum ActivationName {
-    ACTIVATION_GELU_TANH,
-    ACTIVATION_GELU,
-    ACTIVATION_QUICK_GELU,
-    ACTIVATION_SILU
-} ActivationName;
 typedef enum ImageAspect { ASPECT_SQUARE, ASPECT_PAD } ImageAspect;
 /* How a picture of another size is brought to the model's: not at all (an error), squashed
  * (SigLIP), or its shorter side scaled and the middle cut out (CLIP). */
@@ -73,7 +63,7 @@ typedef struct DatasetConfig {
 
 typedef struct VisionConfig {
     int64_t image_size, channels, patch_size, layers, width, heads, mlp;
-    ActivationName activation;
+    Activation activation;
     double norm_eps;
     RealList mean, std;    /* of pixels in 0 … 1, one for all channels or one for each */
     bool drop_first_patch; /* the first row of the tower's end: CLIP's class token; of SigLIP, which
@@ -84,7 +74,7 @@ typedef struct VisionConfig {
 
 typedef struct ConnectorConfig {
     bool norm; /* a LayerNorm before the two linears */
-    ActivationName activation;
+    Activation activation;
 } ConnectorConfig;
 
 typedef struct LlmConfig {
@@ -94,7 +84,7 @@ typedef struct LlmConfig {
     NormKind norm;
     bool qk_norm, bias; /* bias: of every linear, the head's too */
     bool gated;         /* act(gate) · up; else a plain MLP */
-    ActivationName activation;
+    Activation activation;
     bool parallel;           /* h += attn(norm h) + mlp(norm h), one norm */
     bool tied_head;          /* the head is the embedding */
     bool scale_embedding;    /* rows enter times √width, those of pictures too (Gemma) */
@@ -132,7 +122,7 @@ typedef struct TrainingConfig {
     Schedule lr_scheduler_type;
     double max_grad_norm, weight_decay, adam_beta1, adam_beta2, adam_epsilon;
     int64_t max_length;
-    OverlongPolicy overlong;
+    Overlong overlong;
     int64_t save_steps, save_total_limit, eval_steps, eval_samples, early_stopping_patience;
     int64_t image_shift;       /* augmentation: pixels */
     int64_t image_shift_steps; /* over which it grows to that */

@@ -9,19 +9,42 @@
 
 #include "core/text.h"
 
-static const char *const TUNES[] = {"frozen", "lora", "full", NULL};
-static const char *const DEVICES[] = {"auto", "cpu", "cuda", NULL};
-static const char *const PRECISIONS[] = {"auto", "bf16", "fp16", "f32", NULL};
-static const char *const SCHEDULES[] = {"cosine", "linear", "constant", NULL};
-static const char *const OVERLONGS[] = {"drop", "truncate", "error", NULL};
-static const char *const ACTIVATIONS[] = {"gelu_pytorch_tanh", "gelu", "quick_gelu", "silu", NULL};
-static const char *const ASPECTS[] = {"square", "pad", NULL};
-static const char *const FITS[] = {"exact", "squash", "crop", NULL};
-static const char *const NORMS[] = {"rms", "rms_plus_one", "layer", NULL};
-static const char *const LLM_NAMES[] = {"openelm", "llama", "phi", NULL};
-static const char *const TEMPLATES[] = {"plain", "llama", "gemma", "phi", NULL};
-static const char *const CHECKPOINTINGS[] = {"none", "cheap", "layers", NULL};
-static const char *const CURRICULA[] = {"none", "complexity", NULL};
+static const char *const TUNES[] = {
+    [TUNE_FROZEN] = "frozen", [TUNE_LORA] = "lora", [TUNE_FULL] = "full", NULL};
+static const char *const DEVICES[] = {
+    [DEVICE_AUTO] = "auto", [DEVICE_CPU] = "cpu", [DEVICE_CUDA] = "cuda", NULL};
+static const char *const PRECISIONS[] = {[PRECISION_AUTO] = "auto",
+                                         [PRECISION_BF16] = "bf16",
+                                         [PRECISION_FP16] = "fp16",
+                                         [PRECISION_F32] = "f32",
+                                         NULL};
+static const char *const SCHEDULES[] = {[SCHEDULE_COSINE] = "cosine",
+                                        [SCHEDULE_LINEAR] = "linear",
+                                        [SCHEDULE_CONSTANT] = "constant",
+                                        NULL};
+static const char *const OVERLONGS[] = {
+    [OVERLONG_DROP] = "drop", [OVERLONG_TRUNCATE] = "truncate", [OVERLONG_ERROR] = "error", NULL};
+static const char *const ACTIVATIONS[] = {[ACTIVATION_GELU_TANH] = "gelu_pytorch_tanh",
+                                          [ACTIVATION_GELU] = "gelu",
+                                          [ACTIVATION_QUICK_GELU] = "quick_gelu",
+                                          [ACTIVATION_SILU] = "silu",
+                                          NULL};
+static const char *const ASPECTS[] = {[ASPECT_SQUARE] = "square", [ASPECT_PAD] = "pad", NULL};
+static const char *const FITS[] = {
+    [FIT_EXACT] = "exact", [FIT_SQUASH] = "squash", [FIT_CROP] = "crop", NULL};
+static const char *const NORMS[] = {
+    [NORM_RMS] = "rms", [NORM_RMS_PLUS_ONE] = "rms_plus_one", [NORM_LAYER] = "layer", NULL};
+static const char *const LLM_NAMES[] = {
+    [NAMES_OPENELM] = "openelm", [NAMES_LLAMA] = "llama", [NAMES_PHI] = "phi", NULL};
+static const char *const TEMPLATES[] = {[TEMPLATE_NAME_PLAIN] = "plain",
+                                        [TEMPLATE_NAME_LLAMA] = "llama",
+                                        [TEMPLATE_NAME_GEMMA] = "gemma",
+                                        [TEMPLATE_NAME_PHI] = "phi",
+                                        NULL};
+static const char *const CHECKPOINTINGS[] = {
+    [CHECKPOINT_NONE] = "none", [CHECKPOINT_CHEAP] = "cheap", [CHECKPOINT_LAYERS] = "layers", NULL};
+static const char *const CURRICULA[] = {
+    [CURRICULUM_NONE] = "none", [CURRICULUM_COMPLEXITY] = "complexity", NULL};
 
 #define FIELD(member) offsetof(Config, member)
 #define TEXT(path, member, help, d)                                                                \

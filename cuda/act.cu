@@ -24,16 +24,16 @@ struct Point {
 };
 
 template <Activation KIND> __device__ __forceinline__ Point act_at(float x) {
-    if constexpr (KIND == ACT_GELU_ERF) {
+    if constexpr (KIND == ACTIVATION_GELU) {
         float below = 0.5f * (1.0f + erff(x * 0.70710678f)); /* Φ(x) */
         return {x * below, below + x * 0.39894228f * expf(-0.5f * x * x)};
-    } else if constexpr (KIND == ACT_GELU_TANH) {
+    } else if constexpr (KIND == ACTIVATION_GELU_TANH) {
         /* ½(1 + tanh u) = σ(2u), u = A(x + Bx³) */
         float s = sigmoid(2.0f * GELU_A * x * (1.0f + GELU_B * x * x));
         float inner = 2.0f * GELU_A * (1.0f + 3.0f * GELU_B * x * x); /* of 2u */
         return {x * s, s + x * s * (1.0f - s) * inner};
     } else {
-        constexpr float k = KIND == ACT_GELU_QUICK ? QUICK : 1.0f;
+        constexpr float k = KIND == ACTIVATION_QUICK_GELU ? QUICK : 1.0f;
         float s = sigmoid(k * x);
         return {x * s, s + k * x * s * (1.0f - s)};
     }
@@ -44,10 +44,10 @@ template <Activation KIND> struct Kind { static constexpr Activation value = KIN
 
 template <typename F> void with_kind(Activation kind, F f) {
     switch (kind) {
-    case ACT_GELU_TANH: return f(Kind<ACT_GELU_TANH>());
-    case ACT_GELU_ERF: return f(Kind<ACT_GELU_ERF>());
-    case ACT_GELU_QUICK: return f(Kind<ACT_GELU_QUICK>());
-    case ACT_SILU: return f(Kind<ACT_SILU>());
+    case ACTIVATION_GELU_TANH: return f(Kind<ACTIVATION_GELU_TANH>());
+    case ACTIVATION_GELU: return f(Kind<ACTIVATION_GELU>());
+    case ACTIVATION_QUICK_GELU: return f(Kind<ACTIVATION_QUICK_GELU>());
+    case ACTIVATION_SILU: return f(Kind<ACTIVATION_SILU>());
     }
 }
 

@@ -52,7 +52,7 @@ static void row_linear_fwd(Exec *ex, Tensor y, Tensor x, Tensor w, Tensor bias) 
 static void row_linear_act_fwd(Exec *ex, Tensor g, Tensor f, Tensor x, Tensor w, Tensor bias,
                                Activation kind) {
     /* cuBLASLt's own GELU is the tanh form, and its kernels round what they keep as we do. */
-    if (kind == ACT_GELU_TANH && !tensor_is_none(bias) && g.dtype != DT_F32) {
+    if (kind == ACTIVATION_GELU_TANH && !tensor_is_none(bias) && g.dtype != DT_F32) {
         CudaProduct p = {.c = g,
                          .a = x,
                          .b = w,

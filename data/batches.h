@@ -6,6 +6,7 @@
 #ifndef CADVLM_DATA_BATCHES_H
 #define CADVLM_DATA_BATCHES_H
 
+#include "config/choices.h"
 #include "core/err.h"
 #include "core/image.h"
 #include "data/batch.h"
@@ -14,14 +15,6 @@
 #include "data/shard.h"
 #include "data/template.h"
 #include "data/tokenizer.h"
-
-/* What happens to a sample of more than max_length rows. Batch.overlong counts them. */
-typedef enum Overlong {
-    OVERLONG_DROP,     /* in a walk the next sample of its dataset that fits takes its place; */
-                       /* batch_build leaves it out */
-    OVERLONG_TRUNCATE, /* its code is cut, without an end token; a prompt too long is an error */
-    OVERLONG_ERROR
-} Overlong;
 
 /* One dataset of a mix: which samples of it take part. */
 typedef struct BatchSource {
@@ -43,8 +36,8 @@ typedef struct BatchesOptions {
     int slots;                /* batches a step, over all ranks */
     int slot_first, slot_end; /* the slots this rank walks through */
     int64_t first_step;
-    int max_length; /* rows a sample may have, image rows included */
-    Overlong overlong;
+    int max_length;                 /* rows a sample may have, image rows included */
+    Overlong overlong;              /* samples that are longer; Batch.overlong counts them */
     int image_size, image_channels; /* what the model takes; channels 1 or 3 */
     PictureFit image_fit;           /* how pictures of another size are brought to it */
     uint8_t image_background[3];    /* around a padded picture (data/picture.h) */

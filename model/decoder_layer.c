@@ -231,9 +231,9 @@ static void attention_inputs(Model *model, const DecoderLayer *layer, DecoderAct
 static void activate(Model *model, DecoderActs *a) {
     const LlmConfig *c = &model->spec.llm;
     if (c->gated)
-        op_glu_fwd(model->ex, a->s, a->gu, (Activation)c->activation);
+        op_glu_fwd(model->ex, a->s, a->gu, c->activation);
     else
-        op_act_fwd(model->ex, a->s, a->gu, (Activation)c->activation);
+        op_act_fwd(model->ex, a->s, a->gu, c->activation);
 }
 
 /* branch = dropout(branch): what attention or MLP adds to the stream. */
@@ -445,9 +445,9 @@ static Tensor outputs_backward(Model *model, const DecoderLayer *layer, const De
     linear_backward(model, &layer->down, ds, false, branch_gradient(model, g, dh, &layer->down),
                     a->s, &a->l_down);
     if (c->gated)
-        op_glu_bwd(model->ex, dgu, ds, a->gu, (Activation)c->activation);
+        op_glu_bwd(model->ex, dgu, ds, a->gu, c->activation);
     else
-        op_act_bwd(model->ex, dgu, ds, a->gu, (Activation)c->activation);
+        op_act_bwd(model->ex, dgu, ds, a->gu, c->activation);
     linear_backward(model, &layer->up, dn, false, dgu, a->n2, &a->l_up);
     if (!c->parallel) norm_backward(model, layer->ffn_norm, dh, true, dn, a->h2, a->stats2);
     linear_backward(model, &layer->out, datt, false, branch_gradient(model, g, dh, &layer->out),

@@ -19,7 +19,7 @@ enum {
 
 static const struct {
     const char *name;
-    ActivationName activation;
+    Activation activation;
 } ACTIVATIONS[] = {
     {"gelu_pytorch_tanh", ACTIVATION_GELU_TANH}, /* the first of each is what we write */
     {"gelu", ACTIVATION_GELU},
@@ -30,7 +30,7 @@ static const struct {
     {"swish", ACTIVATION_SILU},
 };
 
-Err published_activation(ActivationName *out, const JsonKeys *keys, const char *name) {
+Err published_activation(Activation *out, const JsonKeys *keys, const char *name) {
     for (size_t i = 0; i < sizeof ACTIVATIONS / sizeof ACTIVATIONS[0]; i++)
         if (!strcmp(ACTIVATIONS[i].name, name)) {
             *out = ACTIVATIONS[i].activation;
@@ -42,13 +42,13 @@ Err published_activation(ActivationName *out, const JsonKeys *keys, const char *
          keys->where, name);
 }
 
-const char *published_activation_name(ActivationName activation) {
+const char *published_activation_name(Activation activation) {
     for (size_t i = 0; i < sizeof ACTIVATIONS / sizeof ACTIVATIONS[0]; i++)
         if (ACTIVATIONS[i].activation == activation) return ACTIVATIONS[i].name;
     return "";
 }
 
-static Err activation_key(ActivationName *out, const JsonKeys *keys, const char *key,
+static Err activation_key(Activation *out, const JsonKeys *keys, const char *key,
                           const char *otherwise) {
     const char *name;
     TRY(keys_text(&name, keys, key, otherwise));

@@ -6,8 +6,8 @@
 #include "model/json_keys.h"
 
 /* Both activations by transformers' names. */
-Err published_activation(ActivationName *out, const JsonKeys *keys, const char *name);
-const char *published_activation_name(ActivationName activation);
+Err published_activation(Activation *out, const JsonKeys *keys, const char *name);
+const char *published_activation_name(Activation activation);
 
 /* ERR_UNSUPPORTED for a dropout that is not applied here. */
 Err published_refuse_dropout(const JsonKeys *keys, const char *key);

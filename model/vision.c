@@ -139,8 +139,7 @@ static void compute(Model *model, const VisionLayer *layer, VisionActs *a, Tenso
                      tensor_cols(a->qkv, w, w), tensor_cols(a->qkv, 2 * w, w), &spec);
     linear_forward(model, &layer->out, model->branch, a->att, &a->l_out);
     norm_forward(model, layer->norm2, a->n2, a->h2, a->stats2, a->h, model->branch);
-    linear_act_forward(model, &layer->fc1, a->g, a->f1, a->n2, &a->l_fc1,
-                       (Activation)c->activation);
+    linear_act_forward(model, &layer->fc1, a->g, a->f1, a->n2, &a->l_fc1, c->activation);
     if (whole)
         linear_forward(model, &layer->fc2, model->branch, a->g, &a->l_fc2);
     else
@@ -251,7 +250,7 @@ static void connector_forward(Model *model) {
     model->connector_g = take_act(model, rows, out);
     model->features = take_act(model, rows, out);
     linear_act_forward(model, &model->connector_1, model->connector_g, model->connector_f,
-                       model->connector_n, NULL, (Activation)model->spec.connector.activation);
+                       model->connector_n, NULL, model->spec.connector.activation);
     linear_forward(model, &model->connector_2, model->features, model->connector_g, NULL);
 }
 
@@ -286,7 +285,7 @@ static void remake(Model *model, const VisionLayer *layer, VisionActs *a) {
     use_saved(&layer->fc2, &a->l_fc2);
     norm_forward(model, layer->norm1, a->n1, tensor_none(), a->stats1, a->h, tensor_none());
     norm_forward(model, layer->norm2, a->n2, tensor_none(), a->stats2, a->h2, tensor_none());
-    op_act_fwd(model->ex, a->g, a->f1, (Activation)model->spec.vision.activation);
+    op_act_fwd(model->ex, a->g, a->f1, model->spec.vision.activation);
 }
 
 static void layer_backward(Model *model, const VisionLayer *layer, VisionActs *a, Tensor dh,
@@ -297,7 +296,7 @@ static void layer_backward(Model *model, const VisionLayer *layer, VisionActs *a
     size_t mark = arena_mark(&model->arena);
     remake(model, layer, a);
     linear_backward(model, &layer->fc2, dg, false, dh, a->g, &a->l_fc2);
-    op_act_bwd(ex, dg, dg, a->f1, (Activation)c->activation);
+    op_act_bwd(ex, dg, dg, a->f1, c->activation);
     linear_backward(model, &layer->fc1, dn, false, dg, a->n2, &a->l_fc1);
     norm_backward(model, layer->norm2, dh, true, dn, a->h2, a->stats2);
 
@@ -363,7 +362,7 @@ static void connector_backward(Model *model, Tensor dx, Tensor d_features) {
     bool need_input = tower_trained(model) || (normed && model->params.items[norm.w].trained);
     Tensor dg = take_act(model, rows, model->spec.llm.width);
     linear_backward(model, &model->connector_2, dg, false, d_features, model->connector_g, NULL);
-    op_act_bwd(ex, dg, dg, model->connector_f, (Activation)model->spec.connector.activation);
+    op_act_bwd(ex, dg, dg, model->connector_f, model->spec.connector.activation);
     if (!normed) {
         linear_backward(model, &model->connector_1, need_input ? dx : tensor_none(), false, dg,
                         model->connector_n, NULL);

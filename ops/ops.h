@@ -18,6 +18,7 @@
 
 #include <stdbool.h>
 
+#include "config/choices.h"
 #include "ops/tensor.h"
 
 #ifdef __cplusplus
@@ -128,8 +129,6 @@ void exec_range_begin(Exec *ex, const char *name);
 void exec_range_end(Exec *ex);
 
 /* ---- matrix products ---- */
-
-typedef enum Activation { ACT_GELU_TANH, ACT_GELU_ERF, ACT_GELU_QUICK, ACT_SILU } Activation;
 
 /* y[T,N] = x[T,K] · w[N,K]ᵀ + bias[1,N] (bias may be none). */
 void op_linear_fwd(Exec *ex, Tensor y, Tensor x, Tensor w, Tensor bias);
@@ -256,7 +255,7 @@ void op_attention_bwd(Exec *ex, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Te
 void op_act_fwd(Exec *ex, Tensor out, Tensor x, Activation kind);
 void op_act_bwd(Exec *ex, Tensor dx, Tensor dout, Tensor x, Activation kind);
 
-/* Gated: out[T,F] = act(x[:, :F]) · x[:, F:2F]  (SwiGLU for ACT_SILU; Shazeer 2020). */
+/* Gated: out[T,F] = act(x[:, :F]) · x[:, F:2F]  (SwiGLU for ACTIVATION_SILU; Shazeer 2020). */
 void op_glu_fwd(Exec *ex, Tensor out, Tensor x, Activation kind);
 void op_glu_bwd(Exec *ex, Tensor dx, Tensor dout, Tensor x, Activation kind);
 

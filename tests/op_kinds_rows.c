@@ -214,10 +214,11 @@ static void qk_rope_backward(Exec *ex, OpTest *t) {
 
 static double act_value(Activation kind, double x) {
     switch (kind) {
-    case ACT_GELU_TANH: return 0.5 * x * (1 + tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
-    case ACT_GELU_ERF: return 0.5 * x * (1 + erf(x / sqrt(2)));
-    case ACT_GELU_QUICK: return x / (1 + exp(-1.702 * x));
-    case ACT_SILU: return x / (1 + exp(-x));
+    case ACTIVATION_GELU_TANH:
+        return 0.5 * x * (1 + tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    case ACTIVATION_GELU: return 0.5 * x * (1 + erf(x / sqrt(2)));
+    case ACTIVATION_QUICK_GELU: return x / (1 + exp(-1.702 * x));
+    case ACTIVATION_SILU: return x / (1 + exp(-x));
     }
     return NAN;
 }

@@ -89,6 +89,60 @@ TEST(top_level_names_and_overrides_are_understood) {
     ASSERT_INT(config.training.max_steps, ==, 1000);
 }
 
+/* Written out here, so that neither an enum nor a table of names can be turned around in silence.
+ */
+TEST(every_name_of_a_choice_means_what_it_says) {
+    static Config config;
+    static const struct {
+        const char *text;
+        const void *field;
+        int expected;
+    } choices[] = {
+#define CHOICE(text, field, expected) {text, &config.field, expected}
+        CHOICE("training.overlong: drop", training.overlong, OVERLONG_DROP),
+        CHOICE("training.overlong: truncate", training.overlong, OVERLONG_TRUNCATE),
+        CHOICE("training.overlong: error", training.overlong, OVERLONG_ERROR),
+        CHOICE("model.llm.activation: gelu_pytorch_tanh", model.llm.activation,
+               ACTIVATION_GELU_TANH),
+        CHOICE("model.llm.activation: gelu", model.llm.activation, ACTIVATION_GELU),
+        CHOICE("model.vision.activation: quick_gelu", model.vision.activation,
+               ACTIVATION_QUICK_GELU),
+        CHOICE("model.connector.activation: silu", model.connector.activation, ACTIVATION_SILU),
+        CHOICE("tune.vision: frozen", tune.vision, TUNE_FROZEN),
+        CHOICE("tune.vision: lora", tune.vision, TUNE_LORA),
+        CHOICE("tune.vision: full", tune.vision, TUNE_FULL),
+        CHOICE("device: cpu", device, DEVICE_CPU),
+        CHOICE("device: cuda", device, DEVICE_CUDA),
+        CHOICE("precision: bf16", precision, PRECISION_BF16),
+        CHOICE("precision: fp16", precision, PRECISION_FP16),
+        CHOICE("precision: f32", precision, PRECISION_F32),
+        CHOICE("training.lr_scheduler_type: linear", training.lr_scheduler_type, SCHEDULE_LINEAR),
+        CHOICE("training.lr_scheduler_type: constant", training.lr_scheduler_type,
+               SCHEDULE_CONSTANT),
+        CHOICE("image_aspect_ratio: pad", image_aspect, ASPECT_PAD),
+        CHOICE("model.vision.fit: exact", model.vision.fit, FIT_EXACT),
+        CHOICE("model.vision.fit: squash", model.vision.fit, FIT_SQUASH),
+        CHOICE("model.vision.fit: crop", model.vision.fit, FIT_CROP),
+        CHOICE("model.llm.norm: rms", model.llm.norm, NORM_RMS),
+        CHOICE("model.llm.norm: rms_plus_one", model.llm.norm, NORM_RMS_PLUS_ONE),
+        CHOICE("model.llm.norm: layer", model.llm.norm, NORM_LAYER),
+        CHOICE("model.llm.names: llama", model.llm.names, NAMES_LLAMA),
+        CHOICE("model.template: plain", model.template, TEMPLATE_NAME_PLAIN),
+        CHOICE("model.template: llama", model.template, TEMPLATE_NAME_LLAMA),
+        CHOICE("model.template: gemma", model.template, TEMPLATE_NAME_GEMMA),
+        CHOICE("model.template: phi", model.template, TEMPLATE_NAME_PHI),
+        CHOICE("gradient_checkpointing: cheap", gradient_checkpointing, CHECKPOINT_CHEAP),
+        CHOICE("gradient_checkpointing: layers", gradient_checkpointing, CHECKPOINT_LAYERS),
+        CHOICE("curriculum.by: complexity", curriculum.by, CURRICULUM_COMPLEXITY),
+#undef CHOICE
+    };
+    for (size_t i = 0; i < sizeof choices / sizeof choices[0]; i++) {
+        printf("%s\n", choices[i].text);
+        ASSERT_OK(parse(&config, choices[i].text));
+        ASSERT_INT(*(const int *)choices[i].field, ==, choices[i].expected);
+    }
+}
+
 TEST(what_is_adapted_is_said_by_lists_and_pairs) {
     static Config config;
     const char *overrides[] = {"lora.alpha_pattern={q_proj:4.5}"};

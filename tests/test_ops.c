@@ -39,13 +39,13 @@ TEST(every_gradient_matches_differences_in_bf16) {
 
 /* Shapes of real layers, with inner dimensions deep enough to be split. */
 static const OpCase big_cases[] = {
-    {"linear", {1237, 704, 128, 1}},      {"linear", {4100, 64, 64, 1}},
-    {"lora", {3000, 256, 192, 16, 5}},    {"linear_lora", {3000, 256, 192, 16, 0, 1}},
-    {"rmsnorm", {1237, 128, 1}},          {"layernorm", {1237, 128, 1}},
-    {"qk_rope", {1237, 4, 2, 32, 32, 1}}, {"attention", {9, 97, 4, 2, 32, 1}},
-    {"attention", {1, 700, 4, 2, 64, 1}}, {"attention", {8, 16, 4, 4, 32, 0}},
-    {"glu", {1237, 352, ACT_SILU}},       {"positions", {16, 16, 128}},
-    {"embed", {1237, 295, 128, 256}},     {"cross_entropy", {1000, 295}},
+    {"linear", {1237, 704, 128, 1}},       {"linear", {4100, 64, 64, 1}},
+    {"lora", {3000, 256, 192, 16, 5}},     {"linear_lora", {3000, 256, 192, 16, 0, 1}},
+    {"rmsnorm", {1237, 128, 1}},           {"layernorm", {1237, 128, 1}},
+    {"qk_rope", {1237, 4, 2, 32, 32, 1}},  {"attention", {9, 97, 4, 2, 32, 1}},
+    {"attention", {1, 700, 4, 2, 64, 1}},  {"attention", {8, 16, 4, 4, 32, 0}},
+    {"glu", {1237, 352, ACTIVATION_SILU}}, {"positions", {16, 16, 128}},
+    {"embed", {1237, 295, 128, 256}},      {"cross_entropy", {1000, 295}},
 };
 
 static uint64_t hash_of_run(const OpCase *c, DType dtype, int threads) {

@@ -93,7 +93,7 @@ void batches_setup(BatchesOptions *options, const Config *config, const ModelSpe
         .seed = (uint64_t)config->seed,
         .size = (int)config->training.per_device_batch_size,
         .max_length = (int)config->training.max_length,
-        .overlong = (Overlong)config->training.overlong,
+        .overlong = config->training.overlong,
         .image_size = (int)v->image_size,
         .image_channels = (int)v->channels,
         .image_fit = fit_of(config),

@@ -35,16 +35,16 @@ static const float QUICK = 1.702f;
 /* y[i] = act(x[i]). One loop per kind, so that each is vectorised. */
 static void act_values(float *restrict y, const float *restrict x, int64_t n, Activation kind) {
     switch (kind) {
-    case ACT_GELU_TANH:
+    case ACTIVATION_GELU_TANH:
         for (int64_t i = 0; i < n; i++) y[i] = gelu_tanh(x[i]);
         return;
-    case ACT_GELU_ERF:
+    case ACTIVATION_GELU:
         for (int64_t i = 0; i < n; i++) y[i] = gelu_erf(x[i]);
         return;
-    case ACT_GELU_QUICK:
+    case ACTIVATION_QUICK_GELU:
         for (int64_t i = 0; i < n; i++) y[i] = swish(x[i], QUICK);
         return;
-    case ACT_SILU:
+    case ACTIVATION_SILU:
         for (int64_t i = 0; i < n; i++) y[i] = swish(x[i], 1);
         return;
     }
@@ -52,16 +52,16 @@ static void act_values(float *restrict y, const float *restrict x, int64_t n, Ac
 
 static void act_slopes(float *restrict y, const float *restrict x, int64_t n, Activation kind) {
     switch (kind) {
-    case ACT_GELU_TANH:
+    case ACTIVATION_GELU_TANH:
         for (int64_t i = 0; i < n; i++) y[i] = gelu_tanh_slope(x[i]);
         return;
-    case ACT_GELU_ERF:
+    case ACTIVATION_GELU:
         for (int64_t i = 0; i < n; i++) y[i] = gelu_erf_slope(x[i]);
         return;
-    case ACT_GELU_QUICK:
+    case ACTIVATION_QUICK_GELU:
         for (int64_t i = 0; i < n; i++) y[i] = swish_slope(x[i], QUICK);
         return;
-    case ACT_SILU:
+    case ACTIVATION_SILU:
         for (int64_t i = 0; i < n; i++) y[i] = swish_slope(x[i], 1);
         return;
     }
