@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds and runs the tests. The fast tier by default: the cpu preset with every test, the asan preset for core, config, cad and
 # data, the CUDA kernels over the emulation (emu), and nvcc for sm_80. --full runs everything: under the sanitizers, the emulation
-# in all its builds and thread orders, nvcc for every architecture, a short demo.
+# in all its builds and thread orders, nvcc for every architecture, a dozen planted faults, a short demo.
 #
 # What of CUDA needs NVIDIA's headers or nvcc is left out where they are not, and said.
 #
@@ -101,6 +101,12 @@ if command -v nvcc >/dev/null 2>&1; then
     fi
 else
     skip cuda "nvcc was not found"
+fi
+
+# A dozen faults planted in a copy of the tree, other ones every day: does a test notice each?
+if [ $full = 1 ] && [ -z "$filter" ]; then
+    echo "== faults: a dozen"
+    python3 tests/faults/faults.py --some 12 || failed=1
 fi
 
 # The whole way in little: data, two stages, evaluations, report.
