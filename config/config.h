@@ -124,6 +124,7 @@ typedef struct TrainingConfig {
     int64_t max_length;
     Overlong overlong;
     int64_t save_steps, save_total_limit, eval_steps, eval_samples, early_stopping_patience;
+    bool load_best_model_at_end;
     int64_t image_shift;       /* augmentation: pixels */
     int64_t image_shift_steps; /* over which it grows to that */
 } TrainingConfig;

@@ -119,6 +119,7 @@ const Key config_keys[] = {
     INT("training.eval_steps", training.eval_steps, 0, 1e12, "steps between validations; 0: only at the end", false),
     INT("training.eval_samples", training.eval_samples, 0, 1e12, "samples of a validation; 0: all", false),
     INT("training.early_stopping_patience", training.early_stopping_patience, 0, 1e6, "worse validations before stopping; 0: never", true),
+    BOOL("training.load_best_model_at_end", training.load_best_model_at_end, "a run ends with the weights of its best validation", true),
     INT("training.image_shift", training.image_shift, 0, 64, "augmentation: moves drawings by up to ± so many pixels", true),
     INT("training.image_shift_steps", training.image_shift_steps, 0, 1e12, "steps over which image_shift grows to its size; 0: full at once", true),
     INT("model.vision.image_size", model.vision.image_size, 8, 4096, "pixels a side", true),

@@ -54,6 +54,7 @@ static Err write_state(const char *folder, const TrainState *state) {
     js_set_number(root, "val_loss", state->val_loss);
     js_set_integer(root, "validated_step", state->validated_step);
     js_set_number(root, "best_val_loss", state->best_val_loss);
+    js_set_integer(root, "best_step", state->best_step);
     js_set_integer(root, "worse_validations", state->worse);
     for (int i = 0; i < state->dataset_count; i++)
         js_push(datasets, js_new_integer(state->dataset_samples[i]));
@@ -300,7 +301,7 @@ static void read_loss_scale(UpdateState *update, const Json *root) {
 Err checkpoint_read_state(TrainState *state, const char *path) {
     char name[PATH_SIZE];
     Json *root;
-    *state = (TrainState){.val_loss = NAN, .best_val_loss = NAN};
+    *state = (TrainState){.val_loss = NAN, .best_val_loss = NAN, .best_step = -1};
     TRY(path_join(name, path, "state.json"));
     TRY(js_read(&root, name, SMALL_FILE_MAX));
     int64_t slots = 0;
@@ -317,6 +318,7 @@ Err checkpoint_read_state(TrainState *state, const char *path) {
     js_number(js_get(root, "val_loss"), &state->val_loss);
     js_integer(js_get(root, "validated_step"), &state->validated_step);
     js_number(js_get(root, "best_val_loss"), &state->best_val_loss);
+    js_integer(js_get(root, "best_step"), &state->best_step);
     js_integer(js_get(root, "worse_validations"), &state->worse);
     const Json *datasets = js_get(root, "dataset_samples");
     state->dataset_count =

@@ -30,6 +30,7 @@ typedef struct TrainState {
     double val_loss;        /* NaN: none yet */
     int64_t validated_step; /* where that was measured; 0: nowhere yet */
     double best_val_loss;   /* of the run so far; NaN: none yet */
+    int64_t best_step;      /* where it was measured; -1: nowhere yet */
     int64_t worse;          /* validations in a row since then that did not reach it */
     int dataset_count;
     int64_t dataset_samples[CONFIG_DATASETS];

@@ -10,6 +10,7 @@
 
 #include "core/clock.h"
 #include "core/log.h"
+#include "trainer/best_weights.h"
 #include "trainer/schedule.h"
 #include "trainer/signals.h"
 #include "trainer/train_parts.h"
@@ -288,7 +289,9 @@ static Err train_step(Trainer *t) {
 static void count_validation(Trainer *t, double loss) {
     bool better = isnan(t->state.best_val_loss) || loss < t->state.best_val_loss;
     t->state.worse = better ? 0 : t->state.worse + 1;
-    if (better) t->state.best_val_loss = loss;
+    if (!better) return;
+    t->state.best_val_loss = loss;
+    t->state.best_step = t->state.step;
 }
 
 /* Validations walk through the same samples: what one leaves out, all do. */
@@ -324,6 +327,8 @@ static Err run_validation(Trainer *t) {
     if (!v.samples) return OK;
     t->val_loss = t->state.val_loss = v.loss;
     count_validation(t, v.loss);
+    if (t->config->training.load_best_model_at_end && t->state.best_step == t->state.step)
+        TRY(best_weights_keep(t->comm, t->checkpoints, &t->optim, t->state.step));
     log_info("step %lld: validation loss %.4f, %.1f %% of labels right (%zu of %zu samples)",
              (long long)t->state.step, v.loss, 100 * v.accuracy, v.samples, count);
     return comm_agree(t->comm, comm_rank(t->comm) == 0
@@ -339,7 +344,25 @@ static Err save(Trainer *t) {
     TRY(checkpoint_save(t->comm, t->checkpoints, &described, &t->base.origin, t->tokenizer_file,
                         &t->optim, &t->state, (int)t->config->training.save_total_limit));
     t->saved_step = t->state.step;
-    return OK;
+    return comm_agree(t->comm, comm_rank(t->comm) == 0
+                                   ? best_weights_prune(t->checkpoints, t->state.best_step)
+                                   : OK);
+}
+
+/* A run that is over ends with the weights of its best validation, if it is told to. From then on
+ * they are those of its last step. */
+static Err settle_for_best(Trainer *t) {
+    bool restored;
+    int64_t best = t->state.best_step;
+    if (!t->config->training.load_best_model_at_end || best < 0 || best == t->state.step) return OK;
+    TRY(best_weights_restore(t->comm, t->checkpoints, &t->optim, best, &restored));
+    if (!restored) return OK;
+    log_info("the weights of step %lld are kept: its validation loss %.4f was the best, that of "
+             "step %lld is %.4f (training.load_best_model_at_end)",
+             (long long)best, t->state.best_val_loss, (long long)t->state.step, t->state.val_loss);
+    t->val_loss = t->state.val_loss = t->state.best_val_loss;
+    t->state.best_step = t->state.step;
+    return best_weights_keep(t->comm, t->checkpoints, &t->optim, t->state.step);
 }
 
 /* Whether the last validations were all worse than the best. */
@@ -353,12 +376,20 @@ static bool due(const Trainer *t, int64_t every) {
            (t->state.step >= t->steps || (every && t->state.step % every == 0));
 }
 
+/* The start is a candidate too: what training starts from may be better than all that follows. */
+static bool validation_due(const Trainer *t) {
+    const TrainingConfig *c = &t->config->training;
+    if (c->load_best_model_at_end && t->state.step == 0) return t->state.best_step < 0;
+    return due(t, c->eval_steps) && t->state.validated_step != t->state.step;
+}
+
 static Err loop(Trainer *t) {
     const TrainingConfig *c = &t->config->training;
     for (;;) {
         /* A run may have been stopped between a step and its validation: then this comes first. */
-        if (due(t, c->eval_steps) && t->state.validated_step != t->state.step && !t->stopping)
-            TRY(run_validation(t));
+        if (validation_due(t) && !t->stopping) TRY(run_validation(t));
+        bool over = t->state.step >= t->steps || is_overdone(t);
+        if (over && !t->stopping) TRY(settle_for_best(t));
         if (t->stopping || is_overdone(t) || due(t, c->save_steps)) TRY(save(t));
         if (t->stopping || t->state.step >= t->steps) return OK;
         if (is_overdone(t)) {

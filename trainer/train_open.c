@@ -232,8 +232,10 @@ void train_describe_config(const Trainer *t, Config *out) {
 /* Takes up the newest good checkpoint of this run, if there is one. */
 static Err resume(Trainer *t) {
     const char *path = t->resumed;
-    t->state =
-        (TrainState){.val_loss = NAN, .best_val_loss = NAN, .config_hash = config_hash(t->config)};
+    t->state = (TrainState){.val_loss = NAN,
+                            .best_val_loss = NAN,
+                            .best_step = -1,
+                            .config_hash = config_hash(t->config)};
     if (!path[0]) return OK;
     TrainState found;
     TRY(checkpoint_read_state(&found, path));
