@@ -4,7 +4,6 @@
  * The threads own the processes, since the kernel kills a worker when the thread that started it
  * ends. Replies are kept in a list without limit, so that a thread never waits for the caller. */
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +14,7 @@
 #include "core/clock.h"
 #include "core/file.h"
 #include "core/process.h"
+#include "core/processors.h"
 #include "core/queue.h"
 
 #define DEFAULT_SECONDS 30.0
@@ -227,13 +227,6 @@ static Err find_program(char out[PATH_SIZE]) {
     return OK;
 }
 
-/* Processors this process may use: mpirun may have bound it to one. */
-static int processors(void) {
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
-    return CPU_COUNT(&set);
-}
-
 static Err start_threads(CadPool *pool) {
     for (int i = 0; i < pool->worker_count; i++) {
         pool->workers[i].pool = pool;
@@ -250,7 +243,7 @@ static Err start_threads(CadPool *pool) {
 
 Err cad_pool_open(CadPool **out, int workers, CadLimits limits) {
     *out = NULL;
-    if (workers == 0) workers = processors();
+    if (workers == 0) workers = processors_share(processors_allowed(), 1, processors_quota(""), 1);
     REQUIRE(workers >= 1 && workers <= WORKERS_MAX, ERR_CONFIG,
             "%d CAD workers; 1 to %d are possible", workers, WORKERS_MAX);
     REQUIRE(limits.seconds >= 0 && limits.seconds <= 1e6, ERR_CONFIG,

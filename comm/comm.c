@@ -9,10 +9,11 @@
 
 #include "comm/transport.h"
 #include "core/log.h"
+#include "core/processors.h"
 
 struct Comm {
     Transport *transport; /* NULL: one rank alone */
-    int rank, size, local_rank, local_size;
+    int rank, size, local_rank, local_size, sharing;
     bool failed_together; /* the last comm_agree failed: every rank knows */
     int speaker;          /* and this one tells it */
 };
@@ -27,10 +28,21 @@ static void warn_of_strangers(const Comm *comm) {
             atoi(tasks));
 }
 
+/* A launcher may have bound each rank to processors of its own, or all of a machine to the same. */
+static Err count_sharing(Comm *comm) {
+    uint64_t own = processors_hash(), *all = calloc((size_t)comm->size, sizeof *all);
+    CHECK(all, "out of memory: %d ranks", comm->size);
+    Err err = comm_gather_all(comm, all, &own, sizeof own);
+    for (int r = 0; r < comm->size && err == OK; r++)
+        comm->sharing += r != comm->rank && all[r] == own;
+    free(all);
+    return err;
+}
+
 Err comm_open(Comm **out) {
     Comm *comm = calloc(1, sizeof *comm);
     CHECK(comm, "out of memory: a communicator");
-    *comm = (Comm){.size = 1, .local_size = 1};
+    *comm = (Comm){.size = 1, .local_size = 1, .sharing = 1};
     *out = comm;
     /* What was set by hand goes before what a launcher left in the environment. */
     Err err = tcp_wanted()   ? tcp_open(&comm->transport)
@@ -45,7 +57,7 @@ Err comm_open(Comm **out) {
     comm->local_size = t->local_size;
     log_set_rank(comm->rank, comm->size);
     err_set_rank(comm->rank);
-    return err;
+    return err == OK ? count_sharing(comm) : err;
 }
 
 void comm_close(Comm **comm) {
@@ -86,6 +98,10 @@ int comm_local_rank(const Comm *comm) {
 
 int comm_local_size(const Comm *comm) {
     return comm->local_size;
+}
+
+int comm_sharing(const Comm *comm) {
+    return comm->sharing;
 }
 
 const char *comm_library_version(void) {

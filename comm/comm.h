@@ -26,6 +26,7 @@ int comm_rank(const Comm *comm);
 int comm_size(const Comm *comm);
 int comm_local_rank(const Comm *comm); /* among the ranks of this machine */
 int comm_local_size(const Comm *comm);
+int comm_sharing(const Comm *comm); /* those of them that have the same processors, this one too */
 
 /* Leaves the job with `err`: printed once (by the rank that has it, or by rank 0 when all share it)
  * and returned. A failure that the others do not know of (they may be inside a collective) ends the

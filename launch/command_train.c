@@ -141,7 +141,8 @@ const Command train_commands[] = {
      "Every key of the config can be set on the command line: training.learning_rate=5e-5.\n"
      "On several processors, GPUs or machines: mpirun -n N cadvlm train --config FILE\n"
      "(without MPI: docs/running.md).\n"
-     "USR1 (also TERM and INT to a single process) saves a checkpoint and exits with 75.",
+     "USR1 (also USR2, TERM, INT, XCPU and HUP to a single process) saves a checkpoint and exits "
+     "with 75.",
      run_train},
 };
 const int train_command_count = sizeof train_commands / sizeof train_commands[0];

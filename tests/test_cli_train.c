@@ -3,64 +3,13 @@
 #include <unistd.h>
 
 #include "core/file.h"
-#include "core/hash.h"
-#include "core/json.h"
 #include "ops/ops.h"
+#include "tests/run_fixture.h"
 #include "tests/test.h"
 #include "tests/train_fixture.h"
 
-/* A folder with data, tokenizer and a config "c.yaml" whose run goes to "run". */
-static void prepare(int samples, const char *training, const char *extra) {
-    fixture_dataset(test_path("data"), samples, 1);
-    fixture_tokenizer(test_path("tokenizer.json"));
-    fixture_config(test_path("c.yaml"), test_path("data"), test_path("tokenizer.json"),
-                   test_path("run"), training, extra);
-}
-
-static const char *run_folder(const char *name) {
-    return test_path(name);
-}
-
-static uint64_t hash_of_file(const char *run, const char *name) {
-    char path[PATH_SIZE];
-    Buf bytes = {0};
-    snprintf(path, sizeof path, "%s/checkpoints/latest/%s", run, name);
-    ASSERT_OK(file_read(&bytes, path, 1 << 30));
-    uint64_t hash = hash_bytes(bytes.data, bytes.size);
-    buf_free(&bytes);
-    return hash;
-}
-
-/* The losses of a run, as they were written: "1: 6.1234 …". */
-static void read_losses(Buf *out, const char *run) {
-    char path[PATH_SIZE];
-    Buf text = {0};
-    snprintf(path, sizeof path, "%s/metrics.jsonl", run);
-    ASSERT_OK(file_read(&text, path, 1 << 30));
-    for (char *line = strtok(text.data, "\n"); line; line = strtok(NULL, "\n")) {
-        Json *root;
-        double loss, norm = 0;
-        int64_t step;
-        ASSERT_OK(js_parse(&root, line, strlen(line), path));
-        ASSERT_OK(js_need_integer(&step, root, "step", path));
-        if (js_number(js_get(root, "loss"), &loss) && js_number(js_get(root, "grad_norm"), &norm))
-            buf_format(out, "%lld: %.9g %.9g\n", (long long)step, loss, norm);
-        else if (js_number(js_get(root, "val_loss"), &loss))
-            buf_format(out, "%lld: val %.9g\n", (long long)step, loss);
-        js_free(&root);
-    }
-    buf_free(&text);
-}
-
-static void train_ok(const char *prefix, const char *output, const char *more) {
-    const char *said;
-    int code = test_run(&said, "%s ./cadvlm train --config %s output_dir=%s %s", prefix,
-                        test_path("c.yaml"), output, more);
-    ASSERT(code == 0, "exit code %d:\n%s", code, said);
-}
-
 TEST(losses_and_weights_have_the_same_bits_on_any_ranks_and_threads) {
-    prepare(40, "slots: 4, max_steps: 5, eval_steps: 3", "");
+    run_prepare(40, "slots: 4, max_steps: 5, eval_steps: 3", "");
     Buf expected = {0};
     uint64_t weights = 0;
     for (int ranks = 1; ranks <= 3; ranks++)
@@ -69,10 +18,10 @@ TEST(losses_and_weights_have_the_same_bits_on_any_ranks_and_threads) {
             snprintf(name, sizeof name, "run-%d-%d", ranks, threads);
             snprintf(more, sizeof more, "threads=%d", threads);
             const char *run = run_folder(name);
-            train_ok(ranks == 1 ? "" : fixture_mpirun(ranks), run, more);
+            run_train(ranks == 1 ? "" : fixture_mpirun(ranks), run, more);
             Buf losses = {0};
-            read_losses(&losses, run);
-            uint64_t hash = hash_of_file(run, "trained.safetensors");
+            run_losses(&losses, run);
+            uint64_t hash = run_file_hash(run, "trained.safetensors");
             if (ranks == 1 && threads == 1) {
                 printf("%s", buf_cstr(&losses));
                 buf_text(&expected, buf_cstr(&losses));
@@ -87,16 +36,16 @@ TEST(losses_and_weights_have_the_same_bits_on_any_ranks_and_threads) {
 
 /* At a rate at which every step makes things worse. */
 TEST(a_run_ends_early_when_validations_only_get_worse) {
-    prepare(40,
-            "slots: 2, max_steps: 50, warmup_ratio: 0, learning_rate: 0.5, max_grad_norm: 0, "
-            "lr_scheduler_type: constant, eval_steps: 1, early_stopping_patience: 2",
-            "");
+    run_prepare(40,
+                "slots: 2, max_steps: 50, warmup_ratio: 0, learning_rate: 0.5, max_grad_norm: 0, "
+                "lr_scheduler_type: constant, eval_steps: 1, early_stopping_patience: 2",
+                "");
     const char *said;
     int code = test_run(&said, "./cadvlm train --config %s", test_path("c.yaml"));
     ASSERT(code == 0, "exit code %d:\n%s", code, said);
     ASSERT_CONTAINS(said, "2 validations in a row were worse than the best");
     Buf losses = {0};
-    read_losses(&losses, run_folder("run"));
+    run_losses(&losses, run_folder("run"));
     ASSERT_TRUE(!strstr(buf_cstr(&losses), "50: "));
     buf_free(&losses);
     /* Run again it does not go on. */
@@ -106,8 +55,8 @@ TEST(a_run_ends_early_when_validations_only_get_worse) {
 }
 
 TEST(ranks_started_by_hand_without_mpi_train_the_same_bits) {
-    prepare(40, "slots: 4, max_steps: 5, eval_steps: 3", "");
-    train_ok(fixture_mpirun(2), run_folder("run-mpi"), "");
+    run_prepare(40, "slots: 4, max_steps: 5, eval_steps: 3", "");
+    run_train(fixture_mpirun(2), run_folder("run-mpi"), "");
     const char *run = run_folder("run-hand"), *said;
     int code = test_run(&said,
                         "export CADVLM_RENDEZVOUS=file://%s CADVLM_SIZE=2; "
@@ -118,11 +67,11 @@ TEST(ranks_started_by_hand_without_mpi_train_the_same_bits) {
     ASSERT(code == 0, "exit code %d:\n%s", code, said);
     ASSERT_CONTAINS(said, "2 ranks on 1 machine met by file://");
     Buf by_mpi = {0}, by_hand = {0};
-    read_losses(&by_mpi, run_folder("run-mpi"));
-    read_losses(&by_hand, run);
+    run_losses(&by_mpi, run_folder("run-mpi"));
+    run_losses(&by_hand, run);
     ASSERT_TEXT(buf_cstr(&by_hand), buf_cstr(&by_mpi));
-    ASSERT_TRUE(hash_of_file(run, "trained.safetensors") ==
-                hash_of_file(run_folder("run-mpi"), "trained.safetensors"));
+    ASSERT_TRUE(run_file_hash(run, "trained.safetensors") ==
+                run_file_hash(run_folder("run-mpi"), "trained.safetensors"));
     buf_free(&by_mpi);
     buf_free(&by_hand);
     /* Words that all ranks share are said once, with their exit code. */
@@ -138,10 +87,10 @@ TEST(ranks_started_by_hand_without_mpi_train_the_same_bits) {
 }
 
 TEST(one_batch_overfits_on_two_ranks) {
-    prepare(4, "slots: 2, per_device_batch_size: 2, max_steps: 300, min_lr_ratio: 0.1", "");
-    train_ok(fixture_mpirun(2), run_folder("run"), "");
+    run_prepare(4, "slots: 2, per_device_batch_size: 2, max_steps: 300, min_lr_ratio: 0.1", "");
+    run_train(fixture_mpirun(2), run_folder("run"), "");
     Buf losses = {0};
-    read_losses(&losses, run_folder("run"));
+    run_losses(&losses, run_folder("run"));
     const char *last = strstr(buf_cstr(&losses), "\n300: ");
     ASSERT_TRUE(last != NULL);
     printf("%.80s\n", last + 1);
@@ -149,58 +98,35 @@ TEST(one_batch_overfits_on_two_ranks) {
     buf_free(&losses);
 }
 
-/* Starts a run in the background and waits until it has done `steps` steps. Its process id goes to
- * RUN.pid, its exit code in the end to RUN.code. */
-static void start_until(const char *prefix, const char *run, int steps) {
-    const char *said;
-    int code = test_run(
-        &said,
-        "(ulimit -t 100; %s ./cadvlm train --config %s output_dir=%s >%s.out 2>&1 & echo $! "
-        ">%s.pid; wait $!; echo $? >%s.code) "
-        ">/dev/null 2>&1 & "
-        "for i in $(seq 1200); do [ $(cat %s/metrics.jsonl 2>/dev/null | wc -l) "
-        "-ge %d ] && exit 0; sleep 0.05; done; "
-        "cat %s.out; exit 1",
-        prefix, test_path("c.yaml"), run, run, run, run, run, steps, run);
-    ASSERT(code == 0, "the run did not start:\n%s", said);
-}
-
-static int wait_for_end(const char *run, const char **said) {
-    return test_run(said,
-                    "for i in $(seq 1200); do [ -s %s.code ] && break; sleep 0.05; done; cat "
-                    "%s.out; exit $(cat %s.code)",
-                    run, run, run);
-}
-
 TEST(stop_and_resume_equals_an_unbroken_run) {
-    prepare(40, "slots: 2, max_steps: 40, eval_steps: 10", "");
-    train_ok("", run_folder("whole"), "");
+    run_prepare(40, "slots: 2, max_steps: 40, eval_steps: 10", "");
+    run_train("", run_folder("whole"), "");
     const char *run = run_folder("broken"), *said;
-    start_until("", run, 5);
+    run_start("", run, 5);
     ASSERT_INT(test_run(&said, "kill -USR1 $(cat %s.pid)", run), ==, 0);
-    int code = wait_for_end(run, &said);
+    int code = run_wait(run, &said);
     ASSERT(code == 75, "exit code %d:\n%s", code, said);
     ASSERT_CONTAINS(said, "stopped by a signal after step");
     /* Going on with two ranks instead of one changes nothing. */
-    train_ok(fixture_mpirun(2), run, "");
+    run_train(fixture_mpirun(2), run, "");
     Buf whole = {0}, broken = {0};
-    read_losses(&whole, run_folder("whole"));
-    read_losses(&broken, run);
+    run_losses(&whole, run_folder("whole"));
+    run_losses(&broken, run);
     ASSERT_TEXT(buf_cstr(&broken), buf_cstr(&whole));
     const char *const files[] = {"trained.safetensors", "moment1.safetensors",
                                  "moment2.safetensors"};
     for (int i = 0; i < 3; i++)
-        ASSERT_TRUE(hash_of_file(run, files[i]) == hash_of_file(run_folder("whole"), files[i]));
+        ASSERT_TRUE(run_file_hash(run, files[i]) == run_file_hash(run_folder("whole"), files[i]));
     buf_free(&whole);
     buf_free(&broken);
 }
 
 TEST(signal_through_mpirun_saves_and_exits_with_75) {
-    prepare(40, "slots: 2, max_steps: 4000", "");
+    run_prepare(40, "slots: 2, max_steps: 4000", "");
     const char *run = run_folder("run"), *said;
-    start_until(fixture_mpirun(2), run, 3);
+    run_start(fixture_mpirun(2), run, 3);
     ASSERT_INT(test_run(&said, "kill -USR1 $(cat %s.pid)", run), ==, 0);
-    int code = wait_for_end(run, &said);
+    int code = run_wait(run, &said);
     ASSERT(code == 75, "exit code %d:\n%s", code, said);
     char state[PATH_SIZE];
     snprintf(state, sizeof state, "%s/checkpoints/latest/state.json", run);
@@ -208,21 +134,21 @@ TEST(signal_through_mpirun_saves_and_exits_with_75) {
 }
 
 TEST(killed_rank_ends_the_job_and_is_named) {
-    prepare(40, "slots: 2, max_steps: 100000", "");
+    run_prepare(40, "slots: 2, max_steps: 100000", "");
     const char *run = run_folder("run"), *said;
-    start_until(fixture_mpirun(2), run, 3);
+    run_start(fixture_mpirun(2), run, 3);
     ASSERT_INT(test_run(&said, "kill -9 $(pgrep -P $(cat %s.pid) | tail -n 1)", run), ==, 0);
-    int code = wait_for_end(run, &said);
+    int code = run_wait(run, &said);
     ASSERT_INT(code, !=, 0);
     ASSERT_CONTAINS(said, "rank");
     ASSERT_CONTAINS(said, "signal 9");
 }
 
 TEST(damaged_checkpoint_is_passed_over) {
-    prepare(40, "slots: 2, max_steps: 6, save_steps: 3", "");
+    run_prepare(40, "slots: 2, max_steps: 6, save_steps: 3", "");
     const char *run = run_folder("run"), *said;
-    train_ok("", run, "");
-    uint64_t weights = hash_of_file(run, "trained.safetensors");
+    run_train("", run, "");
+    uint64_t weights = run_file_hash(run, "trained.safetensors");
     /* One flipped bit in the middle of the newest. */
     char path[PATH_SIZE];
     Buf bytes = {0};
@@ -238,26 +164,26 @@ TEST(damaged_checkpoint_is_passed_over) {
     ASSERT_CONTAINS(said, "damaged checkpoint");
     ASSERT_CONTAINS(said, "trained.safetensors is damaged");
     ASSERT_CONTAINS(said, "resuming after step 3");
-    ASSERT_TRUE(hash_of_file(run, "trained.safetensors") == weights);
+    ASSERT_TRUE(run_file_hash(run, "trained.safetensors") == weights);
 }
 
 TEST(full_disk_keeps_the_checkpoint_before) {
-    prepare(40, "slots: 2, max_steps: 3", "");
+    run_prepare(40, "slots: 2, max_steps: 3", "");
     const char *run = run_folder("run"), *said;
-    train_ok("", run, "");
-    uint64_t weights = hash_of_file(run, "trained.safetensors");
+    run_train("", run, "");
+    uint64_t weights = run_file_hash(run, "trained.safetensors");
     /* Files may not grow beyond 40 kB: the next checkpoint cannot be written. */
     int code = test_run(
         &said, "ulimit -f 40; ./cadvlm train --config %s output_dir=%s training.max_steps=6",
         test_path("c.yaml"), run);
     ASSERT(code == 1, "exit code %d:\n%s", code, said);
     ASSERT_CONTAINS(said, "cannot write");
-    ASSERT_TRUE(hash_of_file(run, "trained.safetensors") == weights);
-    train_ok("", run, "training.max_steps=6");
+    ASSERT_TRUE(run_file_hash(run, "trained.safetensors") == weights);
+    run_train("", run, "training.max_steps=6");
 }
 
 TEST(a_second_run_in_the_same_folder_is_refused) {
-    prepare(40, "slots: 2, max_steps: 3", "");
+    run_prepare(40, "slots: 2, max_steps: 3", "");
     const char *said;
     char run[PATH_SIZE];
     snprintf(run, sizeof run, "%s", run_folder("run"));
@@ -270,7 +196,7 @@ TEST(a_second_run_in_the_same_folder_is_refused) {
         ASSERT(code == 1 && strstr(said, "another run is under way in"), "exit code %d:\n%s", code,
                said);
     }
-    train_ok("", run, "");
+    run_train("", run, "");
     ASSERT_INT(
         test_run(&said, "./cadvlm train --config %s output_dir=%s", test_path("c.yaml"), run), ==,
         0);
@@ -279,7 +205,7 @@ TEST(a_second_run_in_the_same_folder_is_refused) {
 }
 
 TEST(bad_input_is_a_sentence_and_the_right_exit_code) {
-    prepare(20, "slots: 2, max_steps: 2", "");
+    run_prepare(20, "slots: 2, max_steps: 2", "");
     const char *said, *config = test_path("c.yaml");
     static const struct {
         const char *change, *said;
@@ -320,7 +246,7 @@ TEST(bad_input_is_a_sentence_and_the_right_exit_code) {
 }
 
 TEST(truncated_shard_stops_every_rank_with_its_name) {
-    prepare(20, "slots: 2, max_steps: 2", "");
+    run_prepare(20, "slots: 2, max_steps: 2", "");
     FileNames names;
     ASSERT_OK(file_list(&names, test_path("data")));
     const char *said;
@@ -340,10 +266,10 @@ TEST(truncated_shard_stops_every_rank_with_its_name) {
 TEST(losses_follow_the_golden_curve) {
     static const double golden[10] = {7.16867168, 7.1974882,  6.93637965, 6.75971901, 6.52530928,
                                       6.18697723, 6.17195025, 5.95240639, 5.9581973,  5.98437709};
-    prepare(40, "slots: 2, max_steps: 10", "precision: f32");
-    train_ok("", run_folder("run"), "");
+    run_prepare(40, "slots: 2, max_steps: 10", "precision: f32");
+    run_train("", run_folder("run"), "");
     Buf losses = {0};
-    read_losses(&losses, run_folder("run"));
+    run_losses(&losses, run_folder("run"));
     printf("%s", buf_cstr(&losses));
     char *line = losses.data;
     for (int i = 0; i < 10; i++) {

@@ -1,4 +1,6 @@
 /* Collectives on 1, 2, 3 and 5 ranks, by MPI. test_rendezvous.c runs the same without MPI. */
+#include <sched.h>
+
 #include "comm/comm.h"
 #include "core/rng.h"
 #include "tests/test.h"
@@ -140,5 +142,23 @@ TEST_RANKS(one_failing_rank_is_heard_by_all, 2, 3, 5) {
     if (rank != 1) ASSERT_CONTAINS(err_message(), "rank 1: ");
     err = comm_agree(comm, fail_on(rank, 1, ERR_CONFIG));
     ASSERT_INT(err, ==, ERR_CONFIG);
+    comm_close(&comm);
+}
+
+/* Ranks of one machine share its processors where their affinity is the same, and only there. */
+TEST_RANKS(ranks_count_with_whom_they_share_processors, 1, 3) {
+    cpu_set_t all, one;
+    ASSERT_INT(sched_getaffinity(0, sizeof all, &all), ==, 0);
+    const char *given = getenv("OMPI_COMM_WORLD_RANK");
+    bool alone = given && atoi(given) == 2 && CPU_COUNT(&all) > 1; /* bound by itself */
+    int first = 0;
+    while (!CPU_ISSET(first, &all)) first++;
+    CPU_ZERO(&one);
+    CPU_SET(first, &one);
+    if (alone) ASSERT_INT(sched_setaffinity(0, sizeof one, &one), ==, 0);
+    Comm *comm;
+    ASSERT_OK(comm_open(&comm));
+    int size = comm_size(comm), others = given && size == 3 && CPU_COUNT(&all) > 1 ? 2 : size;
+    ASSERT_INT(comm_sharing(comm), ==, alone ? 1 : others);
     comm_close(&comm);
 }

@@ -1,21 +1,16 @@
 #include "trainer/setup.h"
 
 #include <math.h>
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "core/log.h"
+#include "core/processors.h"
 
 int setup_threads(const Config *config, const Comm *comm) {
     if (config->threads > 0) return (int)config->threads;
-    cpu_set_t allowed;
-    int online = (int)sysconf(_SC_NPROCESSORS_ONLN), mine = online;
-    if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) mine = CPU_COUNT(&allowed);
-    /* A launcher that binds its ranks has already shared the processors out. */
-    int threads = mine < online ? mine : online / comm_local_size(comm);
-    return threads < 1 ? 1 : threads;
+    return processors_share(processors_allowed(), comm_sharing(comm), processors_quota(""),
+                            comm_local_size(comm));
 }
 
 Err setup_device(Exec **ex, const Config *config, const Comm *comm) {

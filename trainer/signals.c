@@ -4,7 +4,7 @@
 #include <stddef.h>
 
 static volatile sig_atomic_t pending;
-static const int CAUGHT[] = {SIGUSR1, SIGTERM, SIGINT};
+static const int CAUGHT[] = {SIGUSR1, SIGUSR2, SIGTERM, SIGINT, SIGXCPU, SIGHUP};
 enum { CAUGHT_COUNT = sizeof CAUGHT / sizeof CAUGHT[0] };
 static struct sigaction before[CAUGHT_COUNT];
 
@@ -13,11 +13,18 @@ static void on_signal(int number) {
     pending = 1;
 }
 
+/* nohup has HUP ignored, so that a run outlives its terminal. */
+static bool is_kept(int number) {
+    struct sigaction now;
+    return number == SIGHUP && sigaction(number, NULL, &now) == 0 && now.sa_handler == SIG_IGN;
+}
+
 void signals_catch(void) {
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
     sigemptyset(&action.sa_mask);
     pending = 0;
-    for (int i = 0; i < CAUGHT_COUNT; i++) sigaction(CAUGHT[i], &action, &before[i]);
+    for (int i = 0; i < CAUGHT_COUNT; i++)
+        sigaction(CAUGHT[i], is_kept(CAUGHT[i]) ? NULL : &action, &before[i]);
 }
 
 void signals_release(void) {

@@ -1,5 +1,5 @@
-/* Signals that ask a run to save and stop: USR1 (which mpirun passes on to its ranks), TERM and
- * INT. */
+/* Signals that ask a run to save and stop: USR1 and USR2 (which mpirun passes on to its ranks),
+ * TERM, INT, XCPU (the soft limit of processor time) and, unless it is ignored, HUP. */
 #ifndef CADVLM_TRAINER_SIGNALS_H
 #define CADVLM_TRAINER_SIGNALS_H
 

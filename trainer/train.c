@@ -11,6 +11,7 @@
 #include "core/clock.h"
 #include "core/log.h"
 #include "trainer/best_weights.h"
+#include "trainer/patience.h"
 #include "trainer/schedule.h"
 #include "trainer/signals.h"
 #include "trainer/train_parts.h"
@@ -286,14 +287,6 @@ static Err train_step(Trainer *t) {
 
 /* ---- between steps ---- */
 
-static void count_validation(Trainer *t, double loss) {
-    bool better = isnan(t->state.best_val_loss) || loss < t->state.best_val_loss;
-    t->state.worse = better ? 0 : t->state.worse + 1;
-    if (!better) return;
-    t->state.best_val_loss = loss;
-    t->state.best_step = t->state.step;
-}
-
 /* Validations walk through the same samples: what one leaves out, all do. */
 static void tell_overlong_validation(Trainer *t, const Validation *v) {
     if (!v->overlong.overlong || t->told_validation_overlong) return;
@@ -326,7 +319,7 @@ static Err run_validation(Trainer *t) {
     tell_overlong_validation(t, &v);
     if (!v.samples) return OK;
     t->val_loss = t->state.val_loss = v.loss;
-    count_validation(t, v.loss);
+    patience_count(&t->state, v.loss);
     if (t->config->training.load_best_model_at_end && t->state.best_step == t->state.step)
         TRY(best_weights_keep(t->comm, t->checkpoints, &t->optim, t->state.step));
     log_info("step %lld: validation loss %.4f, %.1f %% of labels right (%zu of %zu samples)",
@@ -365,10 +358,8 @@ static Err settle_for_best(Trainer *t) {
     return best_weights_keep(t->comm, t->checkpoints, &t->optim, t->state.step);
 }
 
-/* Whether the last validations were all worse than the best. */
 static bool is_overdone(const Trainer *t) {
-    int64_t patience = t->config->training.early_stopping_patience;
-    return patience && t->state.worse >= patience;
+    return patience_is_over(&t->state, t->config->training.early_stopping_patience);
 }
 
 static bool due(const Trainer *t, int64_t every) {

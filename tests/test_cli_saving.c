@@ -1,0 +1,121 @@
+/* What a run saves, when, and what of it a later run takes up. */
+#include <string.h>
+
+#include "core/file.h"
+#include "core/json.h"
+#include "tests/run_fixture.h"
+#include "tests/test.h"
+#include "tests/train_fixture.h"
+
+/* ---- signals ---- */
+
+static int lines_of(const char *run) {
+    const char *said;
+    ASSERT_INT(test_run(&said, "wc -l < %s/metrics.jsonl", run), ==, 0);
+    return atoi(said);
+}
+
+static void send_signal(const char *run, const char *name) {
+    const char *said;
+    ASSERT_INT(test_run(&said, "kill -%s $(cat %s.pid)", name, run), ==, 0);
+}
+
+static void ends_by(const char *run, const char *name) {
+    const char *said;
+    send_signal(run, name);
+    int code = run_wait(run, &said);
+    ASSERT(code == 75, "%s: exit code %d:\n%s", name, code, said);
+    ASSERT_CONTAINS(said, "stopped by a signal after step");
+    run_file_hash(run, "state.json"); /* it is there */
+}
+
+TEST(every_signal_that_ends_a_job_saves_first) {
+    static const char *const signals[] = {"USR1", "USR2", "TERM", "INT", "XCPU", "HUP"};
+    run_prepare(20, "slots: 1, max_steps: 100000", "");
+    for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++) {
+        const char *run = run_folder(signals[i]);
+        run_start("", run, 2);
+        ends_by(run, signals[i]);
+    }
+}
+
+TEST(under_nohup_a_run_outlives_its_terminal) {
+    run_prepare(20, "slots: 1, max_steps: 100000", "");
+    const char *run = run_folder("run"), *said;
+    run_start("nohup", run, 2);
+    send_signal(run, "HUP");
+    int code =
+        test_run(&said,
+                 "for i in $(seq 1200); do [ $(wc -l < %s/metrics.jsonl) -gt %d ] && exit 0; "
+                 "sleep 0.05; done; cat %s.out; exit 1",
+                 run, lines_of(run) + 5, run);
+    ASSERT(code == 0, "it did not go on:\n%s", said);
+    ends_by(run, "TERM");
+}
+
+/* ---- checkpoints that are kept ---- */
+
+static void kept_are(const char *run, const char *expected) {
+    FileNames names;
+    char folder[PATH_SIZE];
+    Buf found = {0};
+    snprintf(folder, sizeof folder, "%s/checkpoints", run);
+    ASSERT_OK(file_list(&names, folder));
+    for (size_t i = 0; i < names.count; i++) buf_format(&found, "%s ", names.names[i]);
+    ASSERT_TEXT(buf_cstr(&found), expected);
+    file_names_free(&names);
+    buf_free(&found);
+}
+
+TEST(as_many_checkpoints_are_kept_as_the_limit_says) {
+    run_prepare(20, "slots: 1, max_steps: 4, save_steps: 1", "");
+    const char *run = run_folder("run");
+    run_train("", run, "training.save_total_limit=1");
+    kept_are(run, "latest step-000000004 ");
+    run_train("", run, "training.max_steps=8 training.save_total_limit=3");
+    kept_are(run, "latest step-000000006 step-000000007 step-000000008 ");
+    run_train("", run, "training.max_steps=9 training.save_total_limit=2");
+    kept_are(run, "latest step-000000008 step-000000009 ");
+}
+
+/* ---- what is taken up again ---- */
+
+static Json *state_of(const char *run) {
+    char path[PATH_SIZE];
+    Json *root;
+    snprintf(path, sizeof path, "%s/checkpoints/latest/state.json", run);
+    ASSERT_OK(js_read(&root, path, 1 << 20));
+    return root;
+}
+
+static double number_of(const Json *state, const char *key) {
+    double number;
+    ASSERT_OK(js_need_number(&number, state, key, "state.json"));
+    return number;
+}
+
+/* At a rate at which many steps make things worse. The stop comes when one more such step will end
+ * the run: whoever forgets the best, or how often it was missed, goes on. */
+TEST(the_best_validation_and_the_counts_outlive_a_stop) {
+    run_prepare(40,
+                "slots: 2, max_steps: 50, warmup_ratio: 0, learning_rate: 0.5, max_grad_norm: 0, "
+                "lr_scheduler_type: constant, eval_steps: 1, early_stopping_patience: 3",
+                "");
+    const char *whole = run_folder("whole"), *broken = run_folder("broken");
+    char more[64];
+    run_train("", whole, "");
+    Json *expected = state_of(whole);
+    double step = number_of(expected, "step");
+    ASSERT_REAL(step, <, 50);
+    ASSERT_REAL(number_of(expected, "worse_validations"), ==, 3);
+    snprintf(more, sizeof more, "training.max_steps=%.0f", step - 1);
+    run_train("", broken, more);
+    run_train("", broken, "");
+    Json *found = state_of(broken);
+    ASSERT_REAL(number_of(found, "step"), ==, step);
+    ASSERT_REAL(number_of(found, "samples"), ==, 6 * step); /* two slots of three */
+    ASSERT_REAL(number_of(found, "best_val_loss"), ==, number_of(expected, "best_val_loss"));
+    ASSERT_TRUE(run_file_hash(broken, "state.json") == run_file_hash(whole, "state.json"));
+    js_free(&expected);
+    js_free(&found);
+}
