@@ -55,11 +55,6 @@ struct CadPool {
     ErrState failure; /* of the first worker that could not start */
 };
 
-void cad_reply_free(CadReply *reply) {
-    buf_free(&reply->png);
-    *reply = (CadReply){0};
-}
-
 /* ---- one worker ---- */
 
 /* Reads the content of a frame. */
@@ -138,7 +133,7 @@ static void bury_worker(Worker *worker, bool timed_out, CadReply *reply) {
 }
 
 static void run_job(Worker *worker, const Job *job, CadReply *reply) {
-    *reply = (CadReply){.tag = job->tag};
+    reply->tag = job->tag;
     if (!worker->process.pid && start_worker(worker) != OK) {
         reply->status = CAD_CRASH;
         snprintf(reply->message, sizeof reply->message, "%.200s", err_message());
@@ -190,13 +185,11 @@ static void *serve(void *argument) {
     while (queue_pop(pool->jobs, &item)) {
         Job *job = item;
         CadReply reply;
+        cad_reply_clear(&reply);
         pthread_mutex_lock(&pool->lock);
         bool closing = pool->closing;
         pthread_mutex_unlock(&pool->lock);
-        if (closing)
-            reply = (CadReply){0};
-        else
-            run_job(worker, job, &reply);
+        if (!closing) run_job(worker, job, &reply);
         hand_back(pool, &reply);
         buf_free(&job->frame);
         free(job);

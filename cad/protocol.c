@@ -234,7 +234,9 @@ void protocol_put_reply(Buf *out, const CadReply *reply) {
 
 bool protocol_get_reply(CadReply *reply, const void *content, size_t size) {
     Reader reader = {.at = content, .left = size};
-    *reply = (CadReply){.tag = reply->tag};
+    void *tag = reply->tag;
+    cad_reply_clear(reply);
+    reply->tag = tag;
     reply->status = (CadStatus)get_range(&reader, 0, CAD_STATUS_COUNT - 1);
     reply->line = get_range(&reader, 0, INT32_MAX);
     reply->column = get_range(&reader, 0, INT32_MAX);

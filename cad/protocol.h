@@ -11,7 +11,7 @@
 #include "cad/worker.h"
 
 enum {
-    PROTOCOL_VERSION = 1,        /* goes up with every change of a frame's content */
+    PROTOCOL_VERSION = 2,        /* goes up with every change of a frame's content */
     PROTOCOL_MAGIC = 0x64616376, /* "vcad" */
     PROTOCOL_FRAME_MAX = 128 << 20
 };

@@ -230,12 +230,6 @@ bool boxes_match(const Side &side, const Side &reference) {
 
 } // namespace
 
-void score_clear(CadScore *score) {
-    *score = CadScore{};
-    score->chamfer = score->hausdorff = score->hd95 = score->fscore = NONE;
-    score->iou = score->iou_aligned = score->dims_rel_error = NONE;
-}
-
 void score_solids(CadScore *score, const Solid *solid, const Solid *reference, int points,
                   bool sound) {
     SolidNote ignored;

@@ -4,9 +4,6 @@
 
 #include "cad/solid.h"
 
-/* Everything NaN, nothing exact. */
-void score_clear(CadScore *score);
-
 /* Fills all but reference_status; what cannot be computed stays NaN. `points` a surface are
  * sampled, always the same for the same solid. `sound`: both passed every check; booleans of broken
  * solids can hang and are not tried. Protocol: docs/cad.md. */

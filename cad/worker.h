@@ -14,6 +14,7 @@
 #include "core/buf.h"
 
 typedef enum CadStatus {
+    CAD_UNKNOWN, /* nobody has answered: where every reply begins */
     CAD_OK,
     CAD_PARSE_FAIL, /* not OpenECAD code */
     CAD_EXEC_FAIL,  /* code, but it cannot be built: refused by the validator or by the kernel */
@@ -22,11 +23,16 @@ typedef enum CadStatus {
     CAD_INVALID_SOLID, /* built, but BRepCheck or the volume law says it is broken */
     CAD_NON_MANIFOLD,  /* built, but an edge has one face or more than two */
     CAD_CRASH,         /* the worker died */
+    CAD_UNREADABLE,    /* of files: not there, not allowed, or of no kind that is known */
+    CAD_UNSUPPORTED,   /* of files: with features that this version does not have */
     CAD_STATUS_COUNT
 } CadStatus;
 
 /* "ok", "parse_fail", … */
 const char *cad_status_name(CadStatus status);
+
+/* Whether there is a solid that can be measured, sound or not. */
+bool cad_status_executed(CadStatus status);
 
 /* One solid, and what to do with it. All that it points to is copied by cad_pool_submit. */
 typedef struct CadRequest {
@@ -42,8 +48,8 @@ typedef struct CadRequest {
     void *tag;                  /* the caller's; comes back in the reply */
 } CadRequest;
 
-/* Geometric scores of a solid against a reference; see docs/cad.md for the protocol. NaN where it
- * could not be computed. */
+/* Geometric scores of a solid against a reference; see docs/cad.md for the protocol. NaN where one
+ * could not be computed; reference_status is CAD_UNKNOWN where the worker died before it said. */
 typedef struct CadScore {
     CadStatus reference_status;
     double chamfer; /* mean squared distance both ways, both solids scaled by the reference's box to
@@ -69,6 +75,12 @@ typedef struct CadReply {
     void *tag;
 } CadReply;
 
+/* Nothing is known: CAD_UNKNOWN, and NaN for all that is measured. What a worker never said must
+ * not read as a number. */
+void cad_reply_clear(CadReply *reply);
+void cad_score_clear(CadScore *score);
+
+/* Leaves a clear one. */
 void cad_reply_free(CadReply *reply);
 
 typedef struct CadLimits {

@@ -128,7 +128,8 @@ static Err export_solid(const Solid *solid, const char *path) {
 
 static void score_solid(const Solid *solid, const CadRequest *request, CadReply *reply) {
     Solid *reference = NULL;
-    CadReply other = {0};
+    CadReply other;
+    cad_reply_clear(&other);
     CadStatus status =
         request->reference_code
             ? build_code(&reference, request->reference_code, request->reference_size, &other)
@@ -179,7 +180,6 @@ static void serve(const CadRequest *request, CadReply *reply) {
     double begun = clock_seconds();
     Solid *solid = NULL;
     obey_hook(request);
-    score_clear(&reply->score);
     if (request->code)
         build_code(&solid, request->code, request->code_size, reply);
     else if (request->step_path)
@@ -254,7 +254,8 @@ static int serve_requests(int out, double seconds) {
         if (!read_all(content.data, header.size)) return 1;
         CadRequest request;
         DrawStyle style;
-        CadReply reply = {0};
+        CadReply reply;
+        cad_reply_clear(&reply);
         if (!protocol_get_request(&request, &style, content.data, header.size)) return 1;
         set_alarm(seconds * ALARM_FACTOR + ALARM_EXTRA);
         serve(&request, &reply);

@@ -18,13 +18,21 @@
 enum { DRAWING_SIZE = 512, PROGRESS_FROM = 50 };
 #define BOX_SLACK 1e-3 /* relative: a box that differs by more is that of another part */
 
-static const Option json_option = {"--json",    NULL, NULL, "one JSON object on standard output",
-                                   OPTION_FLAG, NULL, 0,    0};
+Option cad_json_option(bool *target) {
+    return (Option){.name = "--json",
+                    .help = "one JSON object on standard output",
+                    .type = OPTION_FLAG,
+                    .target = target};
+}
 
-static Option json_flag(bool *target) {
-    Option option = json_option;
-    option.target = target;
-    return option;
+Option cad_seconds_option(double *target) {
+    return (Option){.name = "--seconds",
+                    .value = "S",
+                    .help = "of processor time that a part may take (30)",
+                    .type = OPTION_REAL,
+                    .target = target,
+                    .low = 0.1,
+                    .high = 86400};
 }
 
 /* A solid that is not ok is the failure of a command about one part. */
@@ -74,14 +82,16 @@ static void report(const char *path, const CadReply *reply, const char *image, b
 static Err run_run(const Command *command, int argc, char **argv) {
     const char *out = NULL;
     bool json = false;
+    double seconds = 0;
     Option options[] = {
         {"--out", "-o", "OUT", "write .step, .stl, or a drawing .png", OPTION_TEXT, &out, 0, 0},
-        json_flag(&json)};
+        cad_seconds_option(&seconds),
+        cad_json_option(&json)};
     Arguments arguments;
     PartFile part = {0};
     CadReply reply = {0};
     OutputKind kind;
-    TRY(options_parse(command, options, 2, argc, argv, 1, 1, &arguments));
+    TRY(options_parse(command, options, 3, argc, argv, 1, 1, &arguments));
     Err err = OK;
     if (arguments.helped) goto done;
     TRY_GOTO(err, output_kind(&kind, out));
@@ -89,7 +99,7 @@ static Err run_run(const Command *command, int argc, char **argv) {
     DrawStyle style = draw_style_default(DRAWING_SIZE);
     CadRequest request = {.draw = kind == OUTPUT_DRAWING ? &style : NULL,
                           .export_path = kind == OUTPUT_EXPORT ? out : NULL};
-    TRY_GOTO(err, part_file_run(&part, &request, &reply));
+    TRY_GOTO(err, part_file_run(&part, &request, seconds, &reply));
     if (kind == OUTPUT_DRAWING) TRY_GOTO(err, write_drawing(&reply, out));
     report(part.path, &reply, NULL, json);
     TRY_GOTO(err, fail_unless_ok(part.path, &reply));
@@ -138,6 +148,7 @@ static Err parse_views(uint32_t *out, const char *text) {
 typedef struct DrawOptions {
     const char *out, *style, *views, *dims, *projection;
     int64_t size, seed;
+    double seconds;
     bool exact, frame, json;
 } DrawOptions;
 
@@ -168,7 +179,7 @@ static Err draw_part(const DrawOptions *o, const char *path) {
     Err err = OK;
     TRY(draw_style_of(&style, o));
     TRY_GOTO(err, part_file_read(&part, path));
-    TRY_GOTO(err, part_file_run(&part, &(CadRequest){.draw = &style}, &reply));
+    TRY_GOTO(err, part_file_run(&part, &(CadRequest){.draw = &style}, o->seconds, &reply));
     TRY_GOTO(err, write_drawing(&reply, o->out));
     report(path, &reply, reply.png.size ? o->out : NULL, o->json);
     /* A broken solid is drawn all the same; only where there is no picture, drawing failed. */
@@ -201,7 +212,8 @@ static Err run_draw(const Command *command, int argc, char **argv) {
         {"--frame", NULL, NULL, "a border around the sheet", OPTION_FLAG, &o.frame, 0, 0},
         {"--exact", NULL, NULL, "hidden lines by the kernel's exact algorithm where it is quick",
          OPTION_FLAG, &o.exact, 0, 0},
-        json_flag(&o.json)};
+        cad_seconds_option(&o.seconds),
+        cad_json_option(&o.json)};
     Arguments arguments;
     TRY(options_parse(command, options, sizeof options / sizeof options[0], argc, argv, 1, 1,
                       &arguments));
@@ -275,7 +287,8 @@ static void convert_report(const char *path, const char *out, const CadReply *re
                info->extrusions == 1 ? "" : "s", cad_status_name(reply->status), out);
 }
 
-static Err convert_design(const char *path, const char *out, CodeNumbers numbers, bool json) {
+static Err convert_design(const char *path, const char *out, CodeNumbers numbers, double seconds,
+                          bool json) {
     CadProgram program = {0};
     DeepcadInfo info = {0};
     Buf code = {0};
@@ -284,7 +297,7 @@ static Err convert_design(const char *path, const char *out, CodeNumbers numbers
     Err err = OK;
     TRY_GOTO(err, deepcad_read(&program, path, &info));
     code_emit(&code, &program, numbers);
-    TRY_GOTO(err, cad_pool_open(&pool, 1, (CadLimits){0}));
+    TRY_GOTO(err, cad_pool_open(&pool, 1, (CadLimits){.seconds = seconds}));
     CadRequest request = {.code = buf_cstr(&code), .code_size = code.size};
     TRY_GOTO(err, cad_pool_run(pool, &request, &reply));
     if (out)
@@ -304,6 +317,7 @@ done:
 static Err run_convert(const Command *command, int argc, char **argv) {
     const char *out = NULL, *dialect = "v2", *style = "exact";
     bool json = false, compat = false;
+    double seconds = 0;
     static const char *const dialects[] = {"v2", "v1"}, *const styles[] = {"numpy", "plain",
                                                                            "exact"};
     Option options[] = {
@@ -315,7 +329,8 @@ static Err run_convert(const Command *command, int argc, char **argv) {
          OPTION_TEXT, &style, 0, 0},
         {"--deepcad-compat", NULL, NULL, "with the reference's faults (not there yet)", OPTION_FLAG,
          &compat, 0, 0},
-        json_flag(&json)};
+        cad_seconds_option(&seconds),
+        cad_json_option(&json)};
     Arguments arguments;
     int which, numbers;
     TRY(options_parse(command, options, sizeof options / sizeof options[0], argc, argv, 1, 1,
@@ -326,7 +341,7 @@ static Err run_convert(const Command *command, int argc, char **argv) {
         REQUIRE_GOTO(err, which == 0 && !compat, ERR_UNSUPPORTED, "%s is not there yet",
                      compat ? "--deepcad-compat" : "--dialect v1");
         TRY_GOTO(err, parse_choice(&numbers, "--numbers", style, styles, 3));
-        TRY_GOTO(err, convert_design(arguments.items[0], out, (CodeNumbers)numbers, json));
+        TRY_GOTO(err, convert_design(arguments.items[0], out, (CodeNumbers)numbers, seconds, json));
     }
 done:
     arguments_free(&arguments);
@@ -341,11 +356,11 @@ typedef struct Check {
 } Check;
 
 /* Runs all parts on a pool of workers. */
-static Err check_parts(Check *checks, int count) {
+static Err check_parts(Check *checks, int count, double seconds) {
     CadPool *pool;
     Progress progress;
     int finished = 0, next = 0;
-    TRY(cad_pool_open(&pool, 0, (CadLimits){0}));
+    TRY(cad_pool_open(&pool, 0, (CadLimits){.seconds = seconds}));
     if (count >= PROGRESS_FROM) progress_open(&progress, "checking", "parts", 0, count);
     Err err = OK;
     enum { AHEAD = 64 };
@@ -353,8 +368,8 @@ static Err check_parts(Check *checks, int count) {
         for (; next < count && next - finished < AHEAD; next++) {
             Check *check = &checks[next];
             CadRequest request = {.tag = check};
-            if (check->part.broken) {
-                part_file_broken_reply(&check->part, &check->reply);
+            if (check->part.failed) {
+                part_file_failed_reply(&check->part, &check->reply);
                 finished++;
                 continue;
             }
@@ -372,12 +387,18 @@ done:
     return err;
 }
 
-static void check_report(const Check *checks, int count, bool json) {
+/* Whether code was found in the file. */
+static bool has_syntax(CadStatus status) {
+    return status != CAD_UNKNOWN && status != CAD_PARSE_FAIL && status != CAD_UNREADABLE &&
+           status != CAD_UNSUPPORTED;
+}
+
+static Err check_report(const Check *checks, int count, bool json) {
     int parsed = 0, executed = 0, valid = 0;
     Json *root = js_new_object(), *files = js_new_array(), *rates = js_new_object();
     for (int i = 0; i < count; i++) {
         const CadReply *reply = &checks[i].reply;
-        parsed += reply->status != CAD_PARSE_FAIL;
+        parsed += has_syntax(reply->status);
         executed += reply->solids > 0;
         valid += reply->status == CAD_OK;
         js_push(files, part_reply_json(checks[i].part.path, reply));
@@ -395,21 +416,27 @@ static void check_report(const Check *checks, int count, bool json) {
                count == 1 ? "" : "s", 100.0 * parsed / count, 100.0 * executed / count,
                100.0 * valid / count);
     js_free(&root);
+    REQUIRE(valid == count, ERR_INPUT, "%d of %d file%s not ok", count - valid, count,
+            count == 1 ? " is" : "s are");
+    return OK;
 }
 
 static Err run_check(const Command *command, int argc, char **argv) {
     bool json = false;
-    Option options[] = {json_flag(&json)};
+    double seconds = 0;
+    Option options[] = {cad_seconds_option(&seconds), cad_json_option(&json)};
     Arguments arguments;
-    TRY(options_parse(command, options, 1, argc, argv, 1, -1, &arguments));
+    TRY(options_parse(command, options, 2, argc, argv, 1, -1, &arguments));
     Err err = OK;
     int count = arguments.helped ? 0 : arguments.count;
     Check *checks = calloc((size_t)count + 1, sizeof *checks);
     CHECK(checks, "out of memory: %d files", count);
-    for (int i = 0; i < count; i++)
-        TRY_GOTO(err, part_file_read(&checks[i].part, arguments.items[i]));
-    if (count) TRY_GOTO(err, check_parts(checks, count));
-    if (count) check_report(checks, count, json);
+    for (int i = 0; i < count; i++) {
+        cad_reply_clear(&checks[i].reply);
+        part_file_read_item(&checks[i].part, arguments.items[i]);
+    }
+    if (count) TRY_GOTO(err, check_parts(checks, count, seconds));
+    if (count) TRY_GOTO(err, check_report(checks, count, json));
 done:
     for (int i = 0; i < count; i++) {
         cad_reply_free(&checks[i].reply);
@@ -430,7 +457,10 @@ const Command cad_commands[] = {
      "The code is executed too: what it gives is reported beside the bounding box that the file "
      "states.",
      run_convert},
-    {"cad check", "FILE… [--json]", "syntax and execution status of each file, and the rates", NULL,
+    {"cad check", "FILE… [--json]", "syntax and execution status of each file, and the rates",
+     "A file that cannot be read has its line too, and does not end the others. Exit code 1 when "
+     "any\n"
+     "file is not ok.",
      run_check},
     {"cad score", "PRED REF [--points N] [--json]",
      "Chamfer, Hausdorff, HD95, IoU and F-score; of files or folders",

@@ -21,6 +21,12 @@ typedef struct Pair {
     CadReply reply;
 } Pair;
 
+typedef struct ScoreOptions {
+    int64_t points;
+    double seconds;
+    bool json;
+} ScoreOptions;
+
 static void pair_free(Pair *pair) {
     part_file_free(&pair->pred);
     part_file_free(&pair->ref);
@@ -52,7 +58,8 @@ static const char *same_stem(const FileNames *names, const char *name) {
 static Err read_from(PartFile *part, const char *folder, const char *name) {
     char path[PATH_SIZE];
     TRY(path_join(path, folder, name));
-    return part_file_read(part, path);
+    part_file_read_item(part, path);
+    return OK;
 }
 
 /* Every reference gets a pair, whether or not there is a prediction. */
@@ -71,6 +78,7 @@ static Err find_pairs(Pair **out, int *count, const char *pred, const char *ref)
         if (!is_part(name)) continue;
         if (same_stem(&refs, name) != name) continue; /* a second form of the same part */
         Pair *pair = &pairs[(*count)++];
+        cad_reply_clear(&pair->reply);
         snprintf(pair->name, sizeof pair->name, "%.*s", (int)stem_length(name), name);
         TRY_GOTO(err, read_from(&pair->ref, ref, name));
         const char *match = same_stem(&preds, name);
@@ -86,44 +94,46 @@ done:
 
 /* ---- scoring ---- */
 
-static void score_nothing(CadScore *score) {
-    double none = (double)NAN;
-    *score = (CadScore){.reference_status = CAD_PARSE_FAIL,
-                        .chamfer = none,
-                        .hausdorff = none,
-                        .hd95 = none,
-                        .fscore = none,
-                        .iou = none,
-                        .iou_aligned = none,
-                        .dims_rel_error = none};
+/* Whether there is anything for a worker to do; else the reply says what is known already. */
+static bool request_pair(Pair *pair, CadRequest *request, int points) {
+    *request = (CadRequest){.tag = pair, .score_points = points};
+    if (pair->pred.failed) part_file_failed_reply(&pair->pred, &pair->reply);
+    if (pair->ref.failed) pair->reply.score.reference_status = pair->ref.failed;
+    if (pair->missing || pair->pred.failed) return false;
+    part_file_request(&pair->pred, request);
+    if (!pair->ref.failed) part_file_reference(&pair->ref, request);
+    return true;
 }
 
-static Err score_pairs(Pair *pairs, int count, int points) {
+/* What a worker says; of a reference that cannot be read it knows nothing. */
+static void take_reply(const CadReply *reply) {
+    Pair *pair = reply->tag;
+    pair->reply = *reply;
+    if (!pair->ref.failed) return;
+    pair->reply.score.reference_status = pair->ref.failed;
+    if (!pair->reply.message[0])
+        snprintf(pair->reply.message, sizeof pair->reply.message, "reference: %.200s",
+                 pair->ref.message);
+}
+
+static Err score_pairs(Pair *pairs, int count, const ScoreOptions *o) {
     CadPool *pool;
     Progress progress;
     int finished = 0, next = 0;
-    TRY(cad_pool_open(&pool, count == 1 ? 1 : 0, (CadLimits){0}));
+    TRY(cad_pool_open(&pool, count == 1 ? 1 : 0, (CadLimits){.seconds = o->seconds}));
     if (count >= PROGRESS_FROM) progress_open(&progress, "scoring", "pairs", 0, count);
     Err err = OK;
     for (CadReply reply; finished < count;) {
         for (; next < count && next - finished < AHEAD; next++) {
-            Pair *pair = &pairs[next];
-            CadRequest request = {.tag = pair, .score_points = points};
-            score_nothing(&pair->reply.score);
-            if (pair->pred.broken) {
-                part_file_broken_reply(&pair->pred, &pair->reply);
-                score_nothing(&pair->reply.score);
-            }
-            if (pair->missing || pair->pred.broken || pair->ref.broken) {
+            CadRequest request;
+            if (!request_pair(&pairs[next], &request, (int)o->points)) {
                 finished++;
                 continue;
             }
-            part_file_request(&pair->pred, &request);
-            part_file_reference(&pair->ref, &request);
             TRY_GOTO(err, cad_pool_submit(pool, &request));
         }
         if (!cad_pool_next(pool, &reply)) continue;
-        ((Pair *)reply.tag)->reply = reply;
+        take_reply(&reply);
         finished++;
         if (count >= PROGRESS_FROM) progress_set(&progress, finished, NULL);
     }
@@ -162,9 +172,10 @@ static int by_value(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* Means over all pairs (a failure counts as IoU and F-score 0) and over those that have a value. */
+/* IoU, F-score (0 for a failure) and invalidity (1 − share of ok) are over all pairs, the others
+ * over those that have a value. */
 typedef struct Summary {
-    int pairs, scored, missing;
+    int pairs, scored, missing, references_failed;
     double iou_mean, fscore_mean, chamfer_mean, chamfer_median, hd95_median, invalidity;
 } Summary;
 
@@ -182,6 +193,9 @@ static Summary summarise(const Pair *pairs, int count) {
     for (int i = 0; i < count; i++) {
         const CadScore *s = &pairs[i].reply.score;
         sum.missing += pairs[i].missing;
+        sum.references_failed +=
+            s->reference_status != CAD_UNKNOWN && !cad_status_executed(s->reference_status);
+        if (pairs[i].reply.status != CAD_OK) sum.invalidity += 1.0 / count;
         if (isfinite(s->iou)) sum.iou_mean += s->iou / count;
         if (isfinite(s->fscore)) sum.fscore_mean += s->fscore / count;
         if (!isfinite(s->chamfer)) continue;
@@ -192,25 +206,35 @@ static Summary summarise(const Pair *pairs, int count) {
     if (!sum.scored) sum.chamfer_mean = (double)NAN;
     sum.chamfer_median = median_of(chamfer, sum.scored);
     sum.hd95_median = median_of(hd95, sum.scored);
-    sum.invalidity = 1 - (double)sum.scored / count;
     free(chamfer);
     free(hd95);
     return sum;
 }
 
-static void print_folders(const Pair *pairs, int count, int points, bool json) {
-    Summary sum = summarise(pairs, count);
+static void print_pair_line(const Pair *pair) {
+    const CadScore *s = &pair->reply.score;
+    printf("%s: %s", pair->name, pred_status(pair));
+    if (isfinite(s->chamfer)) printf(", IoU %.4f, Chamfer %.3g", s->iou, s->chamfer);
+    if (pair->reply.message[0]) printf("\n  %s", part_reply_sentence(&pair->reply));
+    putchar('\n');
+}
+
+static void print_summary(const Summary *sum) {
+    printf("%d pairs, %d without a prediction: IoU %.4f, F-score %.4f (failures count 0), "
+           "invalidity %.1f %%",
+           sum->pairs, sum->missing, sum->iou_mean, sum->fscore_mean, 100 * sum->invalidity);
+    if (sum->references_failed) printf("; %d references give no solid", sum->references_failed);
+    if (sum->scored)
+        printf("; Chamfer median %.3g, mean %.3g, HD95 median %.3g over %d\n", sum->chamfer_median,
+               sum->chamfer_mean, sum->hd95_median, sum->scored);
+    else
+        printf("; no distances: nothing could be scored\n");
+}
+
+static void print_folders(const Pair *pairs, int count, const Summary *sum, int points, bool json) {
     if (!json) {
-        for (int i = 0; i < count; i++) {
-            const CadScore *s = &pairs[i].reply.score;
-            printf("%s: %s", pairs[i].name, pred_status(&pairs[i]));
-            if (isfinite(s->chamfer)) printf(", IoU %.4f, Chamfer %.3g", s->iou, s->chamfer);
-            putchar('\n');
-        }
-        printf("%d pairs, %d without a prediction: IoU %.4f, F-score %.4f (failures count 0); "
-               "Chamfer median %.3g, mean %.3g, HD95 median %.3g over %d\n",
-               sum.pairs, sum.missing, sum.iou_mean, sum.fscore_mean, sum.chamfer_median,
-               sum.chamfer_mean, sum.hd95_median, sum.scored);
+        for (int i = 0; i < count; i++) print_pair_line(&pairs[i]);
+        print_summary(sum);
         return;
     }
     Json *root = js_new_object(), *list = js_new_array(), *summary = js_new_object();
@@ -221,15 +245,16 @@ static void print_folders(const Pair *pairs, int count, int points, bool json) {
         js_push(list, item);
     }
     js_set(root, "pairs", list);
-    js_set_integer(summary, "pairs", sum.pairs);
-    js_set_integer(summary, "missing", sum.missing);
-    js_set_integer(summary, "scored", sum.scored);
-    js_set_number(summary, "iou_mean", sum.iou_mean);
-    js_set_number(summary, "fscore", sum.fscore_mean);
-    js_set_number(summary, "chamfer_mean", sum.chamfer_mean);
-    js_set_number(summary, "chamfer_median", sum.chamfer_median);
-    js_set_number(summary, "hd95", sum.hd95_median);
-    js_set_number(summary, "invalidity", sum.invalidity);
+    js_set_integer(summary, "pairs", sum->pairs);
+    js_set_integer(summary, "missing", sum->missing);
+    js_set_integer(summary, "scored", sum->scored);
+    js_set_integer(summary, "references_failed", sum->references_failed);
+    js_set_number(summary, "iou_mean", sum->iou_mean);
+    js_set_number(summary, "fscore", sum->fscore_mean);
+    js_set_number(summary, "chamfer_mean", sum->chamfer_mean);
+    js_set_number(summary, "chamfer_median", sum->chamfer_median);
+    js_set_number(summary, "hd95", sum->hd95_median);
+    js_set_number(summary, "invalidity", sum->invalidity);
     js_set(root, "summary", summary);
     part_print_json(&root);
 }
@@ -252,13 +277,14 @@ static void print_pair(const Pair *pair, int points, bool json) {
            s->hd95, s->fscore, points, normalisation, 100 * s->dims_rel_error);
 }
 
-static Err score_two_files(const char *pred, const char *ref, int points, bool json) {
+static Err score_two_files(const char *pred, const char *ref, const ScoreOptions *o) {
     Pair pair = {0};
     Err err = OK;
+    cad_reply_clear(&pair.reply);
     TRY_GOTO(err, part_file_read(&pair.pred, pred));
     TRY_GOTO(err, part_file_read(&pair.ref, ref));
-    TRY_GOTO(err, score_pairs(&pair, 1, points));
-    print_pair(&pair, points, json);
+    TRY_GOTO(err, score_pairs(&pair, 1, o));
+    print_pair(&pair, (int)o->points, o->json);
     REQUIRE_GOTO(err, isfinite(pair.reply.score.chamfer), ERR_INPUT,
                  "%s (%s) and %s (%s) cannot be compared", pred, pred_status(&pair), ref,
                  cad_status_name(pair.reply.score.reference_status));
@@ -267,33 +293,37 @@ done:
     return err;
 }
 
-static Err score_two_folders(const char *pred, const char *ref, int points, bool json) {
+static Err score_two_folders(const char *pred, const char *ref, const ScoreOptions *o) {
     Pair *pairs;
     int count;
-    Err err = find_pairs(&pairs, &count, pred, ref);
-    if (err == OK) err = score_pairs(pairs, count, points);
-    if (err == OK) print_folders(pairs, count, points, json);
+    Err err = OK;
+    TRY_GOTO(err, find_pairs(&pairs, &count, pred, ref));
+    TRY_GOTO(err, score_pairs(pairs, count, o));
+    Summary sum = summarise(pairs, count);
+    print_folders(pairs, count, &sum, (int)o->points, o->json);
+    REQUIRE_GOTO(err, sum.scored == count, ERR_INPUT, "%d of %d pairs could not be scored",
+                 count - sum.scored, count);
+done:
     for (int i = 0; i < count; i++) pair_free(&pairs[i]);
     free(pairs);
     return err;
 }
 
 Err cad_score_command(const Command *command, int argc, char **argv) {
-    bool json = false;
-    int64_t points = POINTS_DEFAULT;
-    Option options[] = {
-        {"--points", NULL, "N", "points sampled on each surface (8192)", OPTION_INT, &points, 16,
-         1 << 20},
-        {"--json", NULL, NULL, "one JSON object on standard output", OPTION_FLAG, &json, 0, 0}};
+    ScoreOptions o = {.points = POINTS_DEFAULT};
+    Option options[] = {{"--points", NULL, "N", "points sampled on each surface (8192)", OPTION_INT,
+                         &o.points, 16, 1 << 20},
+                        cad_seconds_option(&o.seconds),
+                        cad_json_option(&o.json)};
     Arguments arguments;
-    TRY(options_parse(command, options, 2, argc, argv, 2, 2, &arguments));
+    TRY(options_parse(command, options, 3, argc, argv, 2, 2, &arguments));
     Err err = OK;
     if (!arguments.helped) {
         const char *pred = arguments.items[0], *ref = arguments.items[1];
         bool folders = file_is_directory(pred);
         REQUIRE_GOTO(err, folders == file_is_directory(ref), ERR_CONFIG,
                      "%s and %s: two files or two folders are expected", pred, ref);
-        err = (folders ? score_two_folders : score_two_files)(pred, ref, (int)points, json);
+        err = (folders ? score_two_folders : score_two_files)(pred, ref, &o);
     }
 done:
     arguments_free(&arguments);

@@ -32,6 +32,7 @@ typedef struct Item {
     char code[PATH_SIZE], step[PATH_SIZE], picture[PATH_SIZE];
     CadReply reply;
     double seconds;
+    Json *result; /* with --json */
 } Item;
 
 typedef struct Generator {
@@ -39,8 +40,7 @@ typedef struct Generator {
     Reader reader;
     CadPool *pool;
     Item *items;
-    int count;
-    Json *results;
+    int count, failed; /* gave no sound solid */
 } Generator;
 
 /* ---- names ---- */
@@ -168,7 +168,7 @@ static Json *result_json(const Item *item, const Reading *reading) {
     js_set_integer(root, "tokens", reading->tokens);
     js_set_bool(root, "ended", reading->ended);
     js_set_number(root, "confidence", reading->confidence);
-    if (status_executed(reply->status)) {
+    if (cad_status_executed(reply->status)) {
         js_set_number(root, "volume", reply->volume);
         Json *dims = js_new_array();
         js_push(dims, js_new_number(reply->box_max.x - reply->box_min.x));
@@ -192,7 +192,7 @@ static void print_item(const Item *item, const Reading *reading) {
         printf("  line %d, column %d: %s\n", reply->line, reply->column, reply->message);
     else if (reply->status != CAD_OK)
         printf("  %s\n", reply->message);
-    if (status_executed(reply->status))
+    if (cad_status_executed(reply->status))
         printf("  %g × %g × %g, volume %g\n", reply->box_max.x - reply->box_min.x,
                reply->box_max.y - reply->box_min.y, reply->box_max.z - reply->box_min.z,
                reply->volume);
@@ -201,32 +201,102 @@ static void print_item(const Item *item, const Reading *reading) {
     fflush(stdout);
 }
 
+/* ---- a drawing that cannot be read ---- */
+
+static Json *unread_json(const Item *item) {
+    static const char *const absent[] = {"code", "code_file", "step", "picture"};
+    Json *root = js_new_object();
+    js_set_text(root, "image", item->image);
+    js_set_text(root, "status", cad_status_name(item->reply.status));
+    for (size_t i = 0; i < sizeof absent / sizeof absent[0]; i++)
+        js_set_text(root, absent[i], NULL);
+    js_set_text(root, "message", item->reply.message);
+    return root;
+}
+
+/* It does not end the others. The last error says why. */
+static void settle_unread(Generator *g, Item *item) {
+    cad_reply_clear(&item->reply);
+    item->reply.status = CAD_UNREADABLE;
+    snprintf(item->reply.message, sizeof item->reply.message, "%.255s", err_message());
+    err_clear();
+    g->failed++;
+    if (g->arguments->json)
+        item->result = unread_json(item);
+    else
+        printf("%s: %s\n  %s\n", item->image, cad_status_name(item->reply.status),
+               item->reply.message);
+}
+
 /* ---- all of them ---- */
 
-static Err run_batch(Generator *g, int first, int count, Image *images, Reading *readings) {
-    const char **names = calloc((size_t)count, sizeof *names);
-    CHECK(names, "out of memory: %d drawings", count);
-    Err err = OK;
-    for (int i = 0; i < count && err == OK; i++) {
-        names[i] = g->items[first + i].image;
-        err = read_image(&images[i], &g->reader, names[i]);
+/* The drawings that the model reads together. */
+typedef struct Drawings {
+    Item **items;
+    Image *images;
+    Reading *readings;
+    const char **names;
+    int count, most;
+} Drawings;
+
+static Drawings drawings_new(int most) {
+    size_t n = (size_t)most;
+    Drawings d = {.items = calloc(n, sizeof *d.items),
+                  .images = calloc(n, sizeof *d.images),
+                  .readings = calloc(n, sizeof *d.readings),
+                  .names = calloc(n, sizeof *d.names),
+                  .most = most};
+    CHECK(d.items && d.images && d.readings && d.names, "out of memory: %d drawings", most);
+    return d;
+}
+
+static void drawings_clear(Drawings *d) {
+    for (int i = 0; i < d->count; i++) {
+        image_free(&d->images[i]);
+        reading_free(&d->readings[i]);
+        cad_reply_free(&d->items[i]->reply);
     }
+    d->count = 0;
+}
+
+static void drawings_free(Drawings *d) {
+    drawings_clear(d);
+    free(d->items);
+    free(d->images);
+    free(d->readings);
+    free(d->names);
+}
+
+/* Reads drawings from item *next on until there are enough. */
+static void drawings_take(Drawings *d, Generator *g, int *next) {
+    while (d->count < d->most && *next < g->count) {
+        Item *item = &g->items[(*next)++];
+        if (read_image(&d->images[d->count], &g->reader, item->image) != OK) {
+            settle_unread(g, item);
+            continue;
+        }
+        d->items[d->count] = item;
+        d->names[d->count++] = item->image;
+    }
+}
+
+static Err run_batch(Generator *g, const Drawings *d) {
     double began = clock_seconds();
-    if (err == OK)
-        err = reader_read(&g->reader, images, NULL, names, count, (int)g->arguments->max_tokens,
-                          readings);
-    double each = (clock_seconds() - began) / count;
-    for (int i = 0; i < count && err == OK; i++) {
-        Item *item = &g->items[first + i];
+    TRY(reader_read(&g->reader, d->images, NULL, d->names, d->count, (int)g->arguments->max_tokens,
+                    d->readings));
+    double each = (clock_seconds() - began) / d->count;
+    for (int i = 0; i < d->count; i++) {
+        Item *item = d->items[i];
         began = clock_seconds();
-        err = build(g, item, &images[i], &readings[i]);
+        TRY(build(g, item, &d->images[i], &d->readings[i]));
         item->seconds = each + clock_seconds() - began;
-        if (err != OK) break;
-        js_push(g->results, result_json(item, &readings[i]));
-        if (!g->arguments->json) print_item(item, &readings[i]);
+        g->failed += item->reply.status != CAD_OK;
+        if (g->arguments->json)
+            item->result = result_json(item, &d->readings[i]);
+        else
+            print_item(item, &d->readings[i]);
     }
-    free(names);
-    return err;
+    return OK;
 }
 
 /* The pictures written are named like the images: not into the folder that the images lie in. */
@@ -243,52 +313,39 @@ static Err check_folder(const Generator *g) {
     return OK;
 }
 
-/* All images are looked at before the first is read: a wrong one should not cost the others. */
-static Err check_images(const Generator *g) {
+static void print_results(Generator *g) {
+    Json *root = js_new_object(), *results = js_new_array();
+    js_set_text(root, "checkpoint", g->reader.checkpoint);
     for (int i = 0; i < g->count; i++) {
-        Image image;
-        TRY(read_image(&image, &g->reader, g->items[i].image));
-        image_free(&image);
+        js_push(results, g->items[i].result);
+        g->items[i].result = NULL;
     }
-    return OK;
+    js_set(root, "results", results);
+    Buf text = {0};
+    js_print(&text, root, JSON_ONE_LINE, EXACT);
+    puts(buf_cstr(&text));
+    buf_free(&text);
+    js_free(&root);
 }
 
 static Err run_all(Generator *g) {
-    int size = g->reader.options.size, failed = 0;
-    Image *images = calloc((size_t)size, sizeof *images);
-    Reading *readings = calloc((size_t)size, sizeof *readings);
-    CHECK(images && readings, "out of memory: %d drawings", size);
+    Drawings drawings = drawings_new(g->reader.options.size);
     Err err = OK;
-    for (int first = 0; first < g->count && err == OK; first += size) {
-        int count = g->count - first < size ? g->count - first : size;
-        err = run_batch(g, first, count, images, readings);
-        for (int i = 0; i < count; i++) {
-            failed += g->items[first + i].reply.status != CAD_OK;
-            image_free(&images[i]);
-            reading_free(&readings[i]);
-            cad_reply_free(&g->items[first + i].reply);
-        }
+    for (int next = 0; next < g->count && err == OK;) {
+        drawings_take(&drawings, g, &next);
+        if (drawings.count) err = run_batch(g, &drawings);
+        drawings_clear(&drawings);
     }
-    free(images);
-    free(readings);
+    drawings_free(&drawings);
     TRY(err);
-    if (g->arguments->json) {
-        Json *root = js_new_object();
-        js_set_text(root, "checkpoint", g->reader.checkpoint);
-        js_set(root, "results", js_copy(g->results));
-        Buf text = {0};
-        js_print(&text, root, JSON_ONE_LINE, EXACT);
-        puts(buf_cstr(&text));
-        buf_free(&text);
-        js_free(&root);
-    }
-    REQUIRE(!failed, ERR_INPUT, "%d of %d drawings gave no sound solid", failed, g->count);
+    if (g->arguments->json) print_results(g);
+    REQUIRE(!g->failed, ERR_INPUT, "%d of %d drawings gave no sound solid", g->failed, g->count);
     return OK;
 }
 
 static Err generate(Comm *comm, const GenerateArguments *a, const Arguments *images) {
     static Generator g; /* its reader holds a whole config */
-    g = (Generator){.arguments = a, .count = images->count, .results = js_new_array()};
+    g = (Generator){.arguments = a, .count = images->count};
     g.items = calloc((size_t)g.count, sizeof *g.items);
     CHECK(g.items, "out of memory: %d images", g.count);
     Err err = OK;
@@ -300,14 +357,13 @@ static Err generate(Comm *comm, const GenerateArguments *a, const Arguments *ima
     }
     TRY_GOTO(err, reader_open(&g.reader, comm, a->checkpoint));
     TRY_GOTO(err, check_folder(&g));
-    TRY_GOTO(err, check_images(&g));
     TRY_GOTO(err, file_make_directories(a->out));
     TRY_GOTO(err, cad_pool_open(&g.pool, 1, (CadLimits){.seconds = a->seconds}));
     TRY_GOTO(err, run_all(&g));
 done:
     cad_pool_close(&g.pool);
     reader_close(&g.reader);
-    js_free(&g.results);
+    for (int i = 0; i < g.count; i++) js_free(&g.items[i].result);
     free(g.items);
     return err;
 }
@@ -348,7 +404,9 @@ const Command generate_commands[] = {
      "An IMAGE is a PNG, JPEG or WebP drawing; published models read any size, one trained from\n"
      "scratch exactly its own, unless model.vision.fit says otherwise. For each it\n"
      "writes OUT/NAME.py, OUT/NAME.step and OUT/NAME.png (drawing beside result).\n"
-     "Exits with 1 when any of the results is no sound solid.",
+     "A drawing that cannot be read has its line too, and does not end the others. Exits with 1 "
+     "when any\n"
+     "of the results is no sound solid.",
      run_generate},
 };
 const int generate_command_count = sizeof generate_commands / sizeof generate_commands[0];

@@ -14,12 +14,18 @@ enum { JSON_DIGITS = 10 };
 
 /* ---- reading ---- */
 
+/* The last error is what became of the part. */
+static void fail_part(PartFile *part, CadStatus status) {
+    part->failed = status;
+    snprintf(part->message, sizeof part->message, "%.255s", err_message());
+    err_clear();
+}
+
 static Err read_design(PartFile *part, const char *path) {
     CadProgram program = {0};
     Err err = deepcad_read(&program, path, NULL);
     if (err == ERR_INPUT) {
-        part->broken = true;
-        snprintf(part->message, sizeof part->message, "%.255s", err_message());
+        fail_part(part, CAD_PARSE_FAIL);
         return OK;
     }
     if (err == OK) code_emit(&part->code, &program, CODE_EXACT);
@@ -45,8 +51,12 @@ Err part_file_read(PartFile *part, const char *path) {
         err = err_raise(ERR_CONFIG, __FILE__, __LINE__,
                         "%s: .py (OpenECAD code), .json (DeepCAD) and .step are understood", path);
     }
-    if (err != OK) part_file_free(part);
     return err;
+}
+
+void part_file_read_item(PartFile *part, const char *path) {
+    Err err = part_file_read(part, path);
+    if (err != OK) fail_part(part, err == ERR_UNSUPPORTED ? CAD_UNSUPPORTED : CAD_UNREADABLE);
 }
 
 void part_file_free(PartFile *part) {
@@ -67,19 +77,20 @@ void part_file_reference(const PartFile *part, CadRequest *request) {
     request->reference_step = part->is_step ? part->path : NULL;
 }
 
-void part_file_broken_reply(const PartFile *part, CadReply *reply) {
-    *reply = (CadReply){.status = CAD_PARSE_FAIL};
+void part_file_failed_reply(const PartFile *part, CadReply *reply) {
+    cad_reply_clear(reply);
+    reply->status = part->failed;
     memcpy(reply->message, part->message, sizeof reply->message);
 }
 
-Err part_file_run(const PartFile *part, CadRequest *request, CadReply *reply) {
-    if (part->broken) {
-        part_file_broken_reply(part, reply);
+Err part_file_run(const PartFile *part, CadRequest *request, double seconds, CadReply *reply) {
+    if (part->failed) {
+        part_file_failed_reply(part, reply);
         return OK;
     }
     CadPool *pool;
     part_file_request(part, request);
-    TRY(cad_pool_open(&pool, 1, (CadLimits){0}));
+    TRY(cad_pool_open(&pool, 1, (CadLimits){.seconds = seconds}));
     Err err = cad_pool_run(pool, request, reply);
     cad_pool_close(&pool);
     return err;

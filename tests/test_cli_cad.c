@@ -169,8 +169,9 @@ TEST(draw_obeys_its_options) {
     ASSERT_INT(test_run(&output, "./cadvlm cad draw '%s' -o x.jpg", flange), ==, 2);
 }
 
-/* A block 80 × 20 × 30 mm with a hole, and a sketch that nothing uses. */
-static const char *put_design(const char *name, double hole) {
+/* A block 80 × 20 × 30 mm with a hole, and a sketch that nothing uses; its sides lean by `taper`,
+ * which is not supported. */
+static const char *put_tapered(const char *name, double hole, double taper) {
     Json *root = empty_file();
     Json *profiles =
         add_sketch(root, "S", vec3(0, 0, 0), vec3(1, 0, 0), vec3(0, 0, 1), vec3(0, -1, 0));
@@ -184,10 +185,16 @@ static const char *put_design(const char *name, double hole) {
         add_extrude(root, "E", "NewBodyFeatureOperation", "OneSideFeatureExtentType", 0.02, 0), "S",
         "P");
     add_sketch(root, "S2", vec3(0, 0, 0), vec3(1, 0, 0), vec3(0, 1, 0), vec3(0, 0, 1));
+    Json *extent = member(member(member(root, "entities"), "E"), "extent_one");
+    js_set_number(member(extent, "taper_angle"), "value", taper);
     const char *path = kept_path(name);
     ASSERT_OK(js_write(path, root));
     js_free(&root);
     return path;
+}
+
+static const char *put_design(const char *name, double hole) {
+    return put_tapered(name, hole, 0);
 }
 
 TEST(convert_writes_code_that_fills_the_files_box) {
@@ -224,27 +231,38 @@ TEST(check_gives_each_file_its_status_and_the_rates) {
     put_design("e.json", 0.005);
     put("f.py", box_code(10, 10, 1e9));
     const char *folder = test_folder();
-    Json *root = run_json(0,
-                          "cad check '%s'/a.py '%s'/b.py '%s'/c.py '%s'/d.json '%s'/e.json "
-                          "'%s'/f.py",
-                          folder, folder, folder, folder, folder, folder);
-    static const char *const statuses[] = {"ok",         "parse_fail", "exec_fail",
-                                           "parse_fail", "ok",         "exec_fail"};
+    put_tapered("g.json", 0.005, 0.1);
+    put("h.txt", "x");
+    ASSERT_OK(file_make_directories(test_path("i.py")));
+    Json *root =
+        run_json(1,
+                 "cad check '%s'/a.py '%s'/b.py '%s'/c.py '%s'/d.json '%s'/e.json "
+                 "'%s'/f.py '%s'/g.json '%s'/h.txt '%s'/i.py '%s'/none.py",
+                 folder, folder, folder, folder, folder, folder, folder, folder, folder, folder);
+    static const char *const statuses[] = {"ok",         "parse_fail", "exec_fail",   "parse_fail",
+                                           "ok",         "exec_fail",  "unsupported", "unreadable",
+                                           "unreadable", "unreadable"};
     const Json *files = js_get(root, "files"), *rates = js_get(root, "rates");
-    ASSERT_INT(js_count(files), ==, 6);
-    for (size_t i = 0; i < 6; i++) {
+    ASSERT_INT(js_count(files), ==, 10);
+    for (size_t i = 0; i < 10; i++) {
         printf("%s: %s %s\n", text_of(js_at(files, i), "file"), text_of(js_at(files, i), "status"),
                text_of(js_at(files, i), "message"));
         ASSERT_TEXT(text_of(js_at(files, i), "status"), statuses[i]);
     }
-    ASSERT_NEAR(number(rates, "syntax"), 4.0 / 6, 1e-6);
-    ASSERT_NEAR(number(rates, "executes"), 2.0 / 6, 1e-6);
-    ASSERT_NEAR(number(rates, "valid"), 2.0 / 6, 1e-6);
+    ASSERT_NEAR(number(rates, "syntax"), 0.4, 1e-6);
+    ASSERT_NEAR(number(rates, "executes"), 0.2, 1e-6);
+    ASSERT_NEAR(number(rates, "valid"), 0.2, 1e-6);
     js_free(&root);
     const char *output;
-    ASSERT_INT(test_run(&output, "./cadvlm cad check '%s'/a.py '%s'/none.py", folder, folder), ==,
-               1);
-    ASSERT_CONTAINS(output, "none.py");
+    ASSERT_INT(test_run(&output, "./cadvlm cad check '%s'/g.json '%s'/none.py '%s'/a.py", folder,
+                        folder, folder),
+               ==, 1);
+    ASSERT_CONTAINS(output, "g.json: unsupported\n  ");
+    ASSERT_CONTAINS(output, "tapered by 0.1 radians");
+    ASSERT_CONTAINS(output, "none.py: unreadable\n  ");
+    ASSERT_CONTAINS(output, "a.py: ok");
+    ASSERT_CONTAINS(output, "2 of 3 files are not ok");
+    ASSERT_INT(test_run(&output, "./cadvlm cad check '%s'/a.py", folder), ==, 0);
 }
 
 TEST(score_compares_files_and_folders) {
@@ -272,7 +290,7 @@ TEST(score_compares_files_and_folders) {
     put("ref/three.py", box_code(10, 10, 10));
     put("ref/four.py", box_code(10, 10, 10));
     put("pred/four.py", box_code(10, 10, 20));
-    root = run_json(0, "cad score '%s' '%s'", test_path("pred"), test_path("ref"));
+    root = run_json(1, "cad score '%s' '%s'", test_path("pred"), test_path("ref"));
     const Json *pairs = js_get(root, "pairs"), *summary = js_get(root, "summary");
     ASSERT_INT(js_count(pairs), ==, 4);
     for (size_t i = 0; i < 4; i++) {
@@ -293,6 +311,162 @@ TEST(score_compares_files_and_folders) {
     ASSERT_INT(test_run(&output, "./cadvlm cad score '%s' '%s'", test_path("pred/two.py"), b), ==,
                1);
     ASSERT_CONTAINS(output, "parse_fail");
+}
+
+static const char *nothing_left(void) {
+    CadProgram program = {0};
+    part_rectangle(&program, part_extrude(&program, plane_z(0), OP_NEW_BODY, EXTENT_ONE_SIDE, 5, 0),
+                   0, 0, 10, 10);
+    part_rectangle(&program, part_extrude(&program, plane_z(0), OP_CUT, EXTENT_SYMMETRIC, 50, 0),
+                   -20, -20, 20, 20);
+    return part_code(&program);
+}
+
+/* Two boxes that meet in an edge. */
+static const char *touching_boxes(void) {
+    CadProgram program = {0};
+    for (int i = 0; i < 2; i++)
+        part_rectangle(
+            &program,
+            part_extrude(&program, plane_z(0), i ? OP_JOIN : OP_NEW_BODY, EXTENT_ONE_SIDE, 5, 0),
+            5 * i, 5 * i, 5 + 5 * i, 5 + 5 * i);
+    return part_code(&program);
+}
+
+/* A box as a STEP file in which two corners have changed places: its faces cross. */
+static void put_crossed_box(const char *name) {
+    const char *output, *code = put("crossed.py", box_code(10, 10, 10)), *path = kept_path(name);
+    ASSERT_INT(test_run(&output, "./cadvlm cad run '%s' -o '%s'", code, path), ==, 0);
+    Buf text = {0};
+    ASSERT_OK(file_read(&text, path, 1 << 20));
+    static const char vertex[] = "VERTEX_POINT('',#";
+    char *first = strstr(text.data, vertex);
+    ASSERT_TRUE(first);
+    char *second = strstr(first + 1, vertex);
+    ASSERT_TRUE(second);
+    first += strlen(vertex), second += strlen(vertex);
+    size_t digits = strspn(first, "0123456789");
+    ASSERT_INT(digits, ==, strspn(second, "0123456789"));
+    for (size_t i = 0; i < digits; i++) {
+        char kept = first[i];
+        first[i] = second[i];
+        second[i] = kept;
+    }
+    ASSERT_OK(file_write(path, text.data, text.size));
+    buf_free(&text);
+}
+
+static void expect_scores(const Json *pair, bool there) {
+    static const char *const numbers[] = {"chamfer", "hausdorff",   "hd95",          "fscore",
+                                          "iou",     "iou_aligned", "dims_rel_error"};
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        const Json *value = js_get(pair, numbers[i]);
+        JsonType type = there ? JSON_KIND_NUMBER : JSON_KIND_NULL;
+        ASSERT(value && js_type(value) == type, "%s (%s): %s is there: %d", text_of(pair, "name"),
+               text_of(pair, "status_pred"), numbers[i], js_type(value) == JSON_KIND_NUMBER);
+    }
+}
+
+TEST(what_failed_has_no_scores_and_counts_against_the_whole_folder) {
+    static const struct {
+        const char *name, *status;
+        bool there;
+    } cases[] = {{"a.py", "ok", true},
+                 {"b.py", "parse_fail", false},
+                 {"c.py", "exec_fail", false},
+                 {"d.py", "empty_solid", false},
+                 {"e.step", "invalid_solid", true},
+                 {"f.py", "non_manifold", true},
+                 {"g.py", "crash", false},
+                 {"h.py", "crash", false},
+                 {"i.py", "unreadable", false},
+                 {"j.json", "unsupported", false},
+                 {"k.py", "no_output", false}};
+    enum { COUNT = sizeof cases / sizeof cases[0] };
+    ASSERT_OK(file_make_directories(test_path("pred/i.py"))); /* no file at all */
+    ASSERT_OK(file_make_directories(test_path("ref")));
+    for (int i = 0; i < COUNT; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "ref/%c.py", 'a' + i);
+        put(name, box_code(10, 10, 10));
+    }
+    put("pred/a.py", box_code(10, 10, 20));
+    put("pred/b.py", "broken(");
+    put("pred/c.py", box_code(10, 10, 1e9));
+    put("pred/d.py", nothing_left());
+    put_crossed_box("pred/e.step");
+    put("pred/f.py", touching_boxes());
+    put("pred/g.py", "# hook: crash");
+    put("pred/h.py", "# hook: exit");
+    put_tapered("pred/j.json", 0.005, 0.1);
+    setenv("CADVLM_CAD_HOOKS", "1", 1);
+    Json *root = run_json(1, "cad score '%s' '%s'", test_path("pred"), test_path("ref"));
+    const Json *pairs = js_get(root, "pairs"), *summary = js_get(root, "summary");
+    ASSERT_INT(js_count(pairs), ==, COUNT);
+    double iou = 0;
+    for (size_t i = 0; i < COUNT; i++) {
+        const Json *pair = js_at(pairs, i);
+        ASSERT_TEXT(text_of(pair, "status_pred"), cases[i].status);
+        expect_scores(pair, cases[i].there);
+        if (cases[i].there) iou += number(pair, "iou");
+        if (cases[i].there) ASSERT_TEXT(text_of(pair, "status_ref"), "ok");
+        if (!strcmp(cases[i].status, "crash")) ASSERT_TEXT(text_of(pair, "status_ref"), "unknown");
+    }
+    ASSERT_NEAR(number(js_at(pairs, 0), "iou"), 0.5, 1e-6);
+    ASSERT_NEAR(number(summary, "iou_mean"), iou / COUNT, 1e-6);
+    ASSERT_NEAR(number(summary, "invalidity"), (COUNT - 1.0) / COUNT, 1e-6);
+    ASSERT_INT(number(summary, "scored"), ==, 3);
+    ASSERT_INT(number(summary, "missing"), ==, 1);
+    js_free(&root);
+}
+
+TEST(a_folder_of_failures_alone_has_no_distances) {
+    const char *output;
+    ASSERT_OK(file_make_directories(test_path("pred")));
+    ASSERT_OK(file_make_directories(test_path("ref")));
+    for (int i = 0; i < 2; i++) put(i ? "ref/a.py" : "ref/b.py", box_code(10, 10, 10));
+    put("pred/a.py", "# hook: crash");
+    put("pred/b.py", "# hook: hang");
+    setenv("CADVLM_CAD_HOOKS", "1", 1);
+    Json *root =
+        run_json(1, "cad score '%s' '%s' --seconds 1", test_path("pred"), test_path("ref"));
+    const Json *pairs = js_get(root, "pairs"), *summary = js_get(root, "summary");
+    ASSERT_TEXT(text_of(js_at(pairs, 0), "status_pred"), "crash");
+    ASSERT_TEXT(text_of(js_at(pairs, 1), "status_pred"), "timeout");
+    static const char *const distances[] = {"chamfer_mean", "chamfer_median", "hd95"};
+    for (size_t i = 0; i < 3; i++) {
+        expect_scores(js_at(pairs, i % 2), false);
+        ASSERT_INT(js_type(js_get(summary, distances[i])), ==, JSON_KIND_NULL);
+    }
+    ASSERT_NEAR(number(summary, "iou_mean"), 0, 0);
+    ASSERT_NEAR(number(summary, "fscore"), 0, 0);
+    ASSERT_NEAR(number(summary, "invalidity"), 1, 0);
+    ASSERT_INT(number(summary, "scored"), ==, 0);
+    js_free(&root);
+    put("pred/b.py", "broken(");
+    ASSERT_INT(
+        test_run(&output, "./cadvlm cad score '%s' '%s'", test_path("pred"), test_path("ref")), ==,
+        1);
+    ASSERT_CONTAINS(output, "invalidity 100.0 %; no distances");
+    ASSERT_CONTAINS(output, "2 of 2 pairs could not be scored");
+}
+
+TEST(an_unreadable_reference_does_not_end_the_others) {
+    ASSERT_OK(file_make_directories(test_path("pred")));
+    ASSERT_OK(file_make_directories(test_path("ref")));
+    for (int i = 0; i < 2; i++) put(i ? "pred/a.py" : "pred/b.py", box_code(10, 10, 10));
+    put_tapered("ref/a.json", 0.005, 0.1);
+    put("ref/b.py", box_code(10, 10, 10));
+    Json *root = run_json(1, "cad score '%s' '%s'", test_path("pred"), test_path("ref"));
+    const Json *pairs = js_get(root, "pairs"), *summary = js_get(root, "summary");
+    ASSERT_TEXT(text_of(js_at(pairs, 0), "status_ref"), "unsupported");
+    ASSERT_TEXT(text_of(js_at(pairs, 0), "status_pred"), "ok");
+    ASSERT_CONTAINS(text_of(js_at(pairs, 0), "message"), "tapered");
+    expect_scores(js_at(pairs, 0), false);
+    ASSERT_NEAR(number(js_at(pairs, 1), "iou"), 1, 1e-6);
+    ASSERT_INT(number(summary, "references_failed"), ==, 1);
+    ASSERT_NEAR(number(summary, "iou_mean"), 0.5, 1e-6);
+    js_free(&root);
 }
 
 TEST(help_and_versions_are_there) {

@@ -176,11 +176,44 @@ TEST(generate_says_what_went_wrong) {
                             run, test_folder(), cases[i].arguments);
         ASSERT(code == cases[i].code && strstr(said, cases[i].said), "%s: exit code %d:\n%s",
                cases[i].arguments, code, said);
-        /* A wrong picture does not cost the others half way: nothing was written. */
-        if (strstr(cases[i].said, "--size")) ASSERT_TRUE(!file_exists(test_path("out/good.py")));
+        /* A wrong picture does not cost the others. */
+        if (strstr(cases[i].said, "--size")) ASSERT_TRUE(file_exists(test_path("out/good.py")));
     }
     ASSERT_TRUE(file_exists(test_path("out/good.py")) && file_exists(test_path("out/good.png")));
     ASSERT_TRUE(!file_exists(test_path("out/good.step")));
+}
+
+TEST(a_drawing_that_cannot_be_read_does_not_cost_the_others) {
+    const char *said;
+    prepare(4, 3);
+    make_picture(test_path("a.png"), 32);
+    ASSERT_OK(file_write(test_path("b.png"), "hello", 5));
+    make_picture(test_path("c.png"), 32);
+    int code = test_run(&said,
+                        "cd %s && %s/cadvlm generate -c run b.png a.png none.png c.png -o out "
+                        "--max-tokens 5 --json 2>err",
+                        test_folder(), test_build_folder());
+    ASSERT(code == 1, "exit code %d:\n%s", code, said);
+    Json *root = json_of(said);
+    const Json *results = js_get(root, "results");
+    static const char *const images[] = {"b.png", "a.png", "none.png", "c.png"};
+    ASSERT_INT(js_count(results), ==, 4);
+    for (size_t i = 0; i < 4; i++) {
+        const Json *result = js_at(results, i);
+        ASSERT_TEXT(js_text(js_get(result, "image"), NULL), images[i]);
+        bool unread = !strcmp(js_text(js_get(result, "status"), NULL), "unreadable");
+        ASSERT_INT(unread, ==, i == 0 || i == 2);
+        ASSERT_INT(js_type(js_get(result, "code")) == JSON_KIND_NULL, ==, unread);
+        if (unread) ASSERT_CONTAINS(js_text(js_get(result, "message"), NULL), images[i]);
+    }
+    js_free(&root);
+    ASSERT_TRUE(file_exists(test_path("out/a.py")) && file_exists(test_path("out/c.py")));
+    ASSERT_TRUE(!file_exists(test_path("out/b.py")));
+    code = test_run(&said, "cd %s && %s/cadvlm generate -c run b.png a.png -o out --max-tokens 5",
+                    test_folder(), test_build_folder());
+    ASSERT_INT(code, ==, 1);
+    ASSERT_CONTAINS(said, "b.png: unreadable\n  ");
+    ASSERT_CONTAINS(said, "2 of 2 drawings gave no sound solid");
 }
 
 TEST(eval_says_what_went_wrong_on_one_and_two_ranks) {

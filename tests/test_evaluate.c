@@ -63,6 +63,51 @@ TEST(scores_that_a_dead_worker_left_are_not_believed) {
     ASSERT_NEAR(n.dims_exact, 0, 1e-12);
 }
 
+/* What a worker could say of a part that came out as it should. */
+static CadReply perfect(void) {
+    CadReply reply;
+    cad_reply_clear(&reply);
+    reply.box_min = (Vec3){1, 2, 3};
+    reply.box_max = (Vec3){11, 22, 33};
+    reply.score = (CadScore){.fscore = 1, .iou = 1, .iou_exact = true};
+    return reply;
+}
+
+TEST(only_a_solid_is_measured_whatever_the_reply_says) {
+    static const bool solid[CAD_STATUS_COUNT] = {
+        [CAD_OK] = true, [CAD_INVALID_SOLID] = true, [CAD_NON_MANIFOLD] = true};
+    for (int status = 0; status < CAD_STATUS_COUNT; status++) {
+        const char *name = cad_status_name((CadStatus)status);
+        EvalRecord r = good(0.5, 0.1);
+        CadReply reply = perfect();
+        reply.status = (CadStatus)status;
+        eval_take_result(&r, &reply);
+        eval_take_reference(&r, &reply);
+        ASSERT_INT(r.status, ==, status);
+        ASSERT_INT(r.reference_status, ==, status);
+        const double scores[] = {r.iou, r.chamfer, r.hd95, r.fscore, r.dims_rel_error};
+        for (size_t i = 0; i < 5; i++)
+            ASSERT(isnan(scores[i]) != solid[status], "%s: score %zu is %g", name, i, scores[i]);
+        for (int k = 0; k < 3; k++) {
+            ASSERT(isnan(r.dims[k]) != solid[status], "%s: size %g", name, r.dims[k]);
+            ASSERT(isnan(r.reference_dims[k]) != solid[status], "%s: %g", name,
+                   r.reference_dims[k]);
+            if (solid[status]) ASSERT_NEAR(r.dims[k], 10 * (k + 1), 1e-12);
+        }
+        /* And in the sum: against the model where its code gave no solid. */
+        EvalRecord records[] = {r, good(1, 0.001)};
+        records[0].reference_status = CAD_OK;
+        EvalNumbers n;
+        eval_summarise(&n, records, 2);
+        ASSERT_NEAR(n.iou_mean, solid[status] ? 1 : 0.5, 1e-12);
+        ASSERT_NEAR(n.invalidity, status == CAD_OK ? 0 : 0.5, 1e-12);
+        ASSERT_NEAR(n.executes, solid[status] ? 1 : 0.5, 1e-12);
+        ASSERT_NEAR(n.chamfer_mean, solid[status] ? 0.0005 : 0.001, 1e-12);
+        ASSERT_INT(n.scored, ==, solid[status] ? 2 : 1);
+        ASSERT_INT(n.statuses[status], ==, status == CAD_OK ? 2 : 1);
+    }
+}
+
 TEST(broken_solids_execute_but_are_invalid) {
     EvalRecord records[] = {good(0.5, 0.001), good(0.7, 0.001), good(0.9, 0.001),
                             failed(CAD_EMPTY_SOLID)};

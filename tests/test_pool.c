@@ -19,6 +19,54 @@ TEST(a_worker_that_dies_is_replaced) {
     cad_pool_close(&pool);
 }
 
+static void expect_nothing_known(const char *what, CadReply reply) {
+    const double numbers[] = {
+        reply.score.chamfer, reply.score.hausdorff,   reply.score.hd95, reply.score.fscore,
+        reply.score.iou,     reply.score.iou_aligned, reply.volume,     reply.score.dims_rel_error,
+        reply.area,          reply.box_min.x,         reply.box_max.z};
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
+        ASSERT(isnan(numbers[i]), "%s: number %zu is %g", what, i, numbers[i]);
+    ASSERT_TEXT(cad_status_name(reply.score.reference_status), "unknown");
+    ASSERT_TRUE(!reply.solids && !reply.score.iou_exact && !reply.png.size);
+}
+
+TEST(a_worker_that_says_nothing_leaves_nothing_known) {
+    CadReply reply = {.volume = 5};
+    cad_reply_clear(&reply);
+    ASSERT_TEXT(cad_status_name(reply.status), "unknown");
+    expect_nothing_known("clear", reply);
+    reply.score.iou = reply.volume = 1;
+    cad_reply_free(&reply);
+    expect_nothing_known("freed", reply);
+    static const char *const hooks[] = {"# hook: crash", "# hook: exit", "# hook: hang"};
+    const char *box = box_code(1, 2, 3);
+    CadPool *pool = open_pool(1, (CadLimits){.seconds = 0.4});
+    for (int i = 0; i < 3; i++) {
+        CadRequest request = {.code = hooks[i],
+                              .code_size = strlen(hooks[i]),
+                              .reference_code = box,
+                              .reference_size = strlen(box)};
+        ASSERT_OK(cad_pool_run(pool, &request, &reply));
+        ASSERT_TEXT(cad_status_name(reply.status), i < 2 ? "crash" : "timeout");
+        expect_nothing_known(hooks[i], reply);
+    }
+    cad_pool_close(&pool);
+}
+
+/* The first worker dies of its item, and the program of the next is gone. */
+TEST(a_worker_that_cannot_be_replaced_leaves_nothing_known) {
+    const char *output;
+    ASSERT_INT(test_run(&output, "cp cadvlm-cad '%s'", test_path("worker")), ==, 0);
+    setenv("CADVLM_CAD", test_path("worker"), 1);
+    CadPool *pool = open_pool(1, (CadLimits){0});
+    ASSERT_INT(unlink(test_path("worker")), ==, 0);
+    expect("crash", run_code(pool, "# hook: crash"), CAD_CRASH, "signal 11");
+    CadReply reply = run_code(pool, box_code(1, 2, 3));
+    expect("no worker", reply, CAD_CRASH, "cannot start");
+    expect_nothing_known("no worker", reply);
+    cad_pool_close(&pool);
+}
+
 TEST(a_worker_that_hangs_is_stopped) {
     CadPool *pool = open_pool(1, (CadLimits){.seconds = 0.4});
     double begun = clock_seconds();
@@ -160,7 +208,9 @@ TEST(a_worker_program_that_is_missing_or_foreign_is_an_error) {
     snprintf(script, sizeof script, "#!/bin/sh\ncat '%s'\n", test_path("hello.bin"));
     write_program(test_path("other"), script, strlen(script));
     setenv("CADVLM_CAD", test_path("other"), 1);
-    ASSERT_ERR(cad_pool_open(&pool, 1, (CadLimits){0}), ERR_IO, "speaks version 2");
+    char version[32];
+    snprintf(version, sizeof version, "speaks version %d", PROTOCOL_VERSION + 1);
+    ASSERT_ERR(cad_pool_open(&pool, 1, (CadLimits){0}), ERR_IO, version);
     buf_free(&hello);
     unsetenv("CADVLM_CAD");
     ASSERT_ERR(cad_pool_open(&pool, 5000, (CadLimits){0}), ERR_CONFIG, "5000");

@@ -16,8 +16,6 @@
 #include "trainer/signals.h"
 #include "trainer/validate.h"
 
-static const double NONE = NAN;
-
 enum { SAMPLES_MAX = 1000000 };
 
 /* The samples of all datasets, one after the other. */
@@ -155,36 +153,13 @@ static void free_tasks(Evaluation *e) {
     e->tasks = NULL;
 }
 
-static void take_dims(double dims[3], const CadReply *reply) {
-    bool there = status_executed(reply->status);
-    dims[0] = there ? reply->box_max.x - reply->box_min.x : NONE;
-    dims[1] = there ? reply->box_max.y - reply->box_min.y : NONE;
-    dims[2] = there ? reply->box_max.z - reply->box_min.z : NONE;
-}
-
-static void take_result(EvalRecord *record, const CadReply *reply) {
-    record->status = reply->status;
-    take_dims(record->dims, reply);
-    /* A worker that died or overran has no scores, whatever stands in its reply. */
-    bool there = status_executed(reply->status);
-    record->iou = there ? reply->score.iou : NONE;
-    record->iou_exact = there && reply->score.iou_exact;
-    record->chamfer = there ? reply->score.chamfer : NONE;
-    record->hd95 = there ? reply->score.hd95 : NONE;
-    record->fscore = there ? reply->score.fscore : NONE;
-    record->dims_rel_error = there ? reply->score.dims_rel_error : NONE;
-}
-
 static Err take_reply(const Evaluation *e, const CadReply *reply) {
     const Task *task = reply->tag;
     const char *folder = e->options->folder;
     switch (task->kind) {
-    case TASK_REFERENCE:
-        task->record->reference_status = reply->status;
-        take_dims(task->record->reference_dims, reply);
-        return OK;
+    case TASK_REFERENCE: eval_take_reference(task->record, reply); return OK;
     case TASK_RESULT:
-        take_result(task->record, reply);
+        eval_take_result(task->record, reply);
         if (!task->entry) return OK;
         task->entry->line = reply->line;
         memcpy(task->entry->message, reply->message, sizeof task->entry->message);

@@ -99,7 +99,7 @@ static Json *entry_json(const GalleryEntry *entry) {
     js_set_text(item, "status", cad_status_name((CadStatus)r->status));
     if (entry->message[0]) js_set_text(item, "message", entry->message);
     if (entry->line) js_set_integer(item, "line", entry->line);
-    js_set_number(item, "iou", status_executed((CadStatus)r->status) ? r->iou : 0);
+    js_set_number(item, "iou", cad_status_executed((CadStatus)r->status) ? r->iou : 0);
     js_set_number(item, "chamfer", r->chamfer);
     js_set_number(item, "dims_rel_error", r->dims_rel_error);
     js_set(item, "dims", dims_json(r->dims));

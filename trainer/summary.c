@@ -6,8 +6,30 @@
 #include <stdlib.h>
 #include <string.h>
 
-bool status_executed(CadStatus status) {
-    return status == CAD_OK || status == CAD_INVALID_SOLID || status == CAD_NON_MANIFOLD;
+static void take_dims(double dims[3], const CadReply *reply) {
+    const double none = (double)NAN;
+    bool there = cad_status_executed(reply->status);
+    dims[0] = there ? reply->box_max.x - reply->box_min.x : none;
+    dims[1] = there ? reply->box_max.y - reply->box_min.y : none;
+    dims[2] = there ? reply->box_max.z - reply->box_min.z : none;
+}
+
+void eval_take_reference(EvalRecord *record, const CadReply *reply) {
+    record->reference_status = reply->status;
+    take_dims(record->reference_dims, reply);
+}
+
+void eval_take_result(EvalRecord *record, const CadReply *reply) {
+    const double none = (double)NAN;
+    bool there = cad_status_executed(reply->status);
+    record->status = reply->status;
+    take_dims(record->dims, reply);
+    record->iou = there ? reply->score.iou : none;
+    record->iou_exact = there && reply->score.iou_exact;
+    record->chamfer = there ? reply->score.chamfer : none;
+    record->hd95 = there ? reply->score.hd95 : none;
+    record->fscore = there ? reply->score.fscore : none;
+    record->dims_rel_error = there ? reply->score.dims_rel_error : none;
 }
 
 /* Values that are there, for a mean or a median. */
@@ -62,8 +84,8 @@ static void count_records(EvalNumbers *out, const EvalRecord *records, size_t co
         const EvalRecord *r = &records[i];
         CHECK(r->done, "sample %zu was not evaluated", i);
         CHECK(r->status >= 0 && r->status < CAD_STATUS_COUNT, "status %d", r->status);
-        bool executed = status_executed((CadStatus)r->status),
-             reference = status_executed((CadStatus)r->reference_status);
+        bool executed = cad_status_executed((CadStatus)r->status),
+             reference = cad_status_executed((CadStatus)r->reference_status);
         out->statuses[r->status]++;
         ended += r->ended != 0;
         identical += r->identical != 0;
@@ -95,8 +117,8 @@ static void score_records(EvalNumbers *out, const EvalRecord *records, size_t co
            fscore = values_new(count), dims = values_new(count);
     for (size_t i = 0; i < count; i++) {
         const EvalRecord *r = &records[i];
-        if (!status_executed((CadStatus)r->reference_status)) continue;
-        bool executed = status_executed((CadStatus)r->status);
+        if (!cad_status_executed((CadStatus)r->reference_status)) continue;
+        bool executed = cad_status_executed((CadStatus)r->status);
         double overlap = executed && isfinite(r->iou) ? r->iou : 0;
         push(&iou, overlap);
         out->iou_bins[iou_bin(overlap)]++;

@@ -48,8 +48,10 @@ typedef struct EvalNumbers {
 
 #define EVAL_DIMS_EXACT 0.01 /* in the code's unit */
 
-/* Whether code of that status gave a solid that can be measured, sound or not. */
-bool status_executed(CadStatus status);
+/* What a worker says of the reference's and of the generated code, into the record of its sample. A
+ * worker that died or overran has no scores, whatever stands in its reply. */
+void eval_take_reference(EvalRecord *record, const CadReply *reply);
+void eval_take_result(EvalRecord *record, const CadReply *reply);
 
 /* Sums up `count` records, in their order; loss and accuracy stay NaN. */
 void eval_summarise(EvalNumbers *out, const EvalRecord *records, size_t count);
