@@ -7,7 +7,8 @@
 
 enum { CODE_SIZE_MAX = 1 << 20 };
 
-/* Where and why code failed; lines and columns count from 1, columns in bytes. */
+/* Where and why code failed; lines and columns count from 1, columns in bytes. Where it did not,
+ * all is zero but the message, which tells which of several blocks of code was taken. */
 typedef struct CodeError {
     int line, column;
     bool in_syntax; /* true: not a program; false: a program that does not make sense */
@@ -15,8 +16,9 @@ typedef struct CodeError {
 } CodeError;
 
 /* Parses and interprets `size` bytes of code into `program` (empty on failure; free it with
- * program_free). The error is both in `error` (may be NULL) and in the Err's sentence, which starts
- * with `name`:line:column. */
+ * program_free). Markdown around the code is left out; of several fenced blocks the last that is a
+ * program counts. The error is both in `error` (may be NULL) and in the Err's sentence, which
+ * starts with `name`:line:column. */
 Err code_parse(CadProgram *program, const char *text, size_t size, const char *name,
                CodeError *error);
 

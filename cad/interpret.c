@@ -3,6 +3,7 @@
 #include "cad/interpret.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -267,6 +268,7 @@ static Err evaluate(Run *run, int index, Value *out) {
         return OK;
     case NODE_KEYWORD:
     case NODE_ASSIGN:
+    case NODE_UNPACK:
     case NODE_IMPORT: break;
     }
     CHECK(false, "node kind %d is no value", node->kind);
@@ -298,6 +300,27 @@ static Err collect_implicitly(Run *run, const Node *node, Value value) {
     return OK;
 }
 
+static Err assign(Run *run, const Node *target, Value value) {
+    run->variables[target->name] = value;
+    return collect_implicitly(run, target, value);
+}
+
+/* "Loops0, Curves0_0 = [], []": all values first, then the names from left to right. */
+static Err unpack(Run *run, const Node *node) {
+    const Node *targets = node_at(run, node->child);
+    Value list;
+    TRY(evaluate(run, targets->next, &list));
+    int names = 0, values = list.kind == VALUE_LIST ? list_at(run, list)->values.count : 1;
+    for (int t = targets->child; t >= 0; t = node_at(run, t)->next) names++;
+    if (list.kind != VALUE_LIST || names != values)
+        return code_fail(run->error, node->place, false,
+                         "%d name%s left of '=', but %d value%s right of it", names,
+                         names == 1 ? "" : "s", values, values == 1 ? "" : "s");
+    for (int t = targets->child, i = 0; t >= 0; t = node_at(run, t)->next, i++)
+        TRY(assign(run, node_at(run, t), ((Value *)list_at(run, list)->values.items)[i]));
+    return OK;
+}
+
 static Err run_statement(Run *run, int index) {
     const Node *node = node_at(run, index);
     Value value;
@@ -308,10 +331,10 @@ static Err run_statement(Run *run, int index) {
         run->variables[node->alias] = (Value){.kind = VALUE_MODULE};
         return OK;
     }
+    if (node->kind == NODE_UNPACK) return unpack(run, node);
     if (node->kind != NODE_ASSIGN) return evaluate(run, index, &value);
     TRY(evaluate(run, node->child, &value));
-    run->variables[node->name] = value;
-    return collect_implicitly(run, node, value);
+    return assign(run, node, value);
 }
 
 static void run_free(Run *run) {
@@ -340,15 +363,72 @@ done:
     return err;
 }
 
-static Err parse_and_run(CadProgram *program, const char *text, size_t size, CodeError *error) {
-    if (size > CODE_SIZE_MAX)
-        return code_fail(error, (Place){1, 1}, true, "the code has %zu bytes; %d are the most",
-                         size, CODE_SIZE_MAX);
+static Err run_block(CadProgram *program, const CodeBlock *block, CodeError *error) {
     Ast ast;
-    Err err = ast_parse(&ast, text, size, error);
+    *program = (CadProgram){0};
+    Err err = ast_parse(&ast, block, error);
     if (err == OK) err = run_all(&ast, program, error);
     ast_free(&ast);
+    if (err != OK) program_free(program);
     return err;
+}
+
+/* Pieces without this word are no program, whatever they say. */
+static bool may_be_program(const CodeBlock *block) {
+    static const char word[] = "add_extrude";
+    return memmem(block->text, block->size, word, sizeof word - 1) != NULL;
+}
+
+/* The piece whose error is told when none is a program: the longest between fences. */
+static const CodeBlock *main_block(const CodeBlock *blocks, int count) {
+    const CodeBlock *found = &blocks[0];
+    for (int i = 1; i < count; i++)
+        if (blocks[i].fenced > found->fenced ||
+            (blocks[i].fenced == found->fenced && blocks[i].size > found->size))
+            found = &blocks[i];
+    return found;
+}
+
+/* The last piece that is a program; of several, an answer's last word is what it means. Where there
+ * was a choice, error->message tells of it. */
+static bool run_last(CadProgram *program, const CodeBlock *blocks, int count, CodeError *error) {
+    const CodeBlock *taken = NULL;
+    int programs = 0, fenced = 0;
+    for (int i = count - 1; i >= 0; i--) {
+        CadProgram made;
+        fenced += blocks[i].fenced;
+        if (!may_be_program(&blocks[i]) || run_block(&made, &blocks[i], error) != OK) continue;
+        if (!programs++) {
+            *program = made;
+            taken = &blocks[i];
+        } else {
+            program_free(&made);
+        }
+    }
+    *error = (CodeError){0};
+    err_clear();
+    if (programs > 1)
+        snprintf(error->message, sizeof error->message,
+                 "%d blocks of code are programs; the last of them, from line %d, was taken",
+                 programs, taken->place.line);
+    else if (taken && fenced > 1)
+        snprintf(error->message, sizeof error->message,
+                 "of %d blocks of code the one from line %d is the program", fenced,
+                 taken->place.line);
+    return taken != NULL;
+}
+
+static Err parse_and_run(CadProgram *program, const char *text, size_t size, CodeError *error) {
+    CodeBlock blocks[CODE_BLOCKS_MAX] = {{.text = "", .place = {1, 1}}};
+    if (size > CODE_SIZE_MAX)
+        return code_fail(error, blocks[0].place, true, "the code has %zu bytes; %d are the most",
+                         size, CODE_SIZE_MAX);
+    if (text_is_utf16(text, size))
+        return code_fail(error, blocks[0].place, true,
+                         "the code is UTF-16 text; it must be saved as UTF-8");
+    int count = size ? code_blocks(blocks, text, size) : 0; /* no code may come as NULL */
+    if (count > 1 && run_last(program, blocks, count, error)) return OK;
+    return run_block(program, main_block(blocks, count), error);
 }
 
 Err code_parse(CadProgram *program, const char *text, size_t size, const char *name,
@@ -358,7 +438,5 @@ Err code_parse(CadProgram *program, const char *text, size_t size, const char *n
     *error = (CodeError){0};
     *program = (CadProgram){0};
     Err err = parse_and_run(program, text, size, error);
-    if (err == OK) return OK;
-    program_free(program);
-    return err_prefix(err, "%s:%d:%d: ", name, error->line, error->column);
+    return err == OK ? OK : err_prefix(err, "%s:%d:%d: ", name, error->line, error->column);
 }

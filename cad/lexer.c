@@ -27,45 +27,13 @@ static bool is_name(char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || is_digit(c);
 }
 
-/* The first place of ``` in [text, end), or `end`. */
-static const char *find_fence(const char *text, const char *end) {
-    const char *found = memmem(text, (size_t)(end - text), "```", 3);
-    return found ? found : end;
-}
-
-static bool is_blank(const char *text, const char *end) {
-    for (; text < end; text++)
-        if (!strchr(" \t\r\n", *text) || !*text) return false;
-    return true;
-}
-
-/* Narrows [next, end) to the inside of a markdown fence, if there is one. A single fence opens the
- * code when something follows it (an answer that was cut short), else it closes it. */
-static void skip_fence(Lexer *lexer) {
-    const char *open = find_fence(lexer->next, lexer->end);
-    if (open == lexer->end) return;
-    const char *line_end = memchr(open, '\n', (size_t)(lexer->end - open));
-    if (!line_end || is_blank(line_end, lexer->end)) {
-        lexer->end = open;
-        return;
-    }
-    for (const char *c = lexer->next; c < line_end; c++)
-        if (*c == '\n') lexer->place.line++;
-    lexer->place.line++;
-    lexer->next = line_end + 1;
-    lexer->end = find_fence(lexer->next, lexer->end);
-}
-
-void lexer_open(Lexer *lexer, const char *text, size_t size, CodeError *error) {
-    if (!size) text = ""; /* no code at all may come as NULL */
-    *lexer = (Lexer){.next = text,
-                     .end = text + size,
-                     .place = {1, 1},
-                     .at_line_start = true,
+void lexer_open(Lexer *lexer, const CodeBlock *block, CodeError *error) {
+    *lexer = (Lexer){.next = block->text,
+                     .end = block->text + block->size,
+                     .place = block->place,
+                     .at_line_start = block->place.column == 1,
                      .after_newline = true,
                      .error = error};
-    if (size >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0) lexer->next += 3; /* byte order mark */
-    skip_fence(lexer);
 }
 
 static char peek(const Lexer *lexer, int ahead) {
@@ -182,6 +150,17 @@ static Err read_symbol(Lexer *lexer, Token *token) {
     return OK;
 }
 
+/* Statements stand at one column, the first one's; the language has no blocks that would be
+ * indented further. */
+static Err check_margin(Lexer *lexer) {
+    if (!lexer->at_line_start || lexer->depth) return OK;
+    if (lexer->margin && lexer->place.column > lexer->margin)
+        return code_fail(lexer->error, lexer->place, true,
+                         "this line is indented, but continues no bracket");
+    lexer->margin = lexer->place.column;
+    return OK;
+}
+
 Err lexer_next(Lexer *lexer, Token *token) {
     bool ends = skip_blanks(lexer);
     *token = (Token){.text = lexer->next, .place = lexer->place};
@@ -205,9 +184,7 @@ Err lexer_next(Lexer *lexer, Token *token) {
             advance(lexer, 1);
         return OK;
     }
-    if (lexer->at_line_start && !lexer->depth && token->place.column > 1)
-        return code_fail(lexer->error, token->place, true,
-                         "this line is indented, but continues no bracket");
+    TRY(check_margin(lexer));
     lexer->at_line_start = false;
     lexer->after_newline = false;
     if (is_digit(c) || (c == '.' && is_digit(peek(lexer, 1)))) return read_number(lexer, token);

@@ -1,17 +1,13 @@
 /* Cuts OpenECAD code into tokens, as Python would where the language needs it: comments, blank
- * lines, lines continued inside brackets or by a backslash. A markdown fence around the code is
- * left out, with what stands before and after it, since models answer that way. */
+ * lines, lines continued inside brackets or by a backslash. Code that is indented as a whole (in a
+ * list of an answer, say) is code all the same. */
 #ifndef CADVLM_CAD_LEXER_H
 #define CADVLM_CAD_LEXER_H
 
+#include "cad/blocks.h"
 #include "cad/code.h"
 
 enum { CODE_NESTING_MAX = 64, CODE_STATEMENTS_MAX = 100000 };
-
-/* Lines and columns count from 1. */
-typedef struct Place {
-    int line, column;
-} Place;
 
 typedef enum TokenKind {
     TOKEN_END,
@@ -36,12 +32,13 @@ typedef struct Lexer {
     Place place;
     int depth; /* open brackets */
     Place opened[CODE_NESTING_MAX];
+    int margin; /* the column at which statements stand; 0 before the first */
     bool at_line_start, after_newline;
     CodeError *error;
 } Lexer;
 
-/* `text` must outlive the lexer and its tokens; `error` is filled by what fails. */
-void lexer_open(Lexer *lexer, const char *text, size_t size, CodeError *error);
+/* The block's text must outlive the lexer and its tokens; `error` is filled by what fails. */
+void lexer_open(Lexer *lexer, const CodeBlock *block, CodeError *error);
 
 /* Newlines come once between statements, never at the beginning or twice. */
 Err lexer_next(Lexer *lexer, Token *token);

@@ -252,6 +252,51 @@ static bool is_python_statement(const Parser *p) {
     return false;
 }
 
+/* "a, b": what stands on a line, or left or right of '='. */
+static Err parse_line(Parser *p, int *out) {
+    Place place = p->token.place;
+    TRY(parse_value(p, out));
+    if (!at(p, ',')) return OK;
+    int list = new_node(p, NODE_LIST, place), last = *out;
+    TRY(add_child(p, list, -1, last));
+    while (at(p, ',')) {
+        TRY(step(p));
+        int value;
+        TRY(parse_value(p, &value));
+        TRY(add_child(p, list, last, value));
+        last = value;
+    }
+    *out = list;
+    return OK;
+}
+
+/* Left of '=' stands a name, or a list of names. */
+static Err check_target(Parser *p, const Node *target, Place place) {
+    const Node *nodes = p->ast->nodes;
+    int child = target->kind == NODE_LIST ? target->child : -1;
+    while (child >= 0 && nodes[child].kind == NODE_NAME) child = nodes[child].next;
+    bool names = target->kind == NODE_LIST && target->child >= 0 && child < 0;
+    if (names || target->kind == NODE_NAME) return OK;
+    return code_fail(p->error, child >= 0 ? nodes[child].place : place, true,
+                     "only a name can stand left of '='");
+}
+
+/* `out`, which was read, is the target; it becomes the statement. */
+static Err parse_assignment(Parser *p, Place place, int *out) {
+    const Node *target = &p->ast->nodes[*out];
+    TRY(check_target(p, target, place));
+    bool single = target->kind == NODE_NAME;
+    int name = target->name, value;
+    int assign = new_node(p, single ? NODE_ASSIGN : NODE_UNPACK, place);
+    p->ast->nodes[assign].name = name;
+    if (!single) TRY(add_child(p, assign, -1, *out));
+    TRY(step(p));
+    TRY(parse_line(p, &value));
+    TRY(add_child(p, assign, single ? -1 : *out, value));
+    *out = assign;
+    return OK;
+}
+
 static Err parse_statement(Parser *p, int *out) {
     if (at_word(p, "import")) return parse_import(p, out);
     if (is_python_statement(p))
@@ -259,42 +304,37 @@ static Err parse_statement(Parser *p, int *out) {
                          "'%.*s': code is made of NAME = function(…) lines only",
                          (int)p->token.length, p->token.text);
     Place place = p->token.place;
-    TRY(parse_value(p, out));
-    if (!at(p, '=')) return OK;
-    const Node *target = &p->ast->nodes[*out];
-    if (target->kind != NODE_NAME)
-        return code_fail(p->error, place, true, "only a name can stand left of '='");
-    int name = target->name, value;
-    int assign = new_node(p, NODE_ASSIGN, place);
-    p->ast->nodes[assign].name = name;
-    TRY(step(p));
-    TRY(parse_value(p, &value));
-    *out = assign;
-    return add_child(p, assign, -1, value);
+    TRY(parse_line(p, out));
+    return at(p, '=') ? parse_assignment(p, place, out) : OK;
 }
 
-Err ast_parse(Ast *ast, const char *text, size_t size, CodeError *error) {
+static Err add_statement(Parser *p, int *last) {
+    int statement;
+    TRY(parse_statement(p, &statement));
+    if (p->token.kind != TOKEN_NEWLINE && p->token.kind != TOKEN_END)
+        return unexpected(p, "the end of the line");
+    if (*last < 0)
+        p->ast->first = statement;
+    else
+        p->ast->nodes[*last].next = statement;
+    *last = statement;
+    return OK;
+}
+
+Err ast_parse(Ast *ast, const CodeBlock *block, CodeError *error) {
     *ast = (Ast){.first = -1};
     Parser p = {.ast = ast, .error = error};
-    lexer_open(&p.lexer, text, size, error);
+    lexer_open(&p.lexer, block, error);
     TRY(step(&p));
-    for (int count = 0, last = -1; p.token.kind != TOKEN_END; count++) {
+    for (int count = 0, last = -1; p.token.kind != TOKEN_END;) {
         if (p.token.kind == TOKEN_NEWLINE) {
             TRY(step(&p));
             continue;
         }
-        if (count == CODE_STATEMENTS_MAX)
+        if (count++ == CODE_STATEMENTS_MAX)
             return code_fail(error, p.token.place, true, "more than %d statements",
                              CODE_STATEMENTS_MAX);
-        int statement;
-        TRY(parse_statement(&p, &statement));
-        if (p.token.kind != TOKEN_NEWLINE && p.token.kind != TOKEN_END)
-            return unexpected(&p, "the end of the line");
-        if (last < 0)
-            ast->first = statement;
-        else
-            ast->nodes[last].next = statement;
-        last = statement;
+        TRY(add_statement(&p, &last));
     }
     return OK;
 }

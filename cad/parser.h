@@ -1,7 +1,9 @@
 /* OpenECAD code as a tree.
  *
  *   code       = { statement newline }
- *   statement  = NAME "=" value | value | "import" NAME [ "as" NAME ]
+ *   statement  = targets "=" values | values | "import" NAME [ "as" NAME ]
+ *   targets    = NAME { "," NAME }, in brackets or not
+ *   values     = value { "," value }
  *   value      = product { ("+" | "-") product }
  *   product    = signed { ("*" | "/") signed }
  *   signed     = ("-" | "+") signed | call
@@ -9,7 +11,8 @@
  *   argument   = [ NAME "=" ] value
  *   atom       = NUMBER | TEXT | NAME | "[" [ values ] "]" | "(" values ")"
  *
- * A comma may follow the last element or argument; (a, b) is a list as [a, b] is. */
+ * A comma may follow the last element or argument inside brackets; (a, b), or a, b alone, is a list
+ * as [a, b] is. */
 #ifndef CADVLM_CAD_PARSER_H
 #define CADVLM_CAD_PARSER_H
 
@@ -27,6 +30,7 @@ typedef enum NodeKind {
     NODE_NEGATE,    /* child */
     NODE_BINARY,    /* op; two children */
     NODE_ASSIGN,    /* name; child: the value (a statement) */
+    NODE_UNPACK,    /* children: the list of names, the value (a statement) */
     NODE_IMPORT     /* name: the module; alias: under which name (a statement) */
 } NodeKind;
 
@@ -52,7 +56,7 @@ typedef struct Ast {
 } Ast;
 
 /* On failure `error` says where and why; the tree is to be freed either way. */
-Err ast_parse(Ast *ast, const char *text, size_t size, CodeError *error);
+Err ast_parse(Ast *ast, const CodeBlock *block, CodeError *error);
 void ast_free(Ast *ast);
 
 #endif

@@ -64,7 +64,7 @@ typedef struct CadScore {
 typedef struct CadReply {
     CadStatus status;
     int line, column;  /* of a parse or execution failure; 0: none */
-    char message[256]; /* "" when ok */
+    char message[256]; /* why not; when ok: "", or what one should know */
     double volume, area;
     Vec3 box_min, box_max;
     int solids, faces;

@@ -74,7 +74,7 @@ static CadStatus build_code(Solid **solid, const char *code, size_t size, CadRep
         say(reply, status, err_message());
     } else {
         status = solid_build(solid, &program, &note);
-        say(reply, status, note.text);
+        say(reply, status, note.text[0] ? note.text : error.message);
     }
     program_free(&program);
     return status;
@@ -91,7 +91,8 @@ static void check_solid(const Solid *solid, CadReply *reply) {
     SolidFacts facts;
     SolidNote note;
     CadStatus status = solid_check(solid, &facts, &note);
-    say(reply, status, note.text);
+    bool keeps = status == CAD_OK && reply->status == CAD_OK && !note.text[0];
+    if (!keeps) say(reply, status, note.text); /* else what the code's reader had to say stays */
     reply->volume = facts.volume;
     reply->area = facts.area;
     reply->box_min = facts.box_min;

@@ -130,6 +130,8 @@ Json *part_reply_json(const char *path, const CadReply *reply) {
         js_set(root, "line", reply->line ? js_new_integer(reply->line) : js_new_null());
         js_set(root, "column", reply->line ? js_new_integer(reply->column) : js_new_null());
         js_set_text(root, "message", reply->message);
+    } else if (reply->message[0]) {
+        js_set_text(root, "note", reply->message);
     }
     return root;
 }
@@ -150,7 +152,7 @@ void part_reply_print(const char *path, const CadReply *reply) {
                reply->box_max.z - reply->box_min.z, reply->volume, reply->area, reply->solids,
                reply->solids == 1 ? "" : "s", reply->faces,
                reply->jittered ? ", mended by a hair" : "");
-    if (reply->status != CAD_OK) printf("\n  %s", part_reply_sentence(reply));
+    if (reply->message[0]) printf("\n  %s", part_reply_sentence(reply));
     putchar('\n');
 }
 

@@ -128,6 +128,27 @@ TEST(run_says_what_is_wrong_and_where) {
     ASSERT_CONTAINS(output, "/nowhere/cad");
 }
 
+/* A box of that depth as an answer's block of code. */
+static void add_block(Buf *answer, const char *prose, int depth) {
+    buf_format(answer, "%s\n```python\n%s```\n", prose, box_code(10, 10, depth));
+}
+
+TEST(a_choice_among_blocks_of_code_is_said) {
+    Buf answer = {0};
+    add_block(&answer, "Version A:", 5);
+    add_block(&answer, "A better version:", 7);
+    const char *path = put("answer.py", buf_cstr(&answer)), *output;
+    buf_free(&answer);
+    Json *root = run_json(0, "cad run '%s'", path);
+    ASSERT_NEAR(number(root, "volume"), 700, 1e-6);
+    ASSERT_CONTAINS(text_of(root, "note"), "2 blocks of code are programs; the last of them");
+    ASSERT_TRUE(!js_get(root, "message"));
+    js_free(&root);
+    ASSERT_INT(test_run(&output, "./cadvlm cad check '%s'", path), ==, 0);
+    ASSERT_CONTAINS(output, "2 blocks of code are programs; the last of them");
+    ASSERT_CONTAINS(output, "1 file: syntax 100.0 %");
+}
+
 TEST(draw_obeys_its_options) {
     const char *flange = put_flange("flange.py"), *output;
     Image image;

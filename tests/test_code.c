@@ -112,15 +112,14 @@ TEST(numbers_and_arithmetic_mean_what_python_means) {
 }
 
 /* The parts of a small complete program, to be written in different manners. */
-#define SMALL_HEAD                                                                                 \
-    "SketchPlane0 = add_sketchplane(origin=[0,0,0], normal=[0,0,1], x_axis=[1,0,0])\n"             \
-    "Loops0 = []\nCurves0_0 = []\n"
+#define PLANE      "SketchPlane0 = add_sketchplane(origin=[0,0,0], normal=[0,0,1], x_axis=[1,0,0])\n"
+#define SMALL_HEAD PLANE "Loops0 = []\nCurves0_0 = []\n"
+#define SMALL_LOOP "Circle0_0_0 = add_circle([1,2], 3)\nLoop0_0 = add_loop(Curves0_0)\n"
 #define SMALL_TAIL                                                                                 \
     "Profile0 = add_profile(Loops0)\n"                                                             \
     "Sketch0 = add_sketch(SketchPlane0, Profile0)\n"                                               \
     "Extrude0 = add_extrude(Sketch0, 0, 0, 10, 0)\n"
-#define SMALL                                                                                      \
-    SMALL_HEAD "Circle0_0_0 = add_circle([1,2], 3)\nLoop0_0 = add_loop(Curves0_0)\n" SMALL_TAIL
+#define SMALL SMALL_HEAD SMALL_LOOP SMALL_TAIL
 
 TEST(the_same_program_may_be_written_in_many_ways) {
     static const char *const manners[] = {
@@ -147,6 +146,22 @@ TEST(the_same_program_may_be_written_in_many_ways) {
         SMALL_HEAD "c = add_circle([1,2], 3)\nCurves0_0.append(c)\n"
                    "outline = add_loop(Curves0_0)\nLoops0.append(outline)\n" SMALL_TAIL,
         SMALL_HEAD "c = add_circle([1,2], 3)\nLoops0 = [add_loop([c])]\n" SMALL_TAIL,
+        /* code on the fence's own line, and what else may stand there */
+        "Here is it: ```python " SMALL "```",
+        "```" SMALL "```",
+        "```python title=\"part.py\" linenums=\"1\"\n" SMALL "```",
+        "```{.python .numberLines}\n" SMALL "```",
+        "```python (OpenECAD)\n" SMALL "```",
+        "```python Loops0, Curves0_0 = [], []\n" SMALL "```",
+        "````python\r\n" SMALL "````\r\n",
+        " " SMALL, /* as tokenizers leave it */
+        /* the paper assigns both lists in one line */
+        PLANE "Loops0, Curves0_0 = [], []\n" SMALL_LOOP SMALL_TAIL,
+        PLANE "(Loops0, Curves0_0) = ([], [])\n" SMALL_LOOP SMALL_TAIL,
+        PLANE "[Loops0, Curves0_0] = [[], []]\n" SMALL_LOOP SMALL_TAIL,
+        PLANE "both = [], []\nLoops0, Curves0_0 = both\n" SMALL_LOOP SMALL_TAIL,
+        SMALL_HEAD "x, y, r = 1, 2, 3\nCircle0_0_0, x = add_circle([x,y], r), 0\n"
+                   "Loop0_0 = add_loop(Curves0_0)\n" SMALL_TAIL,
     };
     CadProgram reference = parsed(SMALL);
     char expected[2048];
@@ -165,6 +180,68 @@ TEST(the_same_program_may_be_written_in_many_ways) {
     ASSERT_TEXT(emitted(&program, CODE_NUMPY), block);
     program_free(&program);
     buf_free(&crlf);
+}
+
+/* `text` with `indent` before each of its lines. */
+static Buf indented(const char *text, const char *indent) {
+    Buf out = {0};
+    for (const char *c = text; *c; c++) {
+        if (c == text || c[-1] == '\n') buf_text(&out, indent);
+        buf_append(&out, c, 1);
+    }
+    return out;
+}
+
+TEST(code_that_is_indented_as_a_whole_is_code) {
+    static const char *const whole[] = {"1. The part:\n\n```python\n" SMALL "```\nDone.",
+                                        "```python\n" SMALL "```", SMALL};
+    CadProgram reference = parsed(SMALL);
+    char expected[2048];
+    snprintf(expected, sizeof expected, "%s", emitted(&reference, CODE_EXACT));
+    program_free(&reference);
+    for (size_t i = 0; i < sizeof whole / sizeof *whole; i++) {
+        Buf spaces = indented(whole[i], "   "), tabs = indented(whole[i], "\t");
+        CadProgram a = parsed(buf_cstr(&spaces)), b = parsed(buf_cstr(&tabs));
+        ASSERT_TEXT(emitted(&a, CODE_EXACT), expected);
+        ASSERT_TEXT(emitted(&b, CODE_EXACT), expected);
+        program_free(&a);
+        program_free(&b);
+        buf_free(&spaces);
+        buf_free(&tabs);
+    }
+}
+
+/* A program of one cylinder that high. */
+#define CYLINDER(height) SMALL "Extrude1 = add_extrude(Sketch0, 0, 0, " height ", 0)\n"
+
+TEST(of_several_blocks_the_last_program_is_taken_and_said) {
+    static const struct {
+        const char *text, *says;
+        double height; /* of the program that is meant */
+    } cases[] = {
+        {"```python\n" CYLINDER("7") "```", "", 7},
+        {"```\npip install numpy\n```\nthen\n```python\n" CYLINDER("7") "```",
+         "of 2 blocks of code the one from line 6 is the program", 7},
+        {"```python\n" CYLINDER("7") "```\nIt is run so:\n```sh\npython part.py\n```\n",
+         "of 2 blocks of code the one from line 2 is the program", 7},
+        {"A:\n```python\n" CYLINDER("5") "```\nBetter:\n```python\n" CYLINDER("7") "```",
+         "2 blocks of code are programs; the last of them, from line 15, was taken", 7},
+        /* the second was cut short */
+        {"A:\n```python\n" CYLINDER("5") "```\nBetter:\n```python\n" SMALL "Extrude1 = add_extr",
+         "of 2 blocks of code the one from line 3 is the program", 5},
+        /* a fence that only closes, and prose that names the function */
+        {CYLINDER("7") "```\nadd_extrude makes the solid.", "", 7},
+        {"add_extrude makes the solid:\n```\n" CYLINDER("7"), "", 7},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        CadProgram program;
+        CodeError error;
+        ASSERT_OK(code_parse(&program, cases[i].text, strlen(cases[i].text), "answer", &error));
+        ASSERT_TEXT(error.message, cases[i].says);
+        ASSERT_TRUE(!error.line && !error.column && !err_message()[0]);
+        ASSERT_REAL(program.extrudes[program.count - 1].extent_one, ==, cases[i].height);
+        program_free(&program);
+    }
 }
 
 typedef struct Fault {
@@ -220,6 +297,19 @@ TEST(syntax_errors_say_where_and_what) {
         {"a. = 2", 1, 4, true, "expected a name after '.', but found '='"},
         {"```python\nx = \n```", 2, 5, true, "expected a value"},
         {"import\n", 1, 7, true, "expected the name of a module"},
+        {"a = 1,", 1, 7, true, "expected a value, but found the end of the code"},
+        {"a, f() = 1, 2", 1, 4, true, "only a name can stand left of '='"},
+        {"[] = []", 1, 1, true, "only a name can stand left of '='"},
+        {"a = b = 1", 1, 7, true, "expected the end of the line, but found '='"},
+        {"  a = 1\n   b = 2", 2, 4, true, "this line is indented, but continues no bracket"},
+        {"  a = 1\nb = 2\n  c = 3", 3, 3, true, "this line is indented"},
+        {"\xFF\xFE"
+         "a",
+         1, 1, true, "the code is UTF-16 text; it must be saved as UTF-8"},
+        /* of several blocks without a program the longest between fences is told of */
+        {"Long prose before it\n```\na = [1\n```\n```\na = 1\n b = 2\n```\nand after", 7, 2, true,
+         "this line is indented"},
+        {"```python a = (1, 2\n```", 2, 1, true, "the bracket opened at line 1, column 15"},
     };
     assert_faults(faults, (int)(sizeof faults / sizeof *faults));
 }
@@ -286,6 +376,9 @@ TEST(errors_of_meaning_say_where_and_what) {
          "'Extrude1' is not known; did you mean 'Extrude0'?"},
         {"x = []\nx.pop(1)", 2, 3, false, "a list has no 'pop' to call"},
         {"import os", 1, 1, false, "only numpy can be imported, not 'os'"},
+        {"a, b = 1", 1, 1, false, "2 names left of '=', but 1 value right of it"},
+        {"a, b = [1, 2, 3]", 1, 1, false, "2 names left of '=', but 3 values right of it"},
+        {"Curves0, Line0 = 1, add_line([0,0],[1,1])", 1, 10, false, "Line0 has no list to go to"},
     };
     assert_faults(faults, (int)(sizeof faults / sizeof *faults));
 }
@@ -315,6 +408,10 @@ TEST(endless_code_is_refused_within_limits) {
     assert_refused(repeated("x = f", "()", 300000, ""), "more than 64 parts or levels");
     assert_refused(repeated("x = 1", "0", 200, ""), "a number of 201 characters");
     assert_refused(repeated("", "a=1\n", 100001, ""), "more than 100000 statements");
+    assert_refused(repeated("", "a=1\n", 100000, ""),
+                   "no add_extrude"); /* lines are no statements */
+    assert_refused(repeated("", "a=1;", 100000, ""), "no add_extrude");
+    assert_refused(repeated("", "```x\nadd_extrude\n", 60000, ""), "is a function");
     assert_refused(repeated("", "#", CODE_SIZE_MAX + 1, ""), "the code has 1048577 bytes");
     assert_refused(repeated("a = [", "1,", 400000, "]"), "no add_extrude");
     assert_refused(repeated("a = []\n", "a.append(a)\n", 1000, "x = add_loop(a)"),
