@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/file.h"
+#include "core/text.h"
 
 static const json_t *in(const Json *value) {
     return (const json_t *)value;
@@ -20,7 +21,29 @@ static Json *made(json_t *value) {
     return (Json *)value;
 }
 
-Err js_parse(Json **root, const char *text, size_t size, const char *name) {
+/* The values of a document, before anything is made of them: the first, one after each comma, one
+ * in each bracket that is not empty. */
+static size_t count_values(const char *text, size_t size) {
+    size_t count = 1;
+    char before = 0;     /* the sign before, blanks left out */
+    bool inside = false; /* a text, where no sign counts and a backslash hides the next */
+    for (size_t i = 0; i < size; i++) {
+        char c = text[i];
+        if (inside && c == '\\') {
+            i++;
+        } else if (c == '"') {
+            inside = !inside;
+        } else if (!inside) {
+            if (c == ' ' || c == '\t' || c == '\n' || c == '\r') continue;
+            count += c == ',' || c == '[' || c == '{';
+            count -= (c == ']' && before == '[') || (c == '}' && before == '{');
+        }
+        before = c;
+    }
+    return count;
+}
+
+static Err parse(Json **root, const char *text, size_t size, const char *name) {
     json_error_t error;
     const size_t flags = JSON_ALLOW_NUL | JSON_DECODE_ANY;
     *root = (Json *)json_loadb(text, size, flags, &error);
@@ -30,6 +53,22 @@ Err js_parse(Json **root, const char *text, size_t size, const char *name) {
     REQUIRE(*root, ERR_INPUT, "%s is not valid JSON at line %d, column %d: %s", name, error.line,
             error.column, error.text);
     return OK;
+}
+
+Err js_parse_within(Json **root, const char *text, size_t size, size_t max_values,
+                    const char *name) {
+    *root = NULL;
+    REQUIRE(!text_is_utf16(text, size), ERR_INPUT,
+            "%s is UTF-16 text; JSON is read as UTF-8: save it as that", name);
+    size_t mark = text_mark_size(text, size), count = count_values(text, size);
+    REQUIRE(count <= max_values, ERR_INPUT,
+            "%s: JSON of %zu values, where %zu are the most that such a document needs", name,
+            count, max_values);
+    return parse(root, text + mark, size - mark, name);
+}
+
+Err js_parse(Json **root, const char *text, size_t size, const char *name) {
+    return js_parse_within(root, text, size, JSON_VALUES_MAX, name);
 }
 
 Err js_read(Json **root, const char *path, size_t max_bytes) {

@@ -23,10 +23,18 @@ typedef enum JsonType {
     JSON_KIND_OBJECT
 } JsonType;
 
-/* Parses `size` bytes; `name` (a file, say) opens the error sentence, which has line and column.
- * Nesting is limited. */
+/* A value takes 8 to 232 bytes of memory, whatever it takes as text: "[]," is 3 there and 136 here.
+ * So a document may hold no more than so many, 240 MiB at the worst. */
+enum { JSON_VALUES_MAX = 1 << 20 };
+
+/* Parses `size` bytes; `name` (a file, say) opens the error sentence, which has line and column. A
+ * byte order mark is passed over. Nesting is limited. */
 Err js_parse(Json **root, const char *text, size_t size, const char *name);
 Err js_read(Json **root, const char *path, size_t max_bytes);
+
+/* js_parse for what needs more values, or may have fewer. */
+Err js_parse_within(Json **root, const char *text, size_t size, size_t max_values,
+                    const char *name);
 void js_free(Json **root);
 
 JsonType js_type(const Json *value);                     /* JSON_KIND_NULL for NULL too */

@@ -10,6 +10,10 @@
 #include "data/byte_level.h"
 #include "data/tokenizer_model.h"
 
+/* A merge written as a pair is three values: the largest tokenizers (262,144 tokens, 514,906
+ * merges) have 1.9 million. */
+enum { FILE_VALUES_MAX = 3 << 20 };
+
 typedef struct Loading {
     Tokenizer *t;
     const char *name;
@@ -323,7 +327,7 @@ static Err load_root(const Loading *loading, const Json *root) {
 
 Err tokenizer_load_json(Tokenizer *tokenizer, const char *text, size_t size, const char *name) {
     Json *root;
-    TRY(js_parse(&root, text, size, name));
+    TRY(js_parse_within(&root, text, size, FILE_VALUES_MAX, name));
     Err err = load_root(&(Loading){tokenizer, name}, root);
     js_free(&root);
     return err;

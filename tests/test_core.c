@@ -232,6 +232,52 @@ TEST(broken_json_is_named_with_its_line) {
     buf_free(&deep);
 }
 
+TEST(a_byte_order_mark_is_no_part_of_json) {
+    Json *root;
+    double x;
+    static const char marked[] = "\xEF\xBB\xBF{\"x\": 2}", wide[] = "\xFF\xFE{\0}\0";
+    ASSERT_OK(js_parse(&root, marked, sizeof marked - 1, "t"));
+    ASSERT_OK(js_need_number(&x, root, "x", "t"));
+    ASSERT_REAL(x, ==, 2);
+    js_free(&root);
+    ASSERT_OK(file_write(test_path("marked.json"), marked, sizeof marked - 1));
+    ASSERT_OK(js_read(&root, test_path("marked.json"), 100));
+    js_free(&root);
+    ASSERT_ERR(js_parse(&root, marked, 3, "t"), ERR_INPUT, "not valid JSON");
+    ASSERT_ERR(js_parse(&root, wide, sizeof wide - 1, "t"), ERR_INPUT, "t is UTF-16 text");
+}
+
+/* Small texts can be large trees: they are refused before there is a tree. */
+TEST(json_of_too_many_values_is_refused) {
+    Json *root;
+    static const char *const one_value_each[] = {"[],", "{ },", "1,", "\"[\","};
+    for (int i = 0; i < 4; i++) {
+        Buf text = {0};
+        buf_text(&text, "[");
+        for (int n = 0; n < 1000; n++) buf_text(&text, one_value_each[i]);
+        text.data[text.size - 1] = ']';
+        ASSERT_OK(js_parse_within(&root, text.data, text.size, 1001, "t"));
+        ASSERT_INT(js_count(root), ==, 1000);
+        js_free(&root);
+        ASSERT_ERR(js_parse_within(&root, text.data, text.size, 1000, "t"), ERR_INPUT,
+                   "where 1000 are the most");
+        buf_free(&text);
+    }
+    Buf text = {0};
+    buf_text(&text, "[");
+    for (int n = 0; n < JSON_VALUES_MAX; n++) buf_text(&text, "0,");
+    buf_text(&text, "0]");
+    ASSERT_ERR(js_parse(&root, text.data, text.size, "t"), ERR_INPUT, "where 1048576 are the most");
+    buf_free(&text);
+    /* what stands in a text is no value */
+    static const char texts[] = "[\"[[,,{{\\\",[\", \"\\\\\", 1]";
+    ASSERT_OK(js_parse_within(&root, texts, sizeof texts - 1, 4, "t"));
+    ASSERT_INT(js_count(root), ==, 3);
+    js_free(&root);
+    ASSERT_ERR(js_parse_within(&root, "{\"a\": [1, {\"b\": 2}]}", 20, 4, "t"), ERR_INPUT,
+               "of 5 values");
+}
+
 TEST(png_keeps_every_pixel) {
     for (int channels = 1; channels <= 3; channels += 2) {
         Image image, back;

@@ -8,6 +8,12 @@
 #include "tests/deepcad_fixture.h"
 #include "tests/test.h"
 
+static const char *samples(void) {
+    const char *folder = getenv("CADVLM_SAMPLES");
+    if (!folder) test_skip("CADVLM_SAMPLES is not set");
+    return folder;
+}
+
 static CadProgram converted(Json *root, DeepcadInfo *info) {
     CadProgram program;
     ASSERT_OK(deepcad_parse(&program, root, "part.json", info));
@@ -204,6 +210,96 @@ TEST(loops_are_chained_whatever_the_order_and_direction_of_their_curves) {
     }
 }
 
+/* A file of one extrude, 10 mm, of what `fill` puts into its only loop. */
+static Json *file_of_loop(void (*fill)(Json *loop)) {
+    Json *root = empty_file();
+    fill(add_loop(add_sketch(root, "S", vec3(0, 0, 0), right, up, front), "P"));
+    use_profile(add_extrude(root, "E", NEW_BODY, ONE_SIDE, 0.01, 0), "S", "P");
+    return root;
+}
+
+static void fill_whole_turn(Json *loop) {
+    add_arc(loop, 0.001, 0.002, 0.005, 0.3, 2 * M_PI, false);
+}
+
+TEST(an_arc_of_a_whole_turn_is_a_circle) {
+    CadProgram program = converted(file_of_loop(fill_whole_turn), NULL);
+    const Curve *circle = &program.extrudes[0].loops[0].curves[0];
+    ASSERT_INT(program.curve_count, ==, 1);
+    ASSERT_INT(circle->kind, ==, CURVE_CIRCLE);
+    ASSERT_REAL(circle->center.x, ==, 1);
+    ASSERT_REAL(circle->center.y, ==, 2);
+    ASSERT_REAL(circle->radius, ==, 5);
+    ASSERT_OK(program_validate(&program));
+    assert_reads_back(&program);
+    program_free(&program);
+}
+
+/* A chord and nine tenths of a turn: no circle, though its ends are near to one another. */
+static void fill_nearly_whole_turn(Json *loop) {
+    double from = 0.1 * M_PI, sweep = 1.8 * M_PI, r = 0.005;
+    add_arc(loop, 0, 0, r, from, sweep, true);
+    add_line(loop, r * cos(from), r * sin(from), r * cos(from + sweep), r * sin(from + sweep));
+}
+
+TEST(an_arc_of_most_of_a_turn_stays_an_arc) {
+    CadProgram program = converted(file_of_loop(fill_nearly_whole_turn), NULL);
+    ASSERT_INT(program.curve_count, ==, 2);
+    ASSERT_OK(program_validate(&program));
+    /* the segment of a circle beyond a chord: r² (θ - sin θ) / 2 */
+    ASSERT_NEAR(loop_area(&program.extrudes[0].loops[0]), 25 * (1.8 * M_PI - sin(1.8 * M_PI)) / 2,
+                1e-9);
+    program_free(&program);
+}
+
+static void fill_quarter(Json *loop) {
+    add_line(loop, 0, 0, 0.005, 0);
+    add_arc(loop, 0, 0, 0.005, 0, M_PI / 2, false);
+    add_line(loop, 0, 0.005, 0, 0);
+}
+
+/* Its description is as good as its ends; where they differ, neither is believed. */
+TEST(an_arc_that_does_not_fit_its_ends_is_refused) {
+    static const struct {
+        const char *key;
+        double value;
+        bool fits;
+    } cases[] = {
+        {"radius", 0.007, false},     {"radius", 0.00502, false},  {"end_angle", 1.5, false},
+        {"start_angle", 0.1, false},  {"radius", -0.005, false},   {"end_angle", -M_PI / 2, false},
+        {"radius", 0.005002, true},   {"end_angle", 1.5708, true}, /* as rounding leaves them */
+        {"start_angle", -1e-4, true},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        Json *root = file_of_loop(fill_quarter);
+        const Json *sketch = js_get(js_get(root, "entities"), "S");
+        const Json *loops = js_get(js_get(js_get(sketch, "profiles"), "P"), "loops");
+        const Json *curves = js_get(js_at(loops, 0), "profile_curves");
+        CadProgram program;
+        js_set_number((Json *)js_at(curves, 1), cases[i].key, cases[i].value);
+        printf("%s %g\n", cases[i].key, cases[i].value);
+        if (cases[i].fits)
+            ASSERT_OK(deepcad_parse(&program, root, "part.json", NULL));
+        else
+            ASSERT_ERR(deepcad_parse(&program, root, "part.json", NULL), ERR_INPUT,
+                       "loop 0, curve 1: the arc does not fit its ends: they are [5, 0] and [");
+        program_free(&program);
+        js_free(&root);
+    }
+}
+
+TEST(an_arc_of_more_than_a_turn_is_refused) {
+    Json *root = file_of_loop(fill_whole_turn);
+    const Json *sketch = js_get(js_get(root, "entities"), "S");
+    const Json *loops = js_get(js_get(js_get(sketch, "profiles"), "P"), "loops");
+    const Json *curves = js_get(js_at(loops, 0), "profile_curves");
+    CadProgram program;
+    js_set_number((Json *)js_at(curves, 0), "end_angle", 4 * M_PI);
+    ASSERT_ERR(deepcad_parse(&program, root, "part.json", NULL), ERR_INPUT,
+               "curve 0: the arc turns by 12.5664 radians");
+    js_free(&root);
+}
+
 TEST(lines_of_no_length_are_dropped_and_said) {
     Json *root = empty_file();
     Json *profiles = add_sketch(root, "S", vec3(0, 0, 0), right, up, front);
@@ -296,6 +392,134 @@ TEST(broken_files_give_a_sentence) {
     add_circle(loop, 0, 0, 0.1);
     js_set_text((Json *)js_at(loop, 0), "type", "Ellipse3D");
     ASSERT_BROKEN(root, "loop 2, curve 0: a curve of type \"Ellipse3D\"");
+}
+
+/* The object `at` ("extent_one distance") below an extrude, without that key. */
+static Json *without(const char *at, const char *key) {
+    Json *root = part_file(), *object = entity(root, "E0"), *copy = js_new_object();
+    char path[64], *step = NULL;
+    Json *owner = member(root, "entities");
+    const char *name = "E0";
+    snprintf(path, sizeof path, "%s", at);
+    for (char *next = strtok_r(path, " ", &step); next; next = strtok_r(NULL, " ", &step)) {
+        owner = object;
+        object = member(object, next);
+        name = next;
+    }
+    const char *each;
+    JsonIter iter = js_iter(object);
+    for (const Json *value; (value = js_next(&iter, &each));)
+        if (strcmp(each, key) != 0) js_set(copy, each, js_copy(value));
+    js_set(owner, name, copy);
+    return root;
+}
+
+TEST(what_is_missing_is_named_with_whose_it_is) {
+    static const struct {
+        const char *at, *key, *says;
+    } cases[] = {
+        {"", "type", "extrude \"E0\": entity \"E0\": \"type\" is missing"},
+        {"", "extent_one", "extrude \"E0\": \"extent_one\" is missing"},
+        {"start_extent", "type", "extrude \"E0\", start_extent: \"type\" is missing"},
+        {"extent_one", "type", "extrude \"E0\", extent_one: \"type\" is missing"},
+        {"extent_one", "distance", "extrude \"E0\", extent_one: \"distance\" is missing"},
+        {"extent_one distance", "value",
+         "extrude \"E0\", extent_one, distance: \"value\" is missing"},
+        {"extent_one taper_angle", "value",
+         "extrude \"E0\", extent_one, taper_angle: \"value\" is missing"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        Json *root = without(cases[i].at, cases[i].key);
+        ASSERT_BROKEN(root, cases[i].says);
+    }
+    Json *root = part_file(), *untyped = js_new_object();
+    js_set(member(root, "entities"), "S0", untyped);
+    ASSERT_BROKEN(root, "extrude \"E0\": entity \"S0\": \"type\" is missing");
+    root = part_file();
+    js_set_text(member(entity(root, "E0"), "extent_one"), "type", "ToEntityExtentDefinition");
+    ASSERT_BROKEN(root, "extrude \"E0\", extent_one: \"type\" is \"ToEntityExtentDefinition\"");
+}
+
+/* ---- designs of others ---- */
+
+static void mark_timeline(Json *root) {
+    js_set(root, "timeline", js_new_array());
+}
+static void mark_metadata(Json *root) {
+    Json *metadata = js_new_object();
+    js_set_text(metadata, "component_name", "part");
+    js_set(root, "metadata", metadata);
+}
+static void mark_properties(Json *root) {
+    js_set_integer(member(root, "properties"), "body_count", 1);
+}
+static void mark_sequence(Json *root) {
+    js_set_text((Json *)js_at(js_get(root, "sequence"), 0), "curve", "c");
+}
+static void mark_sketch(Json *root) {
+    js_set(entity(root, "S2"), "constraints", js_new_object());
+}
+static void mark_plane(Json *root) {
+    js_set_text(member(entity(root, "S1"), "reference_plane"), "type", "ConstructionPlane");
+}
+static void mark_axis(Json *root) {
+    Json *axis = member(member(entity(root, "S0"), "transform"), "x_axis");
+    js_set_text(axis, "type", "Vector3D");
+}
+static void mark_curve(Json *root) {
+    const Json *loops = js_get(js_get(js_get(entity(root, "S1"), "profiles"), "P"), "loops");
+    const Json *curve = js_at(js_get(js_at(loops, 0), "profile_curves"), 0);
+    js_set_text((Json *)js_get(curve, "center_point"), "type", "Point3D");
+}
+static void mark_feature(Json *root) {
+    js_set(entity(root, "E2"), "bodies", js_new_object());
+}
+static void mark_extent(Json *root) {
+    js_set_bool(member(entity(root, "E1"), "extent_one"), "is_full_length", true);
+}
+
+/* Nearly DeepCAD's form, but in centimetres: any of its keys tells. */
+TEST(designs_of_fusion_360_are_refused_by_name) {
+    static const struct {
+        void (*mark)(Json *root);
+        const char *sign;
+    } cases[] = {
+        {mark_timeline, "timeline"},     {mark_metadata, "component_name"},
+        {mark_properties, "body_count"}, {mark_sequence, "curve"},
+        {mark_sketch, "constraints"},    {mark_plane, "reference_plane"},
+        {mark_axis, "Vector3D"},         {mark_curve, "Point3D"},
+        {mark_feature, "bodies"},        {mark_extent, "is_full_length"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        Json *root = part_file();
+        CadProgram program;
+        char says[64];
+        cases[i].mark(root);
+        snprintf(says, sizeof says, "part.json is a Fusion 360 design, as its \"%s\" shows",
+                 cases[i].sign);
+        ASSERT_ERR(deepcad_parse(&program, root, "part.json", NULL), ERR_UNSUPPORTED, says);
+        ASSERT_INT(program.count, ==, 0);
+        js_free(&root);
+    }
+    /* what the form has beyond DeepCAD's is no obstacle to saying so */
+    Json *root = part_file();
+    CadProgram program;
+    mark_timeline(root);
+    js_set(root, "sequence", js_new_null());
+    ASSERT_ERR(deepcad_parse(&program, root, "part.json", NULL), ERR_UNSUPPORTED, "Fusion 360");
+    js_free(&root);
+}
+
+TEST(real_designs_of_fusion_360_are_refused_by_name) {
+    static const char *const names[] = {"Couch", "SingleSketchExtrude",
+                                        "SingleSketchExtrude_Invalid"};
+    const char *folder = samples();
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char path[PATH_SIZE];
+        CadProgram program;
+        ASSERT_OK(path_format(path, "%s/fusion360/%s.json", folder, names[i]));
+        ASSERT_ERR(deepcad_read(&program, path, NULL), ERR_UNSUPPORTED, "is a Fusion 360 design");
+    }
 }
 
 TEST(tapered_sides_are_unsupported) {
@@ -400,12 +624,6 @@ static const struct {
                   {"00003763", 4, 5, 0, false},   {"00003877", 2, 7, 0, true},
                   {"00004691", 32, 50, 0, true},  {"00005081", 2, 11, 0, true},
                   {"00015361", 47, 176, 0, true}, {"00633023", 2, 2, 0, false}};
-
-static const char *samples(void) {
-    const char *folder = getenv("CADVLM_SAMPLES");
-    if (!folder) test_skip("CADVLM_SAMPLES is not set");
-    return folder;
-}
 
 TEST(real_files_convert_and_read_back) {
     const char *folder = samples();

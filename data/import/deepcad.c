@@ -9,8 +9,15 @@
 #include "cad/loop.h"
 #include "cad/vec.h"
 #include "core/file.h"
+#include "data/import/fusion360.h"
 
 #define MILLIMETRES 1000.0 /* in a metre */
+
+/* How far an arc may miss its listed ends, in mm and as a share of its radius: files that keep six
+ * decimals of a metre, or of an angle, miss by a few 1e-3 mm, the dataset's by 1e-5. */
+#define ARC_MISFIT       1e-2
+#define ARC_MISFIT_SHARE 1e-4
+#define WHOLE_TURN       (2 * M_PI + 1e-6)
 
 enum {
     WHERE_SIZE = 256,
@@ -74,22 +81,58 @@ static Err read_point(Vec2 *out, const Json *object, const char *key, const char
     return OK;
 }
 
-/* An arc runs counter-clockwise from the reference vector by end_angle. Which of its two ends is
- * called the start says nothing, and `normal` is in space while the points are not: both unused. */
+/* An arc as the file describes it: on a circle, from one angle to another after `from`. */
+typedef struct Turn {
+    Vec2 center;
+    Vec3 from;
+    double radius, start_angle, end_angle;
+} Turn;
+
+static Err read_turn(Turn *out, const Json *json, const char *where) {
+    TRY(read_point(&out->center, json, "center_point", where));
+    TRY(read_number(&out->radius, json, "radius", MILLIMETRES, where));
+    TRY(read_number(&out->start_angle, json, "start_angle", 1, where));
+    TRY(read_number(&out->end_angle, json, "end_angle", 1, where));
+    TRY(read_vec3(&out->from, json, "reference_vector", 1, where));
+    double sweep = out->end_angle - out->start_angle;
+    REQUIRE(fabs(sweep) <= WHOLE_TURN, ERR_INPUT, "%s: the arc turns by %g radians", where, sweep);
+    return OK;
+}
+
+static Vec2 turn_at(const Turn *turn, double angle) {
+    double c = cos(angle), s = sin(angle);
+    return vec2(turn->center.x + turn->radius * (c * turn->from.x - s * turn->from.y),
+                turn->center.y + turn->radius * (s * turn->from.x + c * turn->from.y));
+}
+
+/* The description and the listed ends say the same; which of the two is called the start says
+ * nothing. */
+static Err check_ends(const Turn *turn, Vec2 start, Vec2 end, const char *where) {
+    Vec2 a = turn_at(turn, turn->start_angle), b = turn_at(turn, turn->end_angle);
+    double along = fmax(vec2_distance(a, start), vec2_distance(b, end));
+    double against = fmax(vec2_distance(a, end), vec2_distance(b, start));
+    REQUIRE(fmin(along, against) <= ARC_MISFIT + ARC_MISFIT_SHARE * fabs(turn->radius), ERR_INPUT,
+            "%s: the arc does not fit its ends: they are [%g, %g] and [%g, %g] mm, its centre, "
+            "radius and angles give [%g, %g] and [%g, %g]",
+            where, start.x, start.y, end.x, end.y, a.x, a.y, b.x, b.y);
+    return OK;
+}
+
+/* An arc runs counter-clockwise from the reference vector by end_angle. `normal` is in space while
+ * the points are not, and unused. An arc of a whole turn is a circle. */
 static Err read_arc(Curve *out, const Json *json, const char *where) {
-    Vec2 center = {0};
-    Vec3 from = {0};
-    double radius = 0, start_angle = 0, end_angle = 0;
+    Turn turn = {0};
     TRY(read_point(&out->start, json, "start_point", where));
     TRY(read_point(&out->end, json, "end_point", where));
-    TRY(read_point(&center, json, "center_point", where));
-    TRY(read_number(&radius, json, "radius", MILLIMETRES, where));
-    TRY(read_number(&start_angle, json, "start_angle", 1, where));
-    TRY(read_number(&end_angle, json, "end_angle", 1, where));
-    TRY(read_vec3(&from, json, "reference_vector", 1, where));
-    double half = (start_angle + end_angle) / 2, c = cos(half), s = sin(half);
-    out->mid = vec2(center.x + radius * (c * from.x - s * from.y),
-                    center.y + radius * (s * from.x + c * from.y));
+    TRY(read_turn(&turn, json, where));
+    TRY(check_ends(&turn, out->start, out->end, where));
+    double sweep = turn.end_angle - turn.start_angle;
+    if (fabs(sweep) > M_PI && vec2_distance(out->start, out->end) < CURVE_LENGTH_MIN) {
+        *out = (Curve){.kind = CURVE_CIRCLE, .center = turn.center, .radius = fabs(turn.radius)};
+        return OK;
+    }
+    out->kind = CURVE_ARC;
+    out->mid = turn_at(&turn, (turn.start_angle + turn.end_angle) / 2);
     REQUIRE(vec2_finite(out->mid), ERR_INPUT, "%s: the numbers of the arc are too large", where);
     return OK;
 }
@@ -103,10 +146,7 @@ static Err read_curve(Curve *out, const Json *json, const char *where) {
         TRY(read_point(&out->start, json, "start_point", where));
         return read_point(&out->end, json, "end_point", where);
     }
-    if (strcmp(type, "Arc3D") == 0) {
-        out->kind = CURVE_ARC;
-        return read_arc(out, json, where);
-    }
+    if (strcmp(type, "Arc3D") == 0) return read_arc(out, json, where);
     REQUIRE(strcmp(type, "Circle3D") == 0, ERR_INPUT,
             "%s: a curve of type \"%.40s\"; there are Line3D, Arc3D and Circle3D", where, type);
     out->kind = CURVE_CIRCLE;
@@ -257,7 +297,9 @@ static Err find_entity(const Json **out, const Import *in, const char *id, const
     *out = js_get(in->entities, id);
     REQUIRE(*out, ERR_INPUT, "%s: entity \"%.40s\" is not in the file", where, id);
     const char *found;
-    TRY(js_need_text(&found, *out, "type", where));
+    char inside[WHERE_SIZE + 64];
+    snprintf(inside, sizeof inside, "%s: entity \"%.40s\"", where, id);
+    TRY(js_need_text(&found, *out, "type", inside));
     REQUIRE(strcmp(found, type) == 0, ERR_INPUT, "%s: entity \"%.40s\" is of type %.40s, not %s",
             where, id, found, type);
     return OK;
@@ -273,20 +315,43 @@ static Err read_choice(int *out, const Json *object, const char *key, const char
     FAIL(ERR_INPUT, "%s: \"%s\" is \"%.60s\", which is not understood", where, key, text);
 }
 
+/* object[key].value · scale. */
+static Err read_parameter(double *out, const Json *object, const char *key, double scale,
+                          const char *where) {
+    const Json *parameter;
+    char inside[WHERE_SIZE + 64];
+    snprintf(inside, sizeof inside, "%s, %s", where, key);
+    TRY(js_need(&parameter, object, key, JSON_KIND_OBJECT, where));
+    return read_number(out, parameter, "value", scale, inside);
+}
+
 /* A distance in millimetres; tapered sides are refused. */
 static Err read_extent(double *out, const Json *feature, const char *key, const char *where) {
-    const Json *extent, *distance;
+    static const char *const types[] = {"DistanceExtentDefinition"};
+    const Json *extent;
+    int ignored;
+    double taper = 0;
     char inside[WHERE_SIZE + 32];
     snprintf(inside, sizeof inside, "%s, %s", where, key);
     TRY(js_need(&extent, feature, key, JSON_KIND_OBJECT, where));
-    TRY(js_need(&distance, extent, "distance", JSON_KIND_OBJECT, inside));
-    TRY(read_number(out, distance, "value", MILLIMETRES, inside));
-    double taper = 0;
-    const Json *angle = js_get(extent, "taper_angle");
-    if (angle) TRY(read_number(&taper, angle, "value", 1, inside));
+    TRY(read_choice(&ignored, extent, "type", types, 1, inside));
+    TRY(read_parameter(out, extent, "distance", MILLIMETRES, inside));
+    if (js_get(extent, "taper_angle"))
+        TRY(read_parameter(&taper, extent, "taper_angle", 1, inside));
     REQUIRE(taper == 0, ERR_UNSUPPORTED, "%s: sides tapered by %g radians are not supported",
             inside, taper);
     return OK;
+}
+
+/* Every file of the dataset begins at the profile's plane. */
+static Err check_start(const Json *feature, const char *where) {
+    static const char *const starts[] = {"ProfilePlaneStartDefinition"};
+    const Json *start;
+    int ignored;
+    char inside[WHERE_SIZE + 32];
+    snprintf(inside, sizeof inside, "%s, start_extent", where);
+    TRY(js_need(&start, feature, "start_extent", JSON_KIND_OBJECT, where));
+    return read_choice(&ignored, start, "type", starts, 1, inside);
 }
 
 /* What all profiles of a feature have in common. Symmetric extents are already halved. */
@@ -295,12 +360,9 @@ static Err read_feature(Extrude *out, const Json *feature, const char *where) {
                                              "CutFeatureOperation", "IntersectFeatureOperation"};
     static const char *const types[] = {"OneSideFeatureExtentType", "SymmetricFeatureExtentType",
                                         "TwoSidesFeatureExtentType"};
-    static const char *const starts[] = {"ProfilePlaneStartDefinition"};
-    const Json *start;
-    int operation = 0, type = 0, ignored;
+    int operation = 0, type = 0;
     *out = (Extrude){0};
-    TRY(js_need(&start, feature, "start_extent", JSON_KIND_OBJECT, where));
-    TRY(read_choice(&ignored, start, "type", starts, 1, where));
+    TRY(check_start(feature, where));
     TRY(read_choice(&operation, feature, "operation", operations, 4, where));
     TRY(read_choice(&type, feature, "extent_type", types, 3, where));
     TRY(read_extent(&out->extent_one, feature, "extent_one", where));
@@ -416,8 +478,18 @@ static Err read_box(Import *in, const Json *root) {
     return OK;
 }
 
+static Err refuse_fusion360(const Json *root, const char *name) {
+    const char *sign = fusion360_sign(root);
+    REQUIRE(!sign, ERR_UNSUPPORTED,
+            "%s is a Fusion 360 design, as its \"%s\" shows: lengths in centimetres and extents of "
+            "their own, not DeepCAD's; such designs are not read yet",
+            name, sign);
+    return OK;
+}
+
 static Err import_all(Import *in, const Json *root) {
     const Json *sequence;
+    TRY(refuse_fusion360(root, in->name));
     TRY(js_need(&in->entities, root, "entities", JSON_KIND_OBJECT, in->name));
     TRY(js_need(&sequence, root, "sequence", JSON_KIND_ARRAY, in->name));
     TRY(read_box(in, root));

@@ -9,7 +9,9 @@
 #include "cad/program.h"
 #include "core/json.h"
 
-enum { DEEPCAD_FILE_MAX = 64 << 20 };
+/* As much as JSON_VALUES_MAX values take, at the 25 bytes each of the dataset's files (the largest
+ * seen has 95 kB). */
+enum { DEEPCAD_FILE_MAX = 32 << 20 };
 
 typedef struct DeepcadInfo {
     bool has_box;
@@ -21,9 +23,10 @@ typedef struct DeepcadInfo {
 } DeepcadInfo;
 
 /* Converts a parsed file into a program in millimetres, with unrounded numbers, its planes stated
- * by reference where OpenECAD's converter would. `name` opens the sentences. On failure (ERR_INPUT)
- * `out` is empty. `info` may be NULL; else deepcad_info_free, on failure too. The program is not
- * validated: see program_validate. */
+ * by reference where OpenECAD's converter would. `name` opens the sentences. On failure
+ * (ERR_INPUT; ERR_UNSUPPORTED for tapered sides and for designs of Fusion 360) `out` is empty.
+ * `info` may be NULL; else deepcad_info_free, on failure too. The program is not validated: see
+ * program_validate. */
 Err deepcad_parse(CadProgram *out, const Json *root, const char *name, DeepcadInfo *info);
 
 /* The same from a file. */
