@@ -111,19 +111,99 @@ static Err check_loop(const Loop *loop, Where at) {
     return OK;
 }
 
-/* A loop whose bounds reach out of the outer loop's bounds is certainly not inside it. */
+/* A point on a curve, between its ends. */
+static Vec2 curve_middle(const Curve *c) {
+    if (c->kind == CURVE_ARC) return c->mid;
+    if (c->kind == CURVE_CIRCLE) return vec2(c->center.x - c->radius, c->center.y);
+    return vec2((c->start.x + c->end.x) / 2, (c->start.y + c->end.y) / 2);
+}
+
+static Vec2 curve_begin(const Curve *c) {
+    if (c->kind == CURVE_CIRCLE) return vec2(c->center.x + c->radius, c->center.y);
+    return c->start;
+}
+
+/* Positive where the point lies to the left of the chord. A point on it counts as one to its right
+ * in the plane, or above it where the chord is level: so both questions below are about one point.
+ */
+static double side_of_chord(const Curve *c, Vec2 p) {
+    Vec2 chord = vec2_sub(c->end, c->start);
+    double side = vec2_cross(chord, vec2_sub(p, c->start));
+    if (side != 0) return side;
+    return chord.y != 0 ? -chord.y : chord.x;
+}
+
+/* Whether the point lies between an arc and its chord. */
+static bool in_segment(const Curve *c, Vec2 p) {
+    Arc arc;
+    if (c->kind != CURVE_ARC || !curve_arc(c, &arc)) return false;
+    bool same_side = (side_of_chord(c, p) > 0) == (side_of_chord(c, c->mid) > 0);
+    return same_side && vec2_distance(p, arc.center) < arc.radius;
+}
+
+/* Whether a ray from the point to the right meets the chord. */
+static bool crosses_chord(const Curve *c, Vec2 p) {
+    bool straddles = (c->start.y > p.y) != (c->end.y > p.y);
+    return straddles && (c->end.y > c->start.y) == (side_of_chord(c, p) > 0);
+}
+
+/* Parity of the polygon of chords; a segment between chord and arc adds to it or takes from it. */
+static bool is_inside(Vec2 p, const Loop *loop) {
+    const Curve *first = &loop->curves[0];
+    if (first->kind == CURVE_CIRCLE) return vec2_distance(p, first->center) < first->radius;
+    bool inside = false;
+    for (int k = 0; k < loop->count; k++)
+        inside ^= crosses_chord(&loop->curves[k], p) ^ in_segment(&loop->curves[k], p);
+    return inside;
+}
+
+/* Whether all (or none) of the loop's curves begin and have their middle inside the other. */
+static bool lies(const Loop *loop, bool inside, const Loop *other) {
+    for (int k = 0; k < loop->count; k++) {
+        const Curve *c = &loop->curves[k];
+        if (is_inside(curve_begin(c), other) != inside) return false;
+        if (is_inside(curve_middle(c), other) != inside) return false;
+    }
+    return true;
+}
+
+static bool box_within(Box2 box, Box2 whole, double slack) {
+    return box.min.x >= whole.min.x - slack && box.min.y >= whole.min.y - slack &&
+           box.max.x <= whole.max.x + slack && box.max.y <= whole.max.y + slack;
+}
+
+/* Material inside a hole: no face of one outline has that. Holes that cross are left to the
+ * kernel. */
+static Err check_island(const Extrude *extrude, const Box2 *bounds, int outer, int island,
+                        int index) {
+    for (int hole = 0; hole < extrude->loop_count; hole++) {
+        if (hole == outer || hole == island || !box_within(bounds[island], bounds[hole], 0))
+            continue;
+        REQUIRE(!lies(&extrude->loops[island], true, &extrude->loops[hole]), ERR_INPUT,
+                "Profile%d: Loop%d_%d is an island in a hole: it lies inside Loop%d_%d, which lies "
+                "inside Loop%d_%d; an island needs an extrude of its own",
+                index, index, island, index, hole, index, outer);
+    }
+    return OK;
+}
+
+/* All loops lie inside the largest, none inside another. What reaches out of its bounds, or has no
+ * point inside, is certainly not inside it. */
 static Err check_nesting(const Extrude *extrude, int index) {
     int outer = extrude_outer_loop(extrude);
-    Box2 whole = loop_bounds(&extrude->loops[outer]);
+    Box2 bounds[PROGRAM_LOOPS_MAX];
+    for (int j = 0; j < extrude->loop_count; j++) bounds[j] = loop_bounds(&extrude->loops[j]);
+    Box2 whole = bounds[outer];
     for (int j = 0; j < extrude->loop_count; j++) {
-        Box2 box = loop_bounds(&extrude->loops[j]);
-        bool inside = box.min.x >= whole.min.x - OUTSIDE && box.min.y >= whole.min.y - OUTSIDE &&
-                      box.max.x <= whole.max.x + OUTSIDE && box.max.y <= whole.max.y + OUTSIDE;
+        if (j == outer) continue;
+        bool inside = box_within(bounds[j], whole, OUTSIDE) &&
+                      !lies(&extrude->loops[j], false, &extrude->loops[outer]);
         REQUIRE(inside, ERR_INPUT,
                 "Profile%d: Loop%d_%d from [%g, %g] to [%g, %g] is not inside the largest loop, "
                 "Loop%d_%d from [%g, %g] to [%g, %g]; separate areas need an extrude each",
-                index, index, j, box.min.x, box.min.y, box.max.x, box.max.y, index, outer,
-                whole.min.x, whole.min.y, whole.max.x, whole.max.y);
+                index, index, j, bounds[j].min.x, bounds[j].min.y, bounds[j].max.x, bounds[j].max.y,
+                index, outer, whole.min.x, whole.min.y, whole.max.x, whole.max.y);
+        TRY(check_island(extrude, bounds, outer, j, index));
     }
     return OK;
 }

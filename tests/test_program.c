@@ -307,6 +307,130 @@ TEST(the_validator_has_a_sentence_for_every_rule) {
     }
 }
 
+/* ---- loops in loops ---- */
+
+static Loop *new_loop(CadProgram *program) {
+    if (!program->count)
+        *program_add_extrude(program) =
+            (Extrude){.plane = {.normal = {0, 0, 1}, .x_axis = {1, 0, 0}}, .extent_one = 5};
+    return extrude_add_loop(program, &program->extrudes[0]);
+}
+
+static void add_circle(CadProgram *program, double x, double y, double radius) {
+    *loop_add_curve(program, new_loop(program)) =
+        (Curve){.kind = CURVE_CIRCLE, .center = vec2(x, y), .radius = radius};
+}
+
+/* Straight lines through `count` corners; where `bulge` is not 0, the last side is an arc whose
+ * middle is that far to its right (outwards, when the corners run counter-clockwise). */
+static void add_polygon(CadProgram *program, const Vec2 *corners, int count, double bulge) {
+    Loop *loop = new_loop(program);
+    for (int k = 0; k < count; k++) {
+        Vec2 a = corners[k], b = corners[(k + 1) % count];
+        Curve curve = {.kind = CURVE_LINE, .start = a, .end = b};
+        if (bulge != 0 && k == count - 1) {
+            double length = vec2_distance(a, b);
+            curve.kind = CURVE_ARC;
+            curve.mid = vec2((a.x + b.x) / 2 + bulge * (b.y - a.y) / length,
+                             (a.y + b.y) / 2 - bulge * (b.x - a.x) / length);
+        }
+        *loop_add_curve(program, loop) = curve;
+    }
+}
+
+static const Vec2 square[] = {{-20, -20}, {20, -20}, {20, 20}, {-20, 20}};
+/* A C that is open to the right; [0, 0] lies in its mouth. */
+static const Vec2 c_shape[] = {{-10, -10}, {10, -10}, {10, -6}, {-6, -6},
+                               {-6, 6},    {10, 6},   {10, 10}, {-10, 10}};
+
+typedef void Shape(CadProgram *program);
+
+static void three_rings(CadProgram *p) {
+    add_circle(p, 0, 0, 10);
+    add_circle(p, 0, 0, 6);
+    add_circle(p, 0, 0, 3);
+}
+static void island_first(CadProgram *p) {
+    add_polygon(p, (Vec2[]){{1, 1}, {2, 1}, {2, 2}}, 3, 0);
+    add_circle(p, 0, 0, 6);
+    add_polygon(p, square, 4, 0);
+}
+/* The island lies between the chord of the hole's arc and the arc. */
+static void island_in_a_bulge(CadProgram *p) {
+    add_polygon(p, square, 4, 0);
+    add_polygon(p, (Vec2[]){{0, -5}, {5, -5}, {5, 5}, {0, 5}}, 4, 4);
+    add_circle(p, -2, 0, 1);
+}
+static void hole_in_the_mouth_of_a_hole(CadProgram *p) {
+    add_polygon(p, square, 4, 0);
+    add_polygon(p, c_shape, 8, 0);
+    add_circle(p, 0, 0, 3);
+}
+/* Between the chord and an arc that bends inwards: outside the hole. */
+static void hole_in_the_bay_of_a_hole(CadProgram *p) {
+    add_polygon(p, square, 4, 0);
+    add_polygon(p, (Vec2[]){{0, -8}, {9, -8}, {9, 8}, {0, 8}}, 4, -6);
+    add_circle(p, 2, 0, 1);
+}
+static void holes_side_by_side(CadProgram *p) {
+    add_polygon(p, square, 4, 0);
+    for (int i = -1; i <= 1; i++) add_circle(p, 6 * i, 0, 2);
+}
+static void hole_in_the_mouth_of_the_outline(CadProgram *p) {
+    add_polygon(p, c_shape, 8, 0);
+    add_circle(p, 0, 0, 3);
+}
+static void hole_in_an_arm_of_the_outline(CadProgram *p) {
+    add_polygon(p, c_shape, 8, 0);
+    add_circle(p, 0, 8, 1);
+}
+
+/* An eye in the middle of the chord of an arch, which is turned by quarters: its points stand level
+ * with the chord's ends, or in line with them. */
+TEST(an_eye_on_the_chord_of_an_arch_is_inside) {
+    Vec2 corners[4] = {{10, 0}, {10, -30}, {30, -30}, {30, 0}};
+    for (int quarter = 0; quarter < 4; quarter++) {
+        CadProgram program = {0};
+        add_polygon(&program, corners, 4, 10);
+        add_circle(&program, (corners[3].x + corners[0].x) / 2, (corners[3].y + corners[0].y) / 2,
+                   4);
+        ASSERT_REAL(loop_area(&program.extrudes[0].loops[0]), >, 700);
+        ASSERT_OK(program_validate(&program));
+        for (int k = 0; k < 4; k++) corners[k] = vec2(-corners[k].y, corners[k].x);
+        program_free(&program);
+    }
+}
+
+TEST(islands_in_holes_and_holes_outside_are_named) {
+    static const struct {
+        Shape *shape;
+        const char *says; /* NULL: nothing is wrong */
+    } cases[] = {
+        {three_rings,
+         "Profile0: Loop0_2 is an island in a hole: it lies inside Loop0_1, which lies "
+         "inside Loop0_0"},
+        {island_first, "Loop0_0 is an island in a hole: it lies inside Loop0_1, which lies inside "
+                       "Loop0_2"},
+        {island_in_a_bulge, "Loop0_2 is an island in a hole"},
+        {hole_in_the_mouth_of_a_hole, NULL},
+        {hole_in_the_bay_of_a_hole, NULL},
+        {holes_side_by_side, NULL},
+        {hole_in_the_mouth_of_the_outline,
+         "Profile0: Loop0_1 from [-3, -3] to [3, 3] is not inside"},
+        {hole_in_an_arm_of_the_outline, NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        CadProgram program = {0};
+        cases[i].shape(&program);
+        printf("%zu\n", i);
+        if (cases[i].says)
+            ASSERT_ERR(program_validate(&program), ERR_INPUT, cases[i].says);
+        else
+            ASSERT_OK(program_validate(&program));
+        program_free(&program);
+    }
+}
+
 TEST(the_outer_loop_is_the_largest_wherever_it_stands) {
     CadProgram program = parsed(block);
     Extrude *extrude = &program.extrudes[0];
