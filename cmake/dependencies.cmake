@@ -37,7 +37,7 @@ target_link_libraries(dnnl INTERFACE ${DNNL_LIBRARY})
 # OpenCASCADE: its CMake package asks for every component; the few libraries used are found by name.
 find_path(OCCT_INCLUDE_DIR Standard_Version.hxx PATH_SUFFIXES opencascade)
 set(OCCT_LIBRARIES)
-foreach(name TKSTEP TKSTEPAttr TKSTEP209 TKSTEPBase TKXSBase TKSTL TKHLR TKShHealing TKMesh TKBO TKPrim TKTopAlgo TKGeomAlgo
+foreach(name TKFillet TKOffset TKSTEP TKSTEPAttr TKSTEP209 TKSTEPBase TKXSBase TKSTL TKHLR TKShHealing TKMesh TKBO TKPrim TKTopAlgo TKGeomAlgo
              TKBRep TKGeomBase TKG3d TKG2d TKMath TKernel)
   find_library(OCCT_${name} ${name})
   if(NOT OCCT_${name} OR NOT OCCT_INCLUDE_DIR)
