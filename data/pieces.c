@@ -9,9 +9,13 @@
 
 #include "data/byte_level.h"
 
-/* Patterns come from files that may be hostile: a bound on their size, on the steps of a match (a
- * sane pattern takes some hundred) and on its memory. */
+/* Patterns come from files that may be hostile: a bound on their size, on the steps of a match at
+ * one place (a sane pattern takes some ten, or one for each byte of a run of spaces) and on its
+ * memory. */
 enum { PATTERN_MAX = 16 << 10, MATCH_STEPS_MAX = 1000000, MATCH_KIB_MAX = 64 << 10 };
+
+/* Without \C, which matches a single byte and would leave half a character behind. */
+enum { PATTERN_OPTIONS = PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C };
 
 /* \s is written out: its classes differ between engines. */
 #define SPACES                                                                                     \
@@ -44,7 +48,7 @@ Err splitter_regex(Splitter **out, const char *pattern, size_t size, const char 
     int code = 0;
     PCRE2_SIZE at = 0;
     pcre2_code *compiled =
-        pcre2_compile((PCRE2_SPTR)pattern, size, PCRE2_UTF | PCRE2_UCP, &code, &at, NULL);
+        pcre2_compile((PCRE2_SPTR)pattern, size, PATTERN_OPTIONS, &code, &at, NULL);
     if (!compiled) {
         char reason[128] = "";
         pcre2_get_error_message(code, (PCRE2_UCHAR *)reason, sizeof reason);
@@ -115,7 +119,7 @@ static Err find(const Splitter *splitter, pcre2_match_data *matches, const char 
     const PCRE2_SIZE *ends = pcre2_get_ovector_pointer(matches);
     *start = ends[0];
     *end = ends[1];
-    REQUIRE(count >= 0 && *start >= from && *end >= *start, ERR_INPUT,
+    REQUIRE(count >= 0 && *start >= from && *end >= *start && *end <= size, ERR_INPUT,
             "%s: the pattern cannot be matched at byte %zu of a text (code %d)", splitter->where,
             from, count);
     return OK;
