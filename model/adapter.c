@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "core/file.h"
 #include "core/text.h"
@@ -42,31 +43,68 @@ static Err refuse_variants(const JsonKeys *keys) {
         {"lora_bias", "adapters with biases"},
         {"target_parameters", "adapters of bare parameters"},
         {"trainable_token_indices", "training of single tokens"},
+        {"ensure_weight_tying", "tied modules that were trained"},
         {"use_qalora", "QALoRA"},
+        {"use_bdlora", "BD-LoRA, whose A or B is of blocks"},
+        {"kasa_config", "KaSA, which changes the base too"},
+        {"monteclora_config", "MonteCLoRA, whose weights are drawn"},
+        {"arrow_config", "Arrow, which chooses among adapters"},
+        {"alora_invocation_tokens", "aLoRA, which acts behind certain tokens alone"},
     };
     for (size_t i = 0; i < sizeof variants / sizeof variants[0]; i++)
         TRY(keys_refuse(keys, variants[i].key, variants[i].why));
-    /* LoftQ, PiSSA and OLoRA also change the base. */
-    const char *init = js_text(js_get(keys->object, "init_lora_weights"), NULL);
-    REQUIRE(!init || !strcmp(init, "gaussian"), ERR_UNSUPPORTED,
-            "%s: \"init_lora_weights\" is \"%s\", which changes the base too; only adapters beside "
-            "an unchanged base are supported",
+    return OK;
+}
+
+/* How A and B began. EVA takes A from the data's singular vectors and leaves B zero; the orthogonal
+ * start makes B · A zero with neither of them zero: the base is as it was. LoftQ, PiSSA, OLoRA,
+ * CorDA and LoRA-GA take from the base what A and B begin with. MiCA does not, but never trains B.
+ */
+static Err check_start(const JsonKeys *keys) {
+    static const char *const beside[] = {"gaussian", "eva", "orthogonal"};
+    const char *init = js_text(keys_value(keys, "init_lora_weights"), NULL);
+    for (size_t i = 0; init && i < sizeof beside / sizeof beside[0]; i++)
+        if (!strcasecmp(init, beside[i])) return OK;
+    REQUIRE(
+        !init || strcasecmp(init, "mica") != 0, ERR_UNSUPPORTED,
+        "%s: \"init_lora_weights\" is \"mica\", which never trains B: here it would be trained. "
+        "Set it to true where that is meant, or to merge the adapter",
+        keys->where);
+    REQUIRE(!init, ERR_UNSUPPORTED,
+            "%s: \"init_lora_weights\" is \"%.60s\", which changes the base too; only adapters "
+            "beside an unchanged base are supported",
             keys->where, init);
     return OK;
 }
 
-static Err read_config(AdapterConfig *config, const JsonKeys *keys) {
+/* What tensors say, how an adapter was made, how it is run. */
+static const char *const harmless[] = {"auto_mapping",    "corda_config",   "eva_config",
+                                       "exclude_modules", "inference_mode", "layers_pattern",
+                                       "loftq_config",    "lora_ga_config", "megatron_core",
+                                       "modules_to_save", "peft_version",   "qalora_group_size",
+                                       "revision",        "runtime_config", "target_modules",
+                                       "task_type",       "velora_config",  NULL};
+
+static const char *const patterns[] = {"rank_pattern", "alpha_pattern", NULL}; /* resolve() */
+
+static Err read_config(AdapterConfig *config, const JsonKeys *file) {
+    KeysAsked asked = {0};
+    const JsonKeys all = {file->object, file->where, &asked}, *keys = &all;
     const char *type;
     LoraConfig *lora = &config->lora;
     TRY(keys_text(&type, keys, "peft_type", ""));
     REQUIRE(!strcmp(type, "LORA"), ERR_UNSUPPORTED, "%s: \"peft_type\" is \"%s\"; LORA is known",
             keys->where, type);
     TRY(refuse_variants(keys));
+    TRY(check_start(keys));
     TRY(keys_integer(&lora->r, keys, "r", 8, 1, RANK_MAX));
     TRY(keys_number(&lora->alpha, keys, "lora_alpha", 8, 0, 1e6));
     TRY(keys_number(&lora->dropout, keys, "lora_dropout", 0, 0, 0.95));
     TRY(keys_bool(&lora->use_rslora, keys, "use_rslora", false));
-    return keys_copy(config->base, CONFIG_TEXT, keys, "base_model_name_or_path", "");
+    TRY(keys_copy(config->base, CONFIG_TEXT, keys, "base_model_name_or_path", ""));
+    keys_pass_over(keys, patterns);
+    keys_pass_over(keys, harmless);
+    return keys_refuse_others(keys);
 }
 
 /* ---- tensors and what they belong to ---- */
@@ -209,10 +247,12 @@ static Err resolve(AdapterModule *module, const AdapterConfig *config, const Jso
             "%s: \"%s\" of rank_pattern and \"%s\" of alpha_pattern both fit %s: PEFT 0.10 takes "
             "the first for both, later ones do not; give both the same name",
             keys->where, rank_key, alpha_key, module->name);
-    if (rank_key) TRY(keys_integer(&r, &(JsonKeys){ranks, keys->where}, rank_key, r, 1, RANK_MAX));
+    if (rank_key)
+        TRY(keys_integer(&r, &(JsonKeys){.object = ranks, .where = keys->where}, rank_key, r, 1,
+                         RANK_MAX));
     if (alpha_key)
-        TRY(keys_number(&module->alpha, &(JsonKeys){alphas, keys->where}, alpha_key, module->alpha,
-                        0, 1e6));
+        TRY(keys_number(&module->alpha, &(JsonKeys){.object = alphas, .where = keys->where},
+                        alpha_key, module->alpha, 0, 1e6));
     REQUIRE(r == module->r, ERR_INPUT, "%s: %s has the rank %lld, its tensors %lld", keys->where,
             module->name, (long long)r, (long long)module->r);
     double rank = (double)module->r;
@@ -291,7 +331,7 @@ static Err open_adapter(Adapter *adapter) {
     Json *root;
     TRY(path_join(path, adapter->folder, CONFIG));
     TRY(js_read(&root, path, ADAPTER_CONFIG_MAX));
-    JsonKeys keys = {root, path};
+    JsonKeys keys = {.object = root, .where = path};
     Err err = keys_need_object(&keys);
     if (err == OK) err = read_config(&adapter->config, &keys);
     if (err == OK) err = open_weights(adapter, &keys);

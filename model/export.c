@@ -288,7 +288,8 @@ static bool set_text(Json *object, const char *key, const char *value) {
 /* What the base's config.json says otherwise than the model is. */
 static bool correct(Json *root, const Export *e) {
     const Published *published = e->info->published;
-    bool changed = set_text(root, "torch_dtype", published_dtype(e->info->dtype));
+    const char *key = js_get(root, "dtype") ? "dtype" : "torch_dtype"; /* transformers 5, and 4 */
+    bool changed = set_text(root, key, published_dtype(e->info->dtype));
     const char *strategy = e->model->spec.vision.drop_first_patch ? "patch" : "cls_patch";
     if (js_text(js_get(root, "vision_feature_select_strategy"), NULL) ||
         !e->model->spec.vision.drop_first_patch)

@@ -60,9 +60,9 @@ static const KnownPart TOWERS[] = {
 static Err part_config(const Json **out, Json **known, const JsonKeys *top, const char *key,
                        const char *name, const KnownPart *parts, size_t count) {
     *known = NULL;
-    *out = js_get(top->object, key);
+    *out = keys_value(top, key);
     if (js_type(*out) == JSON_KIND_OBJECT) return OK;
-    REQUIRE(js_type(*out) == JSON_KIND_NULL, ERR_INPUT, "%s: \"%s\" is no object", top->where, key);
+    REQUIRE(!*out, ERR_INPUT, "%s: \"%s\" is no object", top->where, key);
     for (size_t i = 0; i < count; i++) {
         if (strcmp(parts[i].name, path_name(name)) != 0) continue;
         TRY(js_parse(known, parts[i].config, strlen(parts[i].config), name));
@@ -146,7 +146,26 @@ static Err read_strategy(VisionConfig *v, const JsonKeys *top) {
     return OK;
 }
 
-static Err read_tower(VisionConfig *v, const JsonKeys *keys, const JsonKeys *top) {
+/* What follows the layers that are read, how weights begin; the part's own name. */
+static const char *const tower_harmless[] = {"projection_dim",
+                                             "vision_use_head",
+                                             "initializer_factor",
+                                             "dropout",
+                                             "tie_word_embeddings",
+                                             "model_name_or_path",
+                                             NULL};
+
+static Err refuse_other_towers(const JsonKeys *keys) {
+    TRY(published_refuse_base(keys));
+    TRY(keys_refuse(keys, "model_name_or_path2", "a second vision tower"));
+    keys_pass_over(keys, published_harmless);
+    keys_pass_over(keys, tower_harmless);
+    return keys_refuse_others(keys);
+}
+
+static Err read_tower(VisionConfig *v, const JsonKeys *config, const JsonKeys *top) {
+    KeysAsked asked = {0};
+    const JsonKeys all = {config->object, config->where, &asked}, *keys = &all;
     const char *type;
     TRY(keys_text(&type, keys, "model_type", KINDS[0].type));
     for (size_t i = 0; i < sizeof KINDS / sizeof KINDS[0]; i++) {
@@ -159,6 +178,7 @@ static Err read_tower(VisionConfig *v, const JsonKeys *keys, const JsonKeys *top
                             .patch_bias = !kind->is_clip,
                             .fit = kind->is_clip ? FIT_CROP : FIT_SQUASH};
         TRY(read_tower_sizes(v, keys, kind));
+        TRY(refuse_other_towers(keys));
         TRY(read_feature_layer(v, top));
         return read_strategy(v, top);
     }
@@ -187,6 +207,28 @@ static Err read_aspect(ImageAspect *aspect, const JsonKeys *top) {
     return OK;
 }
 
+/* What TinyLLaVA's config says beside: of training, of connectors of other kinds, of the tokenizer,
+ * and sizes of the parts once more. */
+static const char *const top_harmless[] = {"cache_dir",
+                                           "hidden_size",
+                                           "ignore_index",
+                                           "image_token_index",
+                                           "num_queries",
+                                           "num_resampler_layers",
+                                           "pad_token",
+                                           "resampler_hidden_size",
+                                           "tie_word_embeddings",
+                                           "tokenizer_name_or_path",
+                                           "tokenizer_padding_side",
+                                           "tokenizer_use_fast",
+                                           "tune_type_connector",
+                                           "tune_type_llm",
+                                           "tune_type_vision_tower",
+                                           "tune_vision_tower_from_layer",
+                                           "vision_hidden_size",
+                                           "vocab_size",
+                                           NULL};
+
 /* "clip:openai/clip-vit-base-patch16" is openai/clip-vit-base-patch16. */
 static void drop_scheme(char *name) {
     char *colon = strchr(name, ':');
@@ -210,34 +252,43 @@ static Err read_top(Published *out, const JsonKeys *top) {
     return read_connector(&out->connector, top);
 }
 
-static Err read_parts(Published *out, const JsonKeys *top, const char *path) {
+static Err read_parts(Published *out, const JsonKeys *top) {
     char where[PATH_SIZE];
     Json *known_llm = NULL, *known_tower = NULL;
     JsonKeys keys = {.where = where};
     Err err = part_config(&keys.object, &known_llm, top, "text_config", out->llm_name, LLMS,
                           sizeof LLMS / sizeof LLMS[0]);
-    if (err == OK) err = path_format(where, "%s: text_config", path);
+    if (err == OK) err = path_format(where, "%s: text_config", top->where);
     if (err == OK) err = published_read_llm(&out->llm, &out->template, &keys);
     if (err == OK)
         err = part_config(&keys.object, &known_tower, top, "vision_config", out->vision_name,
                           TOWERS, sizeof TOWERS / sizeof TOWERS[0]);
-    if (err == OK) err = path_format(where, "%s: vision_config", path);
+    if (err == OK) err = path_format(where, "%s: vision_config", top->where);
     if (err == OK) err = read_tower(&out->vision, &keys, top);
     js_free(&known_llm);
     js_free(&known_tower);
     return err;
 }
 
+static Err read_whole(Published *out, const Json *root, const char *where) {
+    KeysAsked asked = {0};
+    const JsonKeys top = {root, where, &asked};
+    *out = (Published){0};
+    TRY(keys_need_object(&top));
+    TRY(read_top(out, &top));
+    TRY(read_parts(out, &top));
+    TRY(published_refuse_base(&top));
+    keys_pass_over(&top, published_harmless);
+    keys_pass_over(&top, top_harmless);
+    return keys_refuse_others(&top);
+}
+
 Err published_read(Published *out, const char *folder) {
     char path[PATH_SIZE];
     Json *root;
-    *out = (Published){0};
     TRY(path_join(path, folder, "config.json"));
     TRY(js_read(&root, path, CONFIG_MAX));
-    JsonKeys top = {root, path};
-    Err err = keys_need_object(&top);
-    if (err == OK) err = read_top(out, &top);
-    if (err == OK) err = read_parts(out, &top, path);
+    Err err = read_whole(out, root, path);
     js_free(&root);
     return err;
 }
@@ -371,7 +422,8 @@ static Err check_heads_by_rule(const Json *root, const Published *published) {
     Json *text = js_copy(js_get(root, "text_config"));
     js_set(text, "num_query_heads", js_new_null());
     js_set(text, "num_kv_heads", js_new_null());
-    Err err = published_read_llm(&by_rule, &template, &(JsonKeys){text, "text_config"});
+    Err err = published_read_llm(&by_rule, &template,
+                                 &(JsonKeys){.object = text, .where = "text_config"});
     js_free(&text);
     TRY(err);
     REQUIRE(same_llm(&by_rule, &published->llm), ERR_UNSUPPORTED,
@@ -383,11 +435,8 @@ static Err check_heads_by_rule(const Json *root, const Published *published) {
 /* A model that was described freely may be none that config.json can say: what is read back
  * must be what was written. */
 static Err check_says(const Json *root, const Published *published) {
-    static const char where[] = "config.json of this model";
-    Published back = {0};
-    JsonKeys top = {root, where};
-    TRY(read_top(&back, &top));
-    TRY(read_parts(&back, &top, where));
+    Published back;
+    TRY(read_whole(&back, root, "config.json of this model"));
     REQUIRE(!published->connector.norm && published->connector.activation == ACTIVATION_GELU &&
                 same_tower(&back.vision, &published->vision) &&
                 same_llm(&back.llm, &published->llm),

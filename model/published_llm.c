@@ -1,11 +1,15 @@
 /* What a config.json says of its language model, for OpenELM, Llama, Gemma and Phi.
- * Defaults are those of the classes of transformers 4.39.3 and of Apple's OpenELMConfig. */
+ * Defaults are those of the classes of transformers 4.39.3 and of Apple's OpenELMConfig; files of
+ * transformers 5, which say the same in other places, are read too. Keys that are neither read nor
+ * known to be harmless are refused. */
 #include "model/published_llm.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "core/file.h"
 
 enum {
     WIDTH_MAX = 65536,
@@ -66,14 +70,45 @@ Err published_refuse_dropout(const JsonKeys *keys, const char *key) {
     return OK;
 }
 
-/* Rotary angles are plain, attention sees all rows before, weights are not quantised. */
+/* PreTrainedConfig of transformers 4.39.3, 4.57 and 5.24. */
+const char *const published_harmless[] = {
+    "_name_or_path", "name_or_path", "_commit_hash", "_attn_implementation",
+    "_attn_implementation_autoset", "_attn_implementation_internal", "attn_implementation",
+    "architectures", "auto_map", "transformers_version", "torch_dtype", "dtype", "torchscript",
+    "use_bfloat16", "use_cache", "gradient_checkpointing", "return_dict", "output_attentions",
+    "output_hidden_states", "chunk_size_feed_forward", /* only in how many pieces */
+    "is_decoder",                                      /* of models that can be encoders */
+    "xla_device", "tf_legacy_loss", "initializer_range",
+    /* other tasks */
+    "finetuning_task", "id2label", "label2id", "num_labels", "problem_type", "task_specific_params",
+    /* tokens: the tokenizer's files say */
+    "tokenizer_class", "prefix", "bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id",
+    "decoder_start_token_id",
+    /* generation */
+    "bad_words_ids", "begin_suppress_tokens", "diversity_penalty", "do_sample", "early_stopping",
+    "encoder_no_repeat_ngram_size", "exponential_decay_length_penalty", "forced_bos_token_id",
+    "forced_eos_token_id", "length_penalty", "max_length", "min_length", "no_repeat_ngram_size",
+    "num_beam_groups", "num_beams", "num_return_sequences", "output_scores",
+    "remove_invalid_values", "repetition_penalty", "return_dict_in_generate", "suppress_tokens",
+    "temperature", "top_k", "top_p", "typical_p", NULL};
+
+/* Of the families: how a product is split, how long the cache of angles is made. */
+static const char *const harmless_here[] = {"pretraining_tp", "max_position_embeddings",
+                                            "max_context_length", "rope_max_length", NULL};
+
+Err published_refuse_base(const JsonKeys *keys) {
+    TRY(keys_refuse(keys, "add_cross_attention", "attention to an encoder"));
+    TRY(keys_refuse(keys, "cross_attention_hidden_size", "attention to an encoder"));
+    TRY(keys_refuse(keys, "is_encoder_decoder", "an encoder beside the decoder"));
+    TRY(keys_refuse(keys, "tie_encoder_decoder", "an encoder beside the decoder"));
+    return keys_refuse(keys, "pruned_heads", "heads that are cut out");
+}
+
+/* Attention sees all rows before and none behind, weights are not quantised. */
 static Err refuse_variants(const JsonKeys *keys) {
-    const Json *scaling = js_get(keys->object, "rope_scaling");
-    const char *kind = js_text(js_get(scaling, "rope_type"), NULL);
-    if (!kind) kind = js_text(js_get(scaling, "type"), NULL);
-    if (!kind || strcmp(kind, "default") != 0)
-        TRY(keys_refuse(keys, "rope_scaling", "stretched rotary angles"));
+    TRY(published_refuse_base(keys));
     TRY(keys_refuse(keys, "sliding_window", "attention to a window"));
+    TRY(keys_refuse(keys, "use_bidirectional_attention", "attention to rows behind"));
     TRY(keys_refuse(keys, "quantization_config", "quantised weights"));
     TRY(keys_refuse(keys, "attention_bias", "biases in attention alone"));
     TRY(keys_refuse(keys, "mlp_bias", "biases in the MLP alone"));
@@ -109,39 +144,106 @@ static Err read_head_dim(LlmConfig *llm, const JsonKeys *keys, int64_t otherwise
                         otherwise ? otherwise : llm->width / heads, 2, HEAD_MAX);
 }
 
-static Err read_rope(LlmConfig *llm, const JsonKeys *keys, const char *key) {
-    return keys_number(&llm->rope_theta, keys, key, 10000, 1, 1e12);
+/* ---- rotary angles ---- */
+
+/* The object of that name, whose keys are then asked for; without one, all are absent. */
+static Err rope_object(JsonKeys *out, char where[PATH_SIZE], const JsonKeys *keys,
+                       const char *key) {
+    out->object = keys_value(keys, key);
+    TRY(path_format(where, "%s: %s", keys->where, key));
+    return out->object ? keys_need_object(out) : OK;
 }
+
+/* Angles are plain: a kind by any other name than "default" stretches them. */
+static Err refuse_stretched(const JsonKeys *rope) {
+    const char *kind, *old;
+    TRY(keys_text(&old, rope, "type", "default")); /* the key's first name */
+    TRY(keys_text(&kind, rope, "rope_type", old));
+    REQUIRE(!strcmp(kind, "default"), ERR_UNSUPPORTED,
+            "%s asks for stretched rotary angles of the kind \"%.60s\", which are not supported",
+            rope->where, kind);
+    return OK;
+}
+
+static Err refuse_scaling(const JsonKeys *keys) {
+    char where[PATH_SIZE];
+    KeysAsked asked = {0};
+    JsonKeys rope = {.where = where, .asked = &asked};
+    TRY(rope_object(&rope, where, keys, "rope_scaling"));
+    TRY(refuse_stretched(&rope));
+    return keys_refuse_others(&rope);
+}
+
+/* A number that stands in rope_parameters, where transformers 5 writes it, or beside it. */
+static Err rope_number(double *out, const JsonKeys *keys, const JsonKeys *rope, const char *key,
+                       double otherwise, double low, double high) {
+    double beside;
+    TRY(keys_number(&beside, keys, key, otherwise, low, high));
+    TRY(keys_number(out, rope, key, beside, low, high));
+    REQUIRE(!keys_have(keys, key) || *out == beside, ERR_INPUT,
+            "%s: \"%s\" is %g, but %g in rope_parameters: transformers 4 and 5 take different "
+            "ones; give it once",
+            keys->where, key, beside, *out);
+    return OK;
+}
+
+/* `share`: of the channels of a head that turn where the file does not say it; 0: all do. */
+static Err read_rope(LlmConfig *llm, const JsonKeys *keys, double share) {
+    char where[PATH_SIZE];
+    KeysAsked asked = {0};
+    JsonKeys rope = {.where = where, .asked = &asked};
+    TRY(refuse_scaling(keys));
+    TRY(rope_object(&rope, where, keys, "rope_parameters"));
+    TRY(refuse_stretched(&rope));
+    TRY(rope_number(&llm->rope_theta, keys, &rope, "rope_theta", 10000, 1, 1e12));
+    TRY(rope_number(&llm->rotary_share, keys, &rope, "partial_rotary_factor", share ? share : 1, 0,
+                    1));
+    REQUIRE(share || llm->rotary_share == 1, ERR_UNSUPPORTED,
+            "%s: \"partial_rotary_factor\" is %g; all channels turn in this kind of model",
+            keys->where, llm->rotary_share);
+    return keys_refuse_others(&rope);
+}
+
+/* ---- families ---- */
 
 static Err read_tied(LlmConfig *llm, const JsonKeys *keys, bool otherwise) {
     return keys_bool(&llm->tied_head, keys, "tie_word_embeddings", otherwise);
 }
 
-/* ---- families ---- */
-
 static Err read_llama(LlmConfig *llm, const JsonKeys *keys) {
-    *llm = (LlmConfig){.names = NAMES_LLAMA, .norm = NORM_RMS, .gated = true, .rotary_share = 1};
+    *llm = (LlmConfig){.names = NAMES_LLAMA, .norm = NORM_RMS, .gated = true};
     TRY(read_sizes(llm, keys, &(Sizes){32000, 4096, 11008, 32, 32, 0}));
     TRY(read_head_dim(llm, keys, 0));
     TRY(activation_key(&llm->activation, keys, "hidden_act", "silu"));
     TRY(keys_number(&llm->norm_eps, keys, "rms_norm_eps", 1e-6, 0, 1));
-    TRY(read_rope(llm, keys, "rope_theta"));
+    TRY(read_rope(llm, keys, 0));
     return read_tied(llm, keys, false);
 }
 
+/* Without hidden_activation transformers 4 takes gelu_pytorch_tanh whatever hidden_act says: the
+ * published models have "gelu" there by mistake. Transformers 5 reads that mistake in the same way
+ * and takes any other word as it is. */
+static Err read_gemma_activation(LlmConfig *llm, const JsonKeys *keys) {
+    Activation act;
+    TRY(activation_key(&act, keys, "hidden_act", "gelu_pytorch_tanh"));
+    TRY(activation_key(&llm->activation, keys, "hidden_activation", "gelu_pytorch_tanh"));
+    REQUIRE(keys_have(keys, "hidden_activation") || act == ACTIVATION_GELU ||
+                act == ACTIVATION_GELU_TANH,
+            ERR_UNSUPPORTED,
+            "%s: \"hidden_act\" is \"%s\", which transformers 4 passes over and 5 does not: say in "
+            "\"hidden_activation\" what is meant",
+            keys->where, published_activation_name(act));
+    return OK;
+}
+
 static Err read_gemma(LlmConfig *llm, const JsonKeys *keys) {
-    *llm = (LlmConfig){.names = NAMES_LLAMA,
-                       .norm = NORM_RMS_PLUS_ONE,
-                       .gated = true,
-                       .scale_embedding = true,
-                       .rotary_share = 1};
+    *llm = (LlmConfig){
+        .names = NAMES_LLAMA, .norm = NORM_RMS_PLUS_ONE, .gated = true, .scale_embedding = true};
     TRY(read_sizes(llm, keys, &(Sizes){256000, 3072, 24576, 28, 16, 16}));
     TRY(read_head_dim(llm, keys, 256));
-    /* Without hidden_activation transformers takes this whatever hidden_act says: the published
-     * models have "gelu" there by mistake. */
-    TRY(activation_key(&llm->activation, keys, "hidden_activation", "gelu_pytorch_tanh"));
+    TRY(read_gemma_activation(llm, keys));
     TRY(keys_number(&llm->norm_eps, keys, "rms_norm_eps", 1e-6, 0, 1));
-    TRY(read_rope(llm, keys, "rope_theta"));
+    TRY(read_rope(llm, keys, 0));
     return read_tied(llm, keys, true);
 }
 
@@ -152,10 +254,9 @@ static Err read_phi(LlmConfig *llm, const JsonKeys *keys) {
     TRY(keys_refuse(keys, "qk_layernorm", "LayerNorms of queries and keys"));
     TRY(published_refuse_dropout(keys, "embd_pdrop"));
     TRY(keys_number(&llm->residual_dropout, keys, "resid_pdrop", 0, 0, 0.95));
-    TRY(keys_number(&llm->rotary_share, keys, "partial_rotary_factor", 0.5, 0, 1));
     TRY(activation_key(&llm->activation, keys, "hidden_act", "gelu_new"));
     TRY(keys_number(&llm->norm_eps, keys, "layer_norm_eps", 1e-5, 0, 1));
-    TRY(read_rope(llm, keys, "rope_theta"));
+    TRY(read_rope(llm, keys, 0.5));
     TRY(read_tied(llm, keys, false));
     REQUIRE(!llm->tied_head, ERR_UNSUPPORTED, "%s: a Phi whose head is its embedding", keys->where);
     return OK;
@@ -181,7 +282,7 @@ static double two_decimals(double value) {
 static Err read_multipliers(double *out, int64_t layers, const JsonKeys *keys, const char *key,
                             double otherwise) {
     enum { MULTIPLIER_MAX = 64 };
-    const Json *value = js_get(keys->object, key);
+    const Json *value = keys_value(keys, key);
     if (js_type(value) != JSON_KIND_ARRAY) {
         double all;
         TRY(keys_number(&all, keys, key, otherwise, 0.01, MULTIPLIER_MAX));
@@ -204,7 +305,7 @@ static Err read_multipliers(double *out, int64_t layers, const JsonKeys *keys, c
 }
 
 static Err read_heads(IntList *out, int64_t layers, const JsonKeys *keys, const char *key) {
-    const Json *list = js_get(keys->object, key);
+    const Json *list = keys_value(keys, key);
     REQUIRE(js_type(list) == JSON_KIND_ARRAY && (int64_t)js_count(list) == layers, ERR_INPUT,
             "%s: \"%s\" is no list of %lld numbers, one for each layer", keys->where, key,
             (long long)layers);
@@ -219,9 +320,11 @@ static Err read_heads(IntList *out, int64_t layers, const JsonKeys *keys, const 
 
 /* The lists, or what Apple's code makes of the multipliers. */
 static Err read_openelm_heads(LlmConfig *llm, const JsonKeys *keys) {
+    static const char *const of_lists[] = {"qkv_multipliers", NULL};
     double multipliers[CONFIG_LIST];
     int64_t groups;
     TRY(keys_integer(&groups, keys, "num_gqa_groups", 1, 1, HEADS_MAX));
+    keys_pass_over(keys, of_lists);
     llm->q_heads.count = llm->kv_heads.count = (int)llm->layers;
     if (keys_have(keys, "num_query_heads")) {
         TRY(read_heads(&llm->q_heads, llm->layers, keys, "num_query_heads"));
@@ -256,7 +359,7 @@ static Err read_openelm_ffn(LlmConfig *llm, const JsonKeys *keys) {
 
 static Err read_openelm(LlmConfig *llm, const JsonKeys *keys) {
     const char *norm;
-    bool glu;
+    bool glu, tied;
     *llm = (LlmConfig){.names = NAMES_OPENELM,
                        .norm = NORM_RMS,
                        .gated = true,
@@ -270,8 +373,13 @@ static Err read_openelm(LlmConfig *llm, const JsonKeys *keys) {
     TRY(read_openelm_ffn(llm, keys));
     TRY(keys_bool(&llm->qk_norm, keys, "normalize_qk_projections", false));
     TRY(keys_bool(&llm->tied_head, keys, "share_input_output_layers", false));
+    TRY(keys_bool(&tied, keys, "tie_word_embeddings", llm->tied_head));
+    REQUIRE(llm->tied_head || !tied, ERR_INPUT,
+            "%s: \"tie_word_embeddings\" is true and \"share_input_output_layers\" is not: whether "
+            "the head is the embedding is not said",
+            keys->where);
     TRY(activation_key(&llm->activation, keys, "activation_fn_name", "swish"));
-    TRY(read_rope(llm, keys, "rope_freq_constant"));
+    TRY(keys_number(&llm->rope_theta, keys, "rope_freq_constant", 10000, 1, 1e12));
     TRY(keys_text(&norm, keys, "normalization_layer_name", "rms_norm"));
     REQUIRE(!strcmp(norm, "rms_norm"), ERR_UNSUPPORTED, "%s: the norm \"%s\"; rms_norm is known",
             keys->where, norm);
@@ -310,7 +418,9 @@ static Err check_heads(const LlmConfig *llm, const JsonKeys *keys) {
     return OK;
 }
 
-Err published_read_llm(LlmConfig *llm, TemplateName *template, const JsonKeys *keys) {
+Err published_read_llm(LlmConfig *llm, TemplateName *template, const JsonKeys *config) {
+    KeysAsked asked = {0};
+    const JsonKeys all = {config->object, config->where, &asked}, *keys = &all;
     const char *type;
     TRY(keys_text(&type, keys, "model_type", "llama"));
     for (size_t i = 0; i < sizeof FAMILIES / sizeof FAMILIES[0]; i++) {
@@ -318,6 +428,9 @@ Err published_read_llm(LlmConfig *llm, TemplateName *template, const JsonKeys *k
         *template = FAMILIES[i].template;
         TRY(refuse_variants(keys));
         TRY(FAMILIES[i].read(llm, keys));
+        keys_pass_over(keys, published_harmless);
+        keys_pass_over(keys, harmless_here);
+        TRY(keys_refuse_others(keys));
         return check_heads(llm, keys);
     }
     FAIL(ERR_UNSUPPORTED, "%s: model_type \"%s\"; openelm, llama, gemma and phi are known",

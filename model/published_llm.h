@@ -9,6 +9,13 @@
 Err published_activation(Activation *out, const JsonKeys *keys, const char *name);
 const char *published_activation_name(Activation activation);
 
+/* Keys of transformers' base class for configs that change nothing here: types of files, what is
+ * returned, token ids, settings of generation and of other tasks. Ended by NULL. */
+extern const char *const published_harmless[];
+
+/* ERR_UNSUPPORTED for keys of that class that do. */
+Err published_refuse_base(const JsonKeys *keys);
+
 /* ERR_UNSUPPORTED for a dropout that is not applied here. */
 Err published_refuse_dropout(const JsonKeys *keys, const char *key);
 

@@ -334,6 +334,16 @@ TEST(adapters_of_other_kinds_are_refused_by_name) {
         {"\"layers_to_transform\":[1]", ERR_UNSUPPORTED, "layers by number"},
         {"\"layer_replication\":[[0,4]]", ERR_UNSUPPORTED, "more than once"},
         {"\"init_lora_weights\":\"pissa\"", ERR_UNSUPPORTED, "changes the base too"},
+        {"\"init_lora_weights\":\"pissa_niter_4\"", ERR_UNSUPPORTED, "changes the base too"},
+        {"\"init_lora_weights\":\"olora\"", ERR_UNSUPPORTED, "changes the base too"},
+        {"\"init_lora_weights\":\"loftq\"", ERR_UNSUPPORTED, "changes the base too"},
+        {"\"init_lora_weights\":\"corda\"", ERR_UNSUPPORTED, "changes the base too"},
+        {"\"init_lora_weights\":\"lora_ga\"", ERR_UNSUPPORTED, "changes the base too"},
+        {"\"init_lora_weights\":\"mica\"", ERR_UNSUPPORTED, "never trains B"},
+        {"\"use_bdlora\":{\"nblocks\":2}", ERR_UNSUPPORTED, "BD-LoRA"},
+        {"\"alora_invocation_tokens\":[1]", ERR_UNSUPPORTED, "behind certain tokens"},
+        {"\"kasa_config\":{\"beta\":1}", ERR_UNSUPPORTED, "KaSA"},
+        {"\"scale_by_norm\":true", ERR_UNSUPPORTED, "\"scale_by_norm\" is not understood"},
         {"\"rank_pattern\":{\".*q_proj\":4}", ERR_UNSUPPORTED, "is an expression"},
         {"\"rank_pattern\":{\"q_proj\":4},\"alpha_pattern\":{\"self_attn.q_proj\":4}",
          ERR_UNSUPPORTED, "give both the same name"},
@@ -365,6 +375,44 @@ TEST(adapters_of_other_kinds_are_refused_by_name) {
         open_made(params,
                   &(Made){.config = "\"r\":4", .rank = everywhere, .middle = "default.more."}),
         ERR_UNSUPPORTED, "is the A or B of no linear");
+    golden_close(&golden);
+}
+
+/* PEFT 0.21: how A and B began does not matter where the base is as it was. EVA gives each module a
+ * rank of its own and says so. */
+TEST(adapters_that_began_in_other_ways_beside_the_same_base_are_read) {
+    static const char *const configs[] = {
+        "\"r\":4,\"init_lora_weights\":\"eva\",\"eva_config\":{\"rho\":2.0,\"tau\":0.99}",
+        "\"r\":8,\"init_lora_weights\":\"eva\",\"rank_pattern\":{\"q_proj\":4,\"k_proj\":4,"
+        "\"v_proj\":4,\"o_proj\":4,\"out_proj\":4,\"fc1\":4,\"fc2\":4,\"up_proj\":4,\"gate_proj\":"
+        "4,"
+        "\"down_proj\":4},\"alpha_pattern\":{\"q_proj\":4}",
+        "\"r\":4,\"init_lora_weights\":\"orthogonal\"",
+        "\"r\":4,\"init_lora_weights\":\"Gaussian\"",
+        "\"r\":4,\"init_lora_weights\":false",
+        "\"r\":4,\"init_lora_weights\":true,\"peft_version\":\"0.21.2\",\"exclude_modules\":[\"x\"]"
+        ","
+        "\"use_bdlora\":null,\"ensure_weight_tying\":false,\"qalora_group_size\":16,"
+        "\"megatron_core\":\"megatron.core\",\"loftq_config\":{},\"target_parameters\":null",
+    };
+    ModelSpec spec;
+    GoldenModel golden;
+    golden_spec(&spec, golden_folder("tinyllama", NULL), TUNE_FROZEN, TUNE_FULL, TUNE_FROZEN);
+    golden_open(&golden, &spec, DT_F32);
+    for (size_t i = 0; i < sizeof configs / sizeof configs[0]; i++) {
+        Adapter *adapter;
+        const char *folder = golden_new_folder("began");
+        write_adapter(folder, model_params(golden.model),
+                      &(Made){.config = configs[i], .rank = everywhere});
+        ASSERT_OK(adapter_open(&adapter, folder));
+        for (int k = 0; k < adapter_count(adapter); k++) {
+            const AdapterModule *m = adapter_at(adapter, k);
+            bool halved = i == 1 && strstr(m->name, "q_proj"); /* alpha 4 instead of 8 */
+            ASSERT_INT(m->r, ==, 4);
+            ASSERT_REAL(m->scale, ==, halved ? 1 : 2);
+        }
+        adapter_close(&adapter);
+    }
     golden_close(&golden);
 }
 

@@ -1,5 +1,6 @@
 /* Published model folders: what config.json says; their weights are in test_published_weights.c. */
 #include "core/file.h"
+#include "core/json.h"
 #include "tests/golden_model.h"
 #include "tests/test.h"
 
@@ -162,6 +163,144 @@ TEST(what_is_computed_otherwise_is_refused_by_name) {
     Published p;
     ASSERT_OK(read_text(&p, "{" TOP ANY_TOWER ",\"text_config\":{\"rope_scaling\":"
                             "{\"rope_type\":\"default\"}}}"));
+}
+
+/* ---- files of transformers 5, and keys that nobody knows ---- */
+
+#define PHI_5(rope)                                                                                \
+    "{" TOP ANY_TOWER ",\"text_config\":{\"model_type\":\"phi\",\"hidden_size\":40,"               \
+    "\"num_attention_heads\":2," rope "}}"
+
+TEST(rotary_angles_are_read_where_transformers_5_writes_them) {
+    Published p;
+    ASSERT_OK(read_text(&p, PHI_5("\"rope_parameters\":{\"partial_rotary_factor\":0.4,"
+                                  "\"rope_theta\":12345.0,\"rope_type\":\"default\"}")));
+    ASSERT_REAL(p.llm.rotary_share, ==, 0.4);
+    ASSERT_REAL(p.llm.rope_theta, ==, 12345);
+    ASSERT_OK(read_text(&p, PHI_5("\"rope_parameters\":{\"rope_theta\":500}")));
+    ASSERT_REAL(p.llm.rotary_share, ==, 0.5); /* PhiConfig's own */
+    ASSERT_REAL(p.llm.rope_theta, ==, 500);
+    ASSERT_OK(read_text(&p, PHI_5("\"rope_parameters\":null,\"rope_theta\":501")));
+    ASSERT_REAL(p.llm.rope_theta, ==, 501);
+    ASSERT_OK(read_text(&p, PHI_5("\"rope_parameters\":{\"partial_rotary_factor\":0.4},"
+                                  "\"partial_rotary_factor\":0.4,\"rope_theta\":502")));
+    ASSERT_REAL(p.llm.rotary_share, ==, 0.4);
+    ASSERT_REAL(p.llm.rope_theta, ==, 502);
+    ASSERT_OK(
+        read_text(&p, "{" TOP ANY_TOWER ",\"text_config\":{\"model_type\":\"llama\","
+                      "\"rope_parameters\":{\"rope_theta\":1e6,\"partial_rotary_factor\":1.0}}}"));
+    ASSERT_REAL(p.llm.rope_theta, ==, 1e6);
+    ASSERT_REAL(p.llm.rotary_share, ==, 1);
+    ASSERT_OK(read_text(&p, "{" TOP ANY_TOWER ",\"text_config\":{\"model_type\":\"gemma\","
+                            "\"rope_parameters\":{\"rope_theta\":777}}}"));
+    ASSERT_REAL(p.llm.rope_theta, ==, 777);
+
+    ASSERT_ERR(read_text(&p, PHI_5("\"rope_parameters\":{\"rope_theta\":500},\"rope_theta\":600")),
+               ERR_INPUT, "\"rope_theta\" is 600, but 500 in rope_parameters");
+    ASSERT_ERR(read_text(&p, PHI_5("\"rope_parameters\":[1]")), ERR_INPUT,
+               "rope_parameters is no JSON object");
+    ASSERT_ERR(read_text(&p, PHI_5("\"rope_parameters\":{\"rope_theta\":0}")), ERR_INPUT,
+               "rope_parameters: \"rope_theta\" is 0");
+    ASSERT_ERR(read_text(&p, PHI_5("\"rope_parameters\":{\"rope_type\":7}")), ERR_INPUT,
+               "\"rope_type\" is no text");
+}
+
+TEST(stretched_rotary_angles_are_refused_by_name) {
+    static const char *const kinds[] = {"linear",   "dynamic", "yarn",
+                                        "longrope", "llama3",  "proportional"};
+    static const char *const keys[] = {"rope_parameters", "rope_scaling"};
+    static const char *const models[] = {"phi", "llama", "gemma"};
+    for (int i = 0; i < 6 * 2 * 2 * 3; i++) {
+        char rope[200], text[600], part[100];
+        Published p;
+        snprintf(rope, sizeof rope, "\"%s\":{\"%s\":\"%s\",\"factor\":2}", keys[i / 2 % 2],
+                 i % 2 ? "type" : "rope_type", kinds[i / 12]);
+        snprintf(text, sizeof text,
+                 "{" TOP ANY_TOWER ",\"text_config\":{\"model_type\":\"%s\",%s}}",
+                 models[i / 4 % 3], rope);
+        snprintf(part, sizeof part, "%s asks for stretched rotary angles of the kind \"%s\"",
+                 keys[i / 2 % 2], kinds[i / 12]);
+        ASSERT_ERR(read_text(&p, text), ERR_UNSUPPORTED, part);
+    }
+}
+
+TEST(a_key_that_nobody_knows_is_refused) {
+    static const struct {
+        const char *text, *part;
+    } cases[] = {
+        {PHI_5("\"attn_logit_softcapping\":50.0"),
+         "text_config: \"attn_logit_softcapping\" is not"},
+        {PHI_5("\"a\":1,\"b\":null,\"c\":false"), "\"a\", \"c\" are not understood"},
+        {PHI_5("\"a\":1,\"b\":2,\"c\":3,\"d\":4,\"e\":5,\"f\":6"), "\"e\" and others are not"},
+        {PHI_5("\"rms_norm_eps\":1e-6"), "\"rms_norm_eps\" is not"}, /* another family's */
+        {PHI_5("\"n_embd\":40"), "\"n_embd\""},
+        {PHI_5("\"per_layer_config\":{\"1\":{}}"), "\"per_layer_config\""},
+        {PHI_5("\"use_bidirectional_attention\":true"), "attention to rows behind"},
+        {PHI_5("\"add_cross_attention\":true"), "attention to an encoder"},
+        {PHI_5("\"pruned_heads\":{\"0\":[1]}"), "heads that are cut out"},
+        {PHI_5("\"rope_parameters\":{\"factor\":2}"), "rope_parameters: \"factor\" is not"},
+        {PHI_5("\"rope_parameters\":{\"full_attention\":{\"rope_theta\":1}}"),
+         "\"full_attention\""},
+        {PHI_5("\"rope_scaling\":{\"rope_type\":\"default\",\"rope_theta\":5}"),
+         "rope_scaling: \"rope_theta\" is not"},
+        {PHI_5("\"rope_scaling\":{\"rope_type\":\"default\",\"mrope_section\":[1]}"),
+         "rope_scaling: \"mrope_section\" is not"},
+        {"{" TOP ANY_TOWER ",\"text_config\":{\"partial_rotary_factor\":0.5}}",
+         "all channels turn in this kind"},
+        {"{" TOP ANY_TOWER ",\"text_config\":{\"model_type\":\"gemma\",\"rope_parameters\":"
+         "{\"partial_rotary_factor\":0.5}}}",
+         "all channels turn in this kind"},
+        {"{" TOP ANY_TOWER ",\"text_config\":{\"model_type\":\"gemma\",\"hidden_act\":\"silu\"}}",
+         "say in \"hidden_activation\" what is meant"},
+        {"{" TOP ANY_TOWER ",\"text_config\":{\"model_type\":\"openelm\",\"rope_parameters\":"
+         "{\"rope_theta\":5}}}",
+         "\"rope_parameters\" is not"},
+        {"{" TOP ANY_LLM ",\"vision_config\":{\"interpolate_mode\":\"x\"}}",
+         "vision_config: \"interpolate_mode\" is not"},
+        {"{" TOP ANY_LLM ",\"vision_config\":{\"model_name_or_path2\":\"x\"}}",
+         "a second vision tower"},
+        {"{" TOP ANY_LLM ANY_TOWER ",\"mm_patch_merge_type\":\"spatial\"}",
+         "config.json: \"mm_patch_merge_type\" is not"},
+    };
+    Published p;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        ASSERT_ERR(read_text(&p, cases[i].text), ERR_UNSUPPORTED, cases[i].part);
+    ASSERT_ERR(read_text(&p, "{" TOP ANY_TOWER ",\"text_config\":{\"model_type\":\"openelm\","
+                             "\"share_input_output_layers\":false,\"tie_word_embeddings\":true}}"),
+               ERR_INPUT, "whether the head is the embedding is not said");
+}
+
+/* tools/reference/config_golden.py: all that each class writes, in three versions. */
+TEST(what_transformers_writes_is_read_whatever_its_version) {
+    static const char *const versions[] = {"4.39.3", "4.57.1", "5.24.0"};
+    static const char *const llms[] = {"llama", "gemma", "phi"};
+    static const char *const towers[] = {"clip_vision_model", "siglip_vision_model"};
+    static const int widths[] = {4096, 3072, 2048}, patches[] = {32, 16};
+    char path[PATH_SIZE];
+    Json *root;
+    snprintf(path, sizeof path, "%s/tests/golden/transformers_configs.json", test_source_folder());
+    ASSERT_OK(js_read(&root, path, 1 << 20));
+    for (int i = 0; i < 3 * 3 * 2; i++) {
+        const Json *version = js_get(root, versions[i % 3]);
+        int llm = i / 3 % 3, tower = i / 9;
+        Json *config = js_new_object();
+        Published p;
+        Buf text = {0};
+        js_set_text(config, "model_type", "tinyllava");
+        js_set_text(config, "connector_type", "mlp2x_gelu");
+        js_set(config, "text_config", js_copy(js_get(version, llms[llm])));
+        js_set(config, "vision_config", js_copy(js_get(version, towers[tower])));
+        js_print(&text, config, JSON_ONE_LINE, 15);
+        ASSERT_OK(read_text(&p, buf_cstr(&text)));
+        ASSERT_INT(p.llm.width, ==, widths[llm]);
+        ASSERT_REAL(p.llm.rope_theta, ==, 10000);
+        ASSERT_REAL(p.llm.rotary_share, ==, llm == 2 ? 0.5 : 1);
+        ASSERT_INT(p.vision.patch_size, ==, patches[tower]);
+        ASSERT_TRUE(p.llm.tied_head == (llm == 1));
+        buf_free(&text);
+        js_free(&config);
+    }
+    js_free(&root);
 }
 
 TEST(absurd_numbers_are_refused_with_their_bounds) {
