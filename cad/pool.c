@@ -16,6 +16,7 @@
 #include "core/process.h"
 #include "core/processors.h"
 #include "core/queue.h"
+#include "core/text.h"
 
 #define DEFAULT_SECONDS 30.0
 #define START_SECONDS   30.0 /* a worker must have said hello by then, even on a busy machine */
@@ -136,7 +137,7 @@ static void run_job(Worker *worker, const Job *job, CadReply *reply) {
     reply->tag = job->tag;
     if (!worker->process.pid && start_worker(worker) != OK) {
         reply->status = CAD_CRASH;
-        snprintf(reply->message, sizeof reply->message, "%.200s", err_message());
+        text_escape(reply->message, sizeof reply->message, err_message());
         return;
     }
     Buf content = {0};
@@ -148,7 +149,12 @@ static void run_job(Worker *worker, const Job *job, CadReply *reply) {
         receive_frame(&worker->process, FRAME_REPLY, &content, deadline, &timed_out) &&
         protocol_get_reply(reply, content.data, content.size);
     mark_busy(worker, 0);
-    if (!answered) {
+    if (answered) {
+        /* A message quotes the file, or a kernel that the file broke. */
+        char message[sizeof reply->message];
+        memcpy(message, reply->message, sizeof message);
+        text_escape(reply->message, sizeof reply->message, message);
+    } else {
         cad_reply_free(reply);
         reply->tag = job->tag;
         bury_worker(worker, timed_out, reply);

@@ -20,6 +20,7 @@
 #include "cad/solid.h"
 #include "core/clock.h"
 #include "core/file.h"
+#include "core/text.h"
 
 #define ALARM_FACTOR   1.25 /* of the limit of an item … */
 #define ALARM_EXTRA    2.0  /* … and so many seconds more */
@@ -56,7 +57,7 @@ static bool write_all(int fd, const Buf *buf) {
 
 static void say(CadReply *reply, CadStatus status, const char *message) {
     reply->status = status;
-    snprintf(reply->message, sizeof reply->message, "%.255s", message);
+    text_escape(reply->message, sizeof reply->message, message);
 }
 
 static CadStatus build_code(Solid **solid, const char *code, size_t size, CadReply *reply) {

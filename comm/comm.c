@@ -75,7 +75,12 @@ Err comm_finish(Comm **out, Err err) {
     if (!together) comm_abort(comm, err_exit_code(err));
     if (comm->transport && err != OK) {
         /* Said before anyone leaves: the first rank that ends with an exit code ends the others. */
-        if (comm->rank == (err == ERR_STOPPED ? 0 : comm->speaker)) log_outcome(err);
+        if (comm->rank == (err == ERR_STOPPED ? 0 : comm->speaker)) {
+            log_outcome(err);
+        } else {
+            log_debug("%s", err_message());
+            log_trace();
+        }
         err_clear();
         IGNORE(comm_barrier(comm));
         err_clear();
@@ -113,6 +118,7 @@ void comm_abort(Comm *comm, int exit_code) {
     gethostname(host, sizeof host - 1);
     log_error("rank %d of %d on %s cannot go on and ends the job: %s", comm->rank, comm->size, host,
               err_message());
+    log_trace();
     Transport *t = comm->transport;
     if (t) t->table->abort(t, exit_code, err_message());
     exit(exit_code);

@@ -151,8 +151,7 @@ static void read_dataset(Reader *reader, const yaml_node_t *node) {
             mistake(reader, line_of(value));
     }
     if (!dataset.path[0]) MISTAKE(reader, line_of(node), "datasets: an entry has no path");
-    if (!dataset.name[0])
-        snprintf(dataset.name, sizeof dataset.name, "%.60s", path_name(dataset.path));
+    if (!dataset.name[0]) text_escape(dataset.name, sizeof dataset.name, path_name(dataset.path));
     config->datasets[config->dataset_count++] = dataset;
 }
 

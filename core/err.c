@@ -6,14 +6,30 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/text.h"
+
 static _Thread_local ErrState current;
 static int process_rank = -1;
 
+/* From the top of the tree: the compiler may have been given the way from the build folder. */
+static const char *in_tree(const char *file) {
+    while (!strncmp(file, "../", 3)) file += 3;
+    return file;
+}
+
 static void add_frame(const char *file, int line) {
     if (current.frame_count == ERR_FRAMES) return;
-    current.frames[current.frame_count].file = file;
+    current.frames[current.frame_count].file = in_tree(file);
     current.frames[current.frame_count].line = line;
     current.frame_count++;
+}
+
+/* A sentence quotes what others wrote: it becomes one line of text that no terminal obeys. Raw text
+ * has room for more than is kept, so that the cut falls behind a character. */
+static void format_message(char out[ERR_MESSAGE_SIZE], const char *format, va_list args) {
+    char raw[2 * ERR_MESSAGE_SIZE];
+    vsnprintf(raw, sizeof raw, format, args);
+    text_escape(out, ERR_MESSAGE_SIZE, raw);
 }
 
 Err err_raise(Err code, const char *file, int line, const char *format, ...) {
@@ -21,7 +37,7 @@ Err err_raise(Err code, const char *file, int line, const char *format, ...) {
     char message[ERR_MESSAGE_SIZE];
     va_list args;
     va_start(args, format);
-    vsnprintf(message, sizeof message, format, args);
+    format_message(message, format, args);
     va_end(args);
     memcpy(current.message, message, sizeof message);
     current.code = code;
@@ -39,10 +55,10 @@ Err err_prefix(Err code, const char *format, ...) {
     char message[ERR_MESSAGE_SIZE];
     va_list args;
     va_start(args, format);
-    int used = vsnprintf(message, sizeof message, format, args);
+    format_message(message, format, args);
     va_end(args);
-    if (used >= 0 && (size_t)used < sizeof message)
-        snprintf(message + used, sizeof message - (size_t)used, "%s", current.message);
+    size_t used = strlen(message);
+    text_escape(message + used, sizeof message - used, current.message);
     memcpy(current.message, message, sizeof message);
     return code;
 }
@@ -95,10 +111,10 @@ void err_check_failed(const char *file, int line, const char *condition, const c
     char message[ERR_MESSAGE_SIZE];
     va_list args;
     va_start(args, format);
-    vsnprintf(message, sizeof message, format, args);
+    format_message(message, format, args);
     va_end(args);
     if (process_rank >= 0) fprintf(stderr, "rank %d: ", process_rank);
-    fprintf(stderr, "%s:%d: broken invariant: %s: %s\n", file, line, condition, message);
+    fprintf(stderr, "%s:%d: broken invariant: %s: %s\n", in_tree(file), line, condition, message);
     fflush(NULL);
     abort();
 }

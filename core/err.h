@@ -41,7 +41,9 @@ typedef struct ErrState {
     int frame_count;
 } ErrState;
 
-/* Starts a new error: the sentence (printf form) and its first frame. Returns `code`. Use FAIL. */
+/* Starts a new error: the sentence (printf form) and its first frame. Returns `code`. Use FAIL.
+ * Whatever the arguments hold, the sentence is one line of UTF-8 that no terminal obeys
+ * (text_escape). */
 Err err_raise(Err code, const char *file, int line, const char *format, ...)
     __attribute__((format(printf, 4, 5), cold));
 

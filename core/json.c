@@ -17,7 +17,7 @@ static json_t *in_mutable(Json *value) {
 }
 
 static Json *made(json_t *value) {
-    CHECK(value, "out of memory: a JSON value, or text that is not UTF-8");
+    CHECK(value, "out of memory: a JSON value");
     return (Json *)value;
 }
 
@@ -200,15 +200,11 @@ Json *js_new_array(void) {
 
 Json *js_new_text(const char *text) {
     json_t *value = json_string(text);
-    /* Text that is not UTF-8 (a file name, say) is kept as far as it can be: other bytes become
-     * '?'. */
-    if (!value) {
-        Buf ascii = {0};
-        buf_text(&ascii, text);
-        for (size_t i = 0; i < ascii.size; i++)
-            if ((unsigned char)ascii.data[i] >= 0x80) ascii.data[i] = '?';
-        value = json_string(buf_cstr(&ascii));
-        buf_free(&ascii);
+    if (!value) { /* not UTF-8: a file name, say */
+        Buf repaired = {0};
+        text_repair(&repaired, text);
+        value = json_string(buf_cstr(&repaired));
+        buf_free(&repaired);
     }
     return made(value);
 }
@@ -230,8 +226,11 @@ Json *js_new_null(void) {
 }
 
 void js_set(Json *object, const char *key, Json *value) {
-    CHECK(json_object_set_new(in_mutable(object), key, in_mutable(value)) == 0, "cannot set %s",
-          key);
+    Buf repaired = {0};
+    text_repair(&repaired, key);
+    CHECK(json_object_set_new(in_mutable(object), buf_cstr(&repaired), in_mutable(value)) == 0,
+          "cannot set %s", key);
+    buf_free(&repaired);
 }
 
 void js_push(Json *array, Json *value) {
@@ -247,11 +246,30 @@ static int append_text(const char *text, size_t size, void *out) {
     return 0;
 }
 
+/* Jansson writes C0 out, and leaves what a terminal may obey all the same (DEL, C1) or show in
+ * another order. Such characters stand inside of texts only. */
+static void write_out_hidden(Buf *out, size_t from) {
+    Buf plain = {0};
+    for (size_t at = from, length; at < out->size; at += length) {
+        const char *text = out->data + at;
+        bool hidden = text_kind(text, out->size - at, &length) != TEXT_PLAIN && *text != '\n';
+        if (hidden)
+            buf_format(&plain, "\\u%04x", (unsigned)utf8_code(text, length));
+        else
+            buf_append(&plain, text, length);
+    }
+    out->size = from;
+    buf_append(out, plain.data, plain.size);
+    buf_free(&plain);
+}
+
 void js_print(Buf *out, const Json *value, JsonLayout layout, int digits) {
+    size_t from = out->size;
     size_t flags = JSON_ENCODE_ANY | (layout == JSON_INDENTED ? JSON_INDENT(2) : 0) |
                    JSON_REAL_PRECISION((size_t)digits);
     CHECK(json_dump_callback(in(value), append_text, out, flags) == 0,
           "a JSON value that cannot be printed");
+    write_out_hidden(out, from);
 }
 
 Err js_write(const char *path, const Json *value) {

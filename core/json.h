@@ -70,7 +70,8 @@ Err js_need_text(const char **out, const Json *object, const char *key, const ch
 Err js_need_number(double *out, const Json *object, const char *key, const char *where);
 Err js_need_integer(int64_t *out, const Json *object, const char *key, const char *where);
 
-/* Building. A value given to js_set or js_push belongs to the container from then on. */
+/* Building. A value given to js_set or js_push belongs to the container from then on. Texts and
+ * keys may hold anything: bytes that are not UTF-8 are written out (text_repair). */
 Json *js_new_object(void);
 Json *js_new_array(void);
 Json *js_new_text(const char *text);
@@ -96,7 +97,7 @@ static inline void js_set_bool(Json *object, const char *key, bool value) {
 }
 
 /* Appends the text of `value`: on one line, or indented by two. Numbers keep `digits` significant
- * digits (17: exact). */
+ * digits (17: exact). No character of it is obeyed by a terminal: such are written as \u009b. */
 typedef enum JsonLayout { JSON_ONE_LINE, JSON_INDENTED } JsonLayout;
 void js_print(Buf *out, const Json *value, JsonLayout layout, int digits);
 

@@ -9,6 +9,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "core/text.h"
+
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static LogLevel threshold = LOG_INFO;
 static int my_rank = 0, rank_count = 1;
@@ -17,6 +19,16 @@ static void (*bar_hook)(void);
 
 void log_set_level(LogLevel level) {
     threshold = level;
+}
+
+Err log_set_level_named(const char *name) {
+    static const char *const names[] = {"debug", "info", "warn", "error"};
+    for (int i = 0; i < 4; i++)
+        if (!strcmp(name, names[i])) {
+            log_set_level((LogLevel)i);
+            return OK;
+        }
+    FAIL(ERR_CONFIG, "CADVLM_LOG=%s: debug, info, warn or error is expected", name);
 }
 
 void log_set_rank(int rank, int size) {
@@ -29,20 +41,13 @@ void log_set_bar_hook(void (*clear_bar)(void)) {
 }
 
 Err log_open_file(const char *path) {
-    FILE *opened = fopen(path, "a");
+    FILE *opened = fopen(path, "ae");
     REQUIRE(opened, ERR_IO, "cannot open the log file %s: %s", path, strerror(errno));
     pthread_mutex_lock(&lock);
     if (file) fclose(file);
     file = opened;
     pthread_mutex_unlock(&lock);
     return OK;
-}
-
-void log_close_file(void) {
-    pthread_mutex_lock(&lock);
-    if (file) fclose(file);
-    file = NULL;
-    pthread_mutex_unlock(&lock);
 }
 
 static void write_file_line(const char *level, const char *text) {
@@ -58,17 +63,17 @@ static void write_file_line(const char *level, const char *text) {
 
 void log_line(LogLevel level, const char *format, ...) {
     static const char *const prefixes[] = {"", "", "warning: ", "error: "};
-    if (level < threshold) return;
-    char text[2048];
+    enum { LINE_SIZE = 2048 };
+    char raw[2 * LINE_SIZE], text[LINE_SIZE];
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    vsnprintf(raw, sizeof raw, format, args);
     va_end(args);
+    text_escape(text, sizeof text, raw);
 
     pthread_mutex_lock(&lock);
     if (file) write_file_line(prefixes[level], text);
-    bool speak = my_rank == 0 || level >= LOG_WARN;
-    if (speak) {
+    if (level >= threshold && (my_rank == 0 || level >= LOG_WARN)) {
         if (bar_hook) bar_hook();
         if (rank_count > 1 && level >= LOG_WARN)
             fprintf(stderr, "rank %d: %s%s\n", my_rank, prefixes[level], text);
@@ -79,14 +84,18 @@ void log_line(LogLevel level, const char *format, ...) {
     pthread_mutex_unlock(&lock);
 }
 
+void log_trace(void) {
+    char trace[512];
+    err_trace(trace, sizeof trace);
+    log_debug("    at %s", trace);
+}
+
 void log_outcome(Err err) {
     if (err == OK || !*err_message()) return;
     if (err == ERR_STOPPED) {
         log_info("%s", err_message());
         return;
     }
-    char trace[512];
-    err_trace(trace, sizeof trace);
     log_error("%s", err_message());
-    log_debug("    at %s", trace);
+    log_trace();
 }

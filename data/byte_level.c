@@ -1,4 +1,4 @@
-/* Bytes as letters, and UTF-8. */
+/* Bytes as letters, and white space. */
 #include "data/byte_level.h"
 
 #include <stdint.h>
@@ -47,20 +47,6 @@ bool byte_level_read(Buf *out, const char *text, size_t size) {
         i += length;
     }
     return true;
-}
-
-size_t utf8_length(const char *text, size_t size) {
-    const uint8_t *t = (const uint8_t *)text;
-    if (t[0] < 0x80) return 1;
-    size_t length = t[0] >= 0xF0 ? 4 : t[0] >= 0xE0 ? 3 : 2;
-    if (t[0] < 0xC2 || t[0] > 0xF4 || length > size) return 0;
-    for (size_t i = 1; i < length; i++)
-        if ((t[i] & 0xC0) != 0x80) return 0;
-    if (t[0] == 0xE0 && t[1] < 0xA0) return 0; /* overlong */
-    if (t[0] == 0xED && t[1] > 0x9F) return 0; /* surrogate */
-    if (t[0] == 0xF0 && t[1] < 0x90) return 0; /* overlong */
-    if (t[0] == 0xF4 && t[1] > 0x8F) return 0; /* over U+10FFFF */
-    return length;
 }
 
 /* U+0009 to U+000D, U+001C to U+0020, U+0085, U+00A0, U+1680, U+2000 to U+200A, U+2028, U+2029,

@@ -1,4 +1,4 @@
-/* The letters that stand for bytes in a byte-level tokenizer file, and text as UTF-8.
+/* The letters that stand for bytes in a byte-level tokenizer file, and white space in text.
  *
  * GPT-2's table: printable Latin-1 bytes stand for themselves, the other 68 for the letters from
  * U+0100 on, so that a token can be written in JSON without control characters or spaces. */
@@ -9,16 +9,13 @@
 #include <stddef.h>
 
 #include "core/buf.h"
+#include "core/text.h"
 
 /* Appends the letters that stand for `bytes`, as UTF-8. */
 void byte_level_write(Buf *out, const void *bytes, size_t size);
 
 /* Appends the bytes that the letters of `text` stand for; false when one stands for none. */
 bool byte_level_read(Buf *out, const char *text, size_t size);
-
-/* Bytes of the UTF-8 character at the front of `text` (size ≥ 1): 1 to 4, or 0 when there is no
- * well-formed one (overlong forms, surrogates and numbers over U+10FFFF are not). */
-size_t utf8_length(const char *text, size_t size);
 
 /* Bytes of the white space (as Python's str.strip() has it) at the front of `text`, or 0. */
 size_t utf8_space(const char *text, size_t size);

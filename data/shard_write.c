@@ -12,6 +12,7 @@
 #include "core/file.h"
 #include "core/hash.h"
 #include "core/log.h"
+#include "core/text.h"
 #include "data/shard.h"
 #include "data/shard_file.h"
 #include "data/shard_index.h"
@@ -151,15 +152,14 @@ static void seen_reserve(DatasetWriter *writer) {
     writer->seen_capacity = capacity;
 }
 
-/* Ids and sources stand in messages and tables: no control characters. */
+/* Ids and sources stand in JSON, messages and tables: plain text. */
 static Err check_name(const char *what, const char *name, size_t max) {
     size_t length = strlen(name);
     REQUIRE(length >= 1 && length <= max, ERR_INPUT,
             "%s %.40s has %zu bytes; 1 to %zu are possible", what, name, length, max);
-    for (const char *at = name; *at; at++)
-        REQUIRE((unsigned char)*at >= 0x20 && *at != 0x7f, ERR_INPUT,
-                "%s of %zu bytes holds a control character (0x%02x)", what, length,
-                (unsigned char)*at);
+    for (size_t at = 0, bytes; at < length; at += bytes)
+        REQUIRE(text_kind(name + at, length - at, &bytes) == TEXT_PLAIN, ERR_INPUT,
+                "%s %s holds a control character or a byte that is not UTF-8", what, name);
     return OK;
 }
 

@@ -14,6 +14,7 @@
 #include "data/synth/synth.h"
 #include "launch/commands.h"
 #include "launch/part_file.h"
+#include "launch/shown.h"
 
 enum { DRAWING_SIZE = 512, PROGRESS_FROM = 50 };
 #define BOX_SLACK 1e-3 /* relative: a box that differs by more is that of another part */
@@ -283,8 +284,8 @@ static void convert_report(const char *path, const char *out, const CadReply *re
         log_warn("%s: the code gives %s: %s", path, cad_status_name(reply->status),
                  part_reply_sentence(reply));
     if (out)
-        printf("%s: %d extrusion%s, %s -> %s\n", path, info->extrusions,
-               info->extrusions == 1 ? "" : "s", cad_status_name(reply->status), out);
+        printf("%s: %d extrusion%s, %s -> %s\n", shown(path), info->extrusions,
+               info->extrusions == 1 ? "" : "s", cad_status_name(reply->status), shown(out));
 }
 
 static Err convert_design(const char *path, const char *out, CodeNumbers numbers, double seconds,

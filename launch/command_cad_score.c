@@ -6,8 +6,10 @@
 
 #include "core/file.h"
 #include "core/progress.h"
+#include "core/text.h"
 #include "launch/command_cad.h"
 #include "launch/part_file.h"
+#include "launch/shown.h"
 
 enum { AHEAD = 64, PROGRESS_FROM = 20, POINTS_DEFAULT = 8192 };
 
@@ -79,7 +81,7 @@ static Err find_pairs(Pair **out, int *count, const char *pred, const char *ref)
         if (same_stem(&refs, name) != name) continue; /* a second form of the same part */
         Pair *pair = &pairs[(*count)++];
         cad_reply_clear(&pair->reply);
-        snprintf(pair->name, sizeof pair->name, "%.*s", (int)stem_length(name), name);
+        text_escape_some(pair->name, sizeof pair->name, name, stem_length(name));
         TRY_GOTO(err, read_from(&pair->ref, ref, name));
         const char *match = same_stem(&preds, name);
         pair->missing = match == NULL;
@@ -213,7 +215,7 @@ static Summary summarise(const Pair *pairs, int count) {
 
 static void print_pair_line(const Pair *pair) {
     const CadScore *s = &pair->reply.score;
-    printf("%s: %s", pair->name, pred_status(pair));
+    printf("%s: %s", shown(pair->name), pred_status(pair));
     if (isfinite(s->chamfer)) printf(", IoU %.4f, Chamfer %.3g", s->iou, s->chamfer);
     if (pair->reply.message[0]) printf("\n  %s", part_reply_sentence(&pair->reply));
     putchar('\n');

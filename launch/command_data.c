@@ -9,6 +9,7 @@
 #include "data/shard.h"
 #include "data/tokenizer.h"
 #include "launch/commands.h"
+#include "launch/shown.h"
 
 enum { JSON_DIGITS = 6 };
 
@@ -20,19 +21,10 @@ static void print_json(Json **root) {
     js_free(root);
 }
 
-/* Text of a dataset for a terminal: control characters, which could drive it, become '?'. */
-static void print_text(const char *text, size_t size) {
-    for (size_t i = 0; i < size; i++) {
-        unsigned char c = (unsigned char)text[i];
-        putchar((c < 0x20 && c != '\n' && c != '\t') || c == 0x7f ? '?' : c);
-    }
-    if (size && text[size - 1] != '\n') putchar('\n');
-}
-
 /* ---- info ---- */
 
 static void print_info(const char *path, const DatasetInfo *info) {
-    printf("%s: %zu samples in %zu shard%s, %.1f MB, format %d\n", path, info->samples,
+    printf("%s: %zu samples in %zu shard%s, %.1f MB, format %d\n", shown(path), info->samples,
            info->shards, info->shards == 1 ? "" : "s", (double)info->bytes * 1e-6,
            info->format_version);
     printf("  splits     ");
@@ -40,10 +32,9 @@ static void print_info(const char *path, const DatasetInfo *info) {
         printf("%s%s %zu", s ? ", " : "", split_name((Split)s), info->splits[s]);
     printf("\n  sources    ");
     for (int i = 0; i < info->source_count; i++)
-        printf("%s%s %zu", i ? ", " : "", info->sources[i].name, info->sources[i].samples);
-    printf("\n  complexity %d to %d, median %d\n  made by    ", info->complexity_min,
-           info->complexity_max, info->complexity_median);
-    print_text(info->provenance, strlen(info->provenance));
+        printf("%s%s %zu", i ? ", " : "", shown(info->sources[i].name), info->sources[i].samples);
+    printf("\n  complexity %d to %d, median %d\n  made by    %s\n", info->complexity_min,
+           info->complexity_max, info->complexity_median, shown(info->provenance));
 }
 
 static void print_info_json(const char *path, const DatasetInfo *info) {
@@ -123,8 +114,8 @@ static Err run_verify(const Command *command, int argc, char **argv) {
             if (err != OK) js_set_text(root, "message", err_message());
             print_json(&root);
         } else if (err == OK) {
-            printf("%s: %zu samples, %.1f MB, all checksums right (%.1f s)\n", path, info.samples,
-                   (double)info.bytes * 1e-6, seconds);
+            printf("%s: %zu samples, %.1f MB, all checksums right (%.1f s)\n", shown(path),
+                   info.samples, (double)info.bytes * 1e-6, seconds);
         }
     }
     arguments_free(&arguments);
@@ -152,14 +143,14 @@ static Err find_sample(const Dataset *dataset, int64_t index, const char *id, si
 
 static void print_sample(size_t index, const Sample *sample) {
     printf("sample %zu: %s\n  source %s, split %s, complexity %d, picture of %zu bytes\n", index,
-           sample->id, sample->source, split_name(sample->split), sample->complexity,
+           shown(sample->id), shown(sample->source), split_name(sample->split), sample->complexity,
            sample->image_size);
     if (sample->prompt_size) {
         printf("prompt:\n");
-        print_text(sample->prompt, sample->prompt_size);
+        print_shown(sample->prompt, sample->prompt_size);
     }
     printf("code:\n");
-    print_text(sample->code, sample->code_size);
+    print_shown(sample->code, sample->code_size);
 }
 
 static void print_sample_json(size_t index, const Sample *sample) {
@@ -251,7 +242,7 @@ static Err train_tokenizer(const Arguments *arguments, int vocab, int numbers, c
     Err err = tokenizer_train(&training, out);
     if (err == OK) err = tokenizer_open(&tokenizer, out);
     if (err == OK)
-        printf("%s: %d tokens from the code of %zu samples (%.1f s)\n", out,
+        printf("%s: %d tokens from the code of %zu samples (%.1f s)\n", shown(out),
                tokenizer_vocab(tokenizer), walk.texts, clock_seconds() - start);
     tokenizer_close(&tokenizer);
     dataset_close(&walk.dataset);

@@ -7,7 +7,9 @@
 #include <time.h>
 
 #include "core/hub.h"
+#include "core/text.h"
 #include "launch/commands.h"
+#include "launch/shown.h"
 #include "model/published.h"
 #include "trainer/evaluate.h"
 
@@ -32,7 +34,7 @@ typedef struct EvalPaths {
 static void split_name_and_path(const char *text, char name[EVAL_NAME_SIZE], const char **path) {
     const char *equals = strchr(text, '='), *slash = strchr(text, '/');
     if (equals && equals > text && (!slash || equals < slash)) {
-        snprintf(name, EVAL_NAME_SIZE, "%.*s", (int)(equals - text), text);
+        text_escape_some(name, EVAL_NAME_SIZE, text, (size_t)(equals - text));
         *path = equals + 1;
         return;
     }
@@ -40,7 +42,7 @@ static void split_name_and_path(const char *text, char name[EVAL_NAME_SIZE], con
     while (length > 1 && text[length - 1] == '/') length--;
     size_t first = length;
     while (first > 0 && text[first - 1] != '/') first--;
-    snprintf(name, EVAL_NAME_SIZE, "%.*s", (int)(length - first), text + first);
+    text_escape_some(name, EVAL_NAME_SIZE, text + first, length - first);
     *path = text;
 }
 
@@ -176,8 +178,9 @@ static void print_number(const Row *row, const EvalNumbers *numbers) {
 }
 
 static void print_part(const char *name, const EvalPart *part, bool shuffled) {
-    char title[EVAL_NAME_SIZE + 32];
-    snprintf(title, sizeof title, "%.*s: %zu samples", NAME_MAX_SHOWN, name, part->real.samples);
+    char start[NAME_MAX_SHOWN + 1], title[EVAL_NAME_SIZE + 32];
+    text_escape(start, sizeof start, name);
+    snprintf(title, sizeof title, "%s: %zu samples", start, part->real.samples);
     printf("\n");
     print_cell(title, LABEL_WIDTH + 10, true);
     printf("\n");
@@ -200,10 +203,10 @@ static void print_part(const char *name, const EvalPart *part, bool shuffled) {
 }
 
 static void print_result(const EvalResult *r, const Reader *reader, const EvalPaths *places) {
-    printf("%s\n", reader->checkpoint);
+    printf("%s\n", shown(reader->checkpoint));
     for (int s = 0; s < r->set_count; s++) print_part(r->names[s], &r->sets[s], r->shuffled);
     if (r->set_count > 1) print_part("all", &r->all, r->shuffled);
-    printf("\n%.1f s; written to %s\n", r->seconds, places->file);
+    printf("\n%.1f s; written to %s\n", r->seconds, shown(places->file));
 }
 
 static Err publish(const EvalArguments *a, Json *root, const EvalResult *result,

@@ -6,6 +6,7 @@
 #include "core/json.h"
 #include "launch/commands.h"
 #include "launch/options.h"
+#include "launch/shown.h"
 #include "launch/version.h"
 #include "trainer/export.h"
 
@@ -61,8 +62,8 @@ static void print_json(const ExportOptions *o, const ExportResult *r) {
 }
 
 static void print_result(const ExportOptions *o, const ExportResult *r) {
-    printf("%s (step %lld) as %s: %s\n", r->checkpoint, r->step,
-           o->format == EXPORT_PEFT ? "an adapter for PEFT" : "a whole model", o->folder);
+    printf("%s (step %lld) as %s: %s\n", shown(r->checkpoint), r->step,
+           o->format == EXPORT_PEFT ? "an adapter for PEFT" : "a whole model", shown(o->folder));
     const Comparison *p = &r->proof;
     if (!p->samples) return;
     printf("read again and compared in %s over %d samples (%d rows of logits):\n"

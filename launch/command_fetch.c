@@ -4,6 +4,7 @@
 #include "core/json.h"
 #include "launch/commands.h"
 #include "launch/fetch.h"
+#include "launch/shown.h"
 #include "trainer/signals.h"
 
 static void list_names(void) {
@@ -12,8 +13,8 @@ static void list_names(void) {
 }
 
 static void print_stats(const FetchStats *s) {
-    printf("%s: %lld file%s of %s, %s, ", s->folder, (long long)s->files, s->files == 1 ? "" : "s",
-           s->id, fetch_bytes(s->bytes));
+    printf("%s: %lld file%s of %s, %s, ", shown(s->folder), (long long)s->files,
+           s->files == 1 ? "" : "s", s->id, fetch_bytes(s->bytes));
     if (s->there == s->files)
         printf("all there already\n");
     else

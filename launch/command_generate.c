@@ -6,7 +6,9 @@
 #include "core/clock.h"
 #include "core/json.h"
 #include "core/log.h"
+#include "core/text.h"
 #include "launch/commands.h"
+#include "launch/shown.h"
 #include "trainer/reader.h"
 #include "trainer/summary.h"
 
@@ -55,8 +57,9 @@ static bool name_taken(const Item *items, int count, const char *name) {
 static void name_item(Item *items, int index) {
     Item *item = &items[index];
     const char *base = path_name(item->image);
-    int length = (int)(strlen(base) - strlen(path_extension(base))), same = 0;
-    snprintf(item->stem, sizeof item->stem, "%.*s", length < 200 ? length : 200, base);
+    size_t length = strlen(base) - strlen(path_extension(base));
+    int same = 0;
+    text_escape_some(item->stem, sizeof item->stem, base, length);
     if (!item->stem[0]) snprintf(item->stem, sizeof item->stem, "drawing");
     snprintf(item->name, sizeof item->name, "%s", item->stem);
     if (!name_taken(items, index, item->name)) return;
@@ -186,7 +189,7 @@ static Json *result_json(const Item *item, const Reading *reading) {
 
 static void print_item(const Item *item, const Reading *reading) {
     const CadReply *reply = &item->reply;
-    printf("%s: %s, %d tokens, confidence %.2f, %.2f s\n", item->image,
+    printf("%s: %s, %d tokens, confidence %.2f, %.2f s\n", shown(item->image),
            cad_status_name(reply->status), reading->tokens, reading->confidence, item->seconds);
     if (reply->status != CAD_OK && reply->line)
         printf("  line %d, column %d: %s\n", reply->line, reply->column, reply->message);
@@ -196,8 +199,8 @@ static void print_item(const Item *item, const Reading *reading) {
         printf("  %g × %g × %g, volume %g\n", reply->box_max.x - reply->box_min.x,
                reply->box_max.y - reply->box_min.y, reply->box_max.z - reply->box_min.z,
                reply->volume);
-    printf("  %s, %s%s%s\n", item->code, file_exists(item->step) ? item->step : "",
-           file_exists(item->step) ? ", " : "", item->picture);
+    printf("  %s, %s%s%s\n", shown(item->code), file_exists(item->step) ? shown(item->step) : "",
+           file_exists(item->step) ? ", " : "", shown(item->picture));
     fflush(stdout);
 }
 
@@ -218,13 +221,13 @@ static Json *unread_json(const Item *item) {
 static void settle_unread(Generator *g, Item *item) {
     cad_reply_clear(&item->reply);
     item->reply.status = CAD_UNREADABLE;
-    snprintf(item->reply.message, sizeof item->reply.message, "%.255s", err_message());
+    text_escape(item->reply.message, sizeof item->reply.message, err_message());
     err_clear();
     g->failed++;
     if (g->arguments->json)
         item->result = unread_json(item);
     else
-        printf("%s: %s\n  %s\n", item->image, cad_status_name(item->reply.status),
+        printf("%s: %s\n  %s\n", shown(item->image), cad_status_name(item->reply.status),
                item->reply.message);
 }
 

@@ -3,6 +3,7 @@
 #include <time.h>
 
 #include "launch/commands.h"
+#include "launch/shown.h"
 #include "launch/version.h"
 #include "trainer/report.h"
 
@@ -21,7 +22,7 @@ static Err write_report(const Arguments *runs, const char *title, const char *ou
                              .date = *date ? date : NULL,
                              .examples = (int)examples};
     TRY(report_write(place, runs->items, runs->count, &options));
-    printf("%s\n", place);
+    printf("%s\n", shown(place));
     return OK;
 }
 

@@ -7,6 +7,7 @@
 #include "data/import/import.h"
 #include "data/synth/make.h"
 #include "launch/commands.h"
+#include "launch/shown.h"
 
 /* The drawing options that both commands share. */
 typedef struct DrawOptions {
@@ -71,7 +72,7 @@ static void print_stats(const PackStats *s, const char *path, bool json) {
     int64_t dropped = s->several_bodies;
     for (int i = 0; i < CAD_STATUS_COUNT; i++) dropped += s->dropped[i];
     if (!json) {
-        printf("%s: %lld samples in %.1f s (%.1f a second), %lld parts left out\n", path,
+        printf("%s: %lld samples in %.1f s (%.1f a second), %lld parts left out\n", shown(path),
                (long long)s->written, s->seconds, (double)s->written / s->seconds,
                (long long)dropped);
         return;

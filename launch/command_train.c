@@ -5,6 +5,7 @@
 
 #include "core/log.h"
 #include "launch/commands.h"
+#include "launch/shown.h"
 #include "launch/version.h"
 #include "trainer/train.h"
 
@@ -71,7 +72,7 @@ static void print_result(const TrainResult *r, bool json) {
     if (isfinite(r->samples_per_s))
         printf("\n%.1f samples/s, %.0f tokens/s, mfu %.1f %%", r->samples_per_s, r->tokens_per_s,
                100 * r->mfu);
-    printf("\ncheckpoint: %s\n", r->checkpoint);
+    printf("\ncheckpoint: %s\n", shown(r->checkpoint));
 }
 
 static Err train(Comm *comm, const char *path, const char *const *overrides, int override_count,

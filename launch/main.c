@@ -1,6 +1,7 @@
 /* cadvlm: one program, its commands in a table. */
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/log.h"
@@ -34,6 +35,7 @@ static void print_commands(FILE *out) {
         for (int i = 0; i < *groups[g].count; i++)
             fprintf(out, "  %-16s %s\n", groups[g].commands[i].name, groups[g].commands[i].summary);
     fprintf(out, "\n  cadvlm COMMAND --help says more; cadvlm --version names the libraries.\n"
+                 "  --verbose, or CADVLM_LOG=debug|info|warn|error, says how much is logged.\n"
                  "  What several ranks share is run as: mpirun -n N cadvlm COMMAND …\n"
                  "  Exit codes: 0 done, 1 failed, 2 wrong usage or config, 75 stopped on a signal "
                  "after saving.\n");
@@ -59,8 +61,8 @@ static Err unknown_command(int argc, char **argv) {
         REQUIRE(!matches(planned[i], argc, argv, &words), ERR_UNSUPPORTED,
                 "cadvlm %s is not there yet in version %s", planned[i], CADVLM_VERSION);
     char given[128];
-    snprintf(given, sizeof given, "%.60s%s%.60s", argv[0], argc > 1 && argv[1][0] != '-' ? " " : "",
-             argc > 1 && argv[1][0] != '-' ? argv[1] : "");
+    bool two = argc > 1 && argv[1][0] != '-';
+    snprintf(given, sizeof given, "%s%s%s", argv[0], two ? " " : "", two ? argv[1] : "");
     const char *names[64];
     int n = 0;
     for (size_t g = 0; g < sizeof groups / sizeof groups[0]; g++)
@@ -70,6 +72,18 @@ static Err unknown_command(int argc, char **argv) {
     if (!near) near = text_nearest(argv[0], names, n);
     FAIL(ERR_CONFIG, "there is no command %s%s%s%s; cadvlm --help lists them", given,
          near ? " (is " : "", near ? near : "", near ? " meant?)" : "");
+}
+
+/* What is logged: as CADVLM_LOG says, or all (--verbose, before the command or behind it). */
+static Err set_log_level(int *argc, char ***argv) {
+    const char *level = getenv("CADVLM_LOG");
+    if (level && *level) TRY(log_set_level_named(level));
+    while (*argc > 1 && !strcmp((*argv)[1], "--verbose")) {
+        log_set_level(LOG_DEBUG);
+        ++*argv;
+        --*argc;
+    }
+    return OK;
 }
 
 static Err run(int argc, char **argv) {
@@ -86,6 +100,7 @@ static Err run(int argc, char **argv) {
 int main(int argc, char **argv) {
     exec_settle_process(argv);
     signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error to report, not an end */
+    Err err = set_log_level(&argc, &argv);
     if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
         print_commands(argc < 2 ? stderr : stdout);
         return argc < 2 ? 2 : 0;
@@ -94,7 +109,7 @@ int main(int argc, char **argv) {
         version_print();
         return 0;
     }
-    Err err = run(argc - 1, argv + 1);
+    if (err == OK) err = run(argc - 1, argv + 1);
     log_outcome(err);
     return err_exit_code(err);
 }

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/log.h"
 #include "core/text.h"
 
 static const Option *find(const Option *options, int count, const char *word, size_t length) {
@@ -23,10 +24,12 @@ static const Option *find(const Option *options, int count, const char *word, si
 static Err unknown_option(const Command *command, const Option *options, int count,
                           const char *word, size_t length) {
     char given[64];
-    snprintf(given, sizeof given, "%.*s", (int)length, word);
+    text_escape_some(given, sizeof given, word, length);
     const char *names[64];
     int n = 0;
-    for (int i = 0; i < count && n < 64; i++) names[n++] = options[i].name;
+    for (int i = 0; i < count && n < 62; i++) names[n++] = options[i].name;
+    names[n++] = "--verbose";
+    names[n++] = "--help";
     const char *near = text_nearest(given, names, n);
     FAIL(ERR_CONFIG, "cadvlm %s has no option %s%s%s%s; see cadvlm %s --help", command->name, given,
          near ? " (is " : "", near ? near : "", near ? " meant?)" : "", command->name);
@@ -76,6 +79,7 @@ static void print_help(const Command *command, const Option *options, int count)
                  options[i].value ? options[i].value : "");
         printf("  %-26s %s\n", left, options[i].help);
     }
+    printf("  %-26s %s\n", "--verbose", "more lines of the log: an error with the way it took");
     printf("  %-26s %s\n", "--help", "this text");
 }
 
@@ -98,6 +102,10 @@ static Err parse_into(const Command *command, const Option *options, int option_
             print_help(command, options, option_count);
             arguments->helped = true;
             return OK;
+        }
+        if (!strcmp(word, "--verbose")) {
+            log_set_level(LOG_DEBUG);
+            continue;
         }
         const char *equals = strchr(word, '=');
         size_t length = equals ? (size_t)(equals - word) : strlen(word);

@@ -53,9 +53,10 @@ typedef struct Arguments {
     bool helped; /* --help was asked for and printed: the command has nothing left to do */
 } Arguments;
 
-/* Takes the options (--name value, --name=value, -o value) out of argv; "--" ends them. ERR_CONFIG
- * for an unknown option (with the nearest known name), a missing or bad value, or fewer than
- * `least` or more than `most` arguments (most < 0: any). */
+/* Takes the options (--name value, --name=value, -o value) out of argv; "--" ends them. All
+ * commands have --help and --verbose. ERR_CONFIG for an unknown option (with the nearest known
+ * name), a missing or bad value, or fewer than `least` or more than `most` arguments (most < 0:
+ * any). */
 Err options_parse(const Command *command, const Option *options, int option_count, int argc,
                   char **argv, int least, int most, Arguments *arguments);
 void arguments_free(Arguments *arguments);

@@ -8,7 +8,9 @@
 
 #include "cad/code.h"
 #include "core/file.h"
+#include "core/text.h"
 #include "data/import/deepcad.h"
+#include "launch/shown.h"
 
 enum { JSON_DIGITS = 10 };
 
@@ -17,7 +19,7 @@ enum { JSON_DIGITS = 10 };
 /* The last error is what became of the part. */
 static void fail_part(PartFile *part, CadStatus status) {
     part->failed = status;
-    snprintf(part->message, sizeof part->message, "%.255s", err_message());
+    text_escape(part->message, sizeof part->message, err_message());
     err_clear();
 }
 
@@ -145,7 +147,7 @@ const char *part_reply_sentence(const CadReply *reply) {
 }
 
 void part_reply_print(const char *path, const CadReply *reply) {
-    printf("%s: %s", path, cad_status_name(reply->status));
+    printf("%s: %s", shown(path), cad_status_name(reply->status));
     if (reply->solids > 0)
         printf(", %.6g × %.6g × %.6g, volume %.6g, area %.6g, %d solid%s, %d faces%s",
                reply->box_max.x - reply->box_min.x, reply->box_max.y - reply->box_min.y,

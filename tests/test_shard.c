@@ -216,7 +216,7 @@ TEST(refused_samples_do_not_stop_the_writer) {
     sample.id = "";
     ASSERT_ERR(dataset_writer_add(writer, &sample), ERR_INPUT, "has 0 bytes");
     sample.id = "a\033[2Jb";
-    ASSERT_ERR(dataset_writer_add(writer, &sample), ERR_INPUT, "control character (0x1b)");
+    ASSERT_ERR(dataset_writer_add(writer, &sample), ERR_INPUT, "\\x1b");
     sample.id = "good";
     sample.source = name;
     ASSERT_ERR(dataset_writer_add(writer, &sample), ERR_INPUT, "1 to 63");

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/image.h"
+#include "core/text.h"
 
 #define LIST_FILE "gallery.json"
 enum { FORMAT_VERSION = 1 };
@@ -70,8 +71,8 @@ Err gallery_add(GalleryEntry *entry, const char *folder, int number, const char 
     char path[PATH_SIZE];
     *entry = (GalleryEntry){.there = 1};
     name_folder(entry->folder, sizeof entry->folder, number, sample->id);
-    snprintf(entry->id, sizeof entry->id, "%s", sample->id);
-    snprintf(entry->dataset, sizeof entry->dataset, "%s", dataset);
+    text_escape(entry->id, sizeof entry->id, sample->id);
+    text_escape(entry->dataset, sizeof entry->dataset, dataset);
     TRY(example_path(path, entry, folder, ""));
     TRY(file_make_directories(path));
     TRY(write_drawing(entry, folder, sample));

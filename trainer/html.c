@@ -4,27 +4,7 @@
 #include <string.h>
 
 #include "core/base64.h"
-
-/* The length of the UTF-8 sequence at `at`; 0 where there is none (RFC 3629, table 3-7 of Unicode:
- * no overlong forms, no surrogates). */
-static size_t utf8_length(const unsigned char *at, size_t left) {
-    static const struct {
-        unsigned char first_low, first_high, second_low, second_high;
-        size_t length;
-    } forms[] = {{0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3},
-                 {0xe1, 0xec, 0x80, 0xbf, 3}, {0xed, 0xed, 0x80, 0x9f, 3},
-                 {0xee, 0xef, 0x80, 0xbf, 3}, {0xf0, 0xf0, 0x90, 0xbf, 4},
-                 {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4}};
-    for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
-        if (at[0] < forms[i].first_low || at[0] > forms[i].first_high) continue;
-        if (left < forms[i].length || at[1] < forms[i].second_low || at[1] > forms[i].second_high)
-            return 0;
-        for (size_t k = 2; k < forms[i].length; k++)
-            if (at[k] < 0x80 || at[k] > 0xbf) return 0;
-        return forms[i].length;
-    }
-    return 0;
-}
+#include "core/text.h"
 
 static const char *escape_of(unsigned char c) {
     switch (c) {
@@ -39,20 +19,16 @@ static const char *escape_of(unsigned char c) {
 
 void html_bytes(Buf *out, const void *bytes, size_t size) {
     static const char replacement[] = "\xef\xbf\xbd";
-    const unsigned char *at = bytes;
-    while (size) {
-        const char *escape = escape_of(*at);
-        size_t length = *at >= 0x80 ? utf8_length(at, size) : 1;
-        bool control = (*at < 0x20 && *at != '\t' && *at != '\n') || *at == 0x7f;
+    const char *at = bytes;
+    for (size_t length; size; at += length, size -= length) {
+        TextKind kind = text_kind(at, size, &length);
+        const char *escape = escape_of((unsigned char)*at);
         if (escape)
             buf_text(out, escape);
-        else if (length == 0 || control)
-            buf_text(out, replacement);
-        else
+        else if (kind == TEXT_PLAIN || *at == '\t' || *at == '\n')
             buf_append(out, at, length);
-        if (length == 0) length = 1;
-        at += length;
-        size -= length;
+        else
+            buf_text(out, replacement);
     }
 }
 

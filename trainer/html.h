@@ -4,9 +4,8 @@
 
 #include "core/buf.h"
 
-/* Appends `size` bytes as text: < > & " ' are escaped, control characters other than tab and
- * newline and bytes that are not UTF-8 become U+FFFD. Safe between tags and inside quoted
- * attributes. */
+/* Appends `size` bytes as text: < > & " ' are escaped; what is not plain (core/text.h), tab and
+ * newline apart, becomes U+FFFD. Safe between tags and inside quoted attributes. */
 void html_bytes(Buf *out, const void *bytes, size_t size);
 void html_text(Buf *out, const char *text); /* NULL: nothing */
 void html_format(Buf *out, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -6,6 +6,7 @@
 
 #include "core/log.h"
 #include "core/processors.h"
+#include "core/text.h"
 
 int setup_threads(const Config *config, const Comm *comm) {
     if (config->threads > 0) return (int)config->threads;
@@ -51,8 +52,7 @@ Err data_setup(Data *data, const Config *config) {
     REQUIRE(config->train_data[0] || config->dataset_count, ERR_CONFIG,
             "there is nothing to train on: set train_data or datasets");
     if (config->train_data[0]) {
-        snprintf(data->single.name, sizeof data->single.name, "%.60s",
-                 path_name(config->train_data));
+        text_escape(data->single.name, sizeof data->single.name, path_name(config->train_data));
         snprintf(data->single.path, sizeof data->single.path, "%s", config->train_data);
         data->single.weight = 1;
         TRY(open_set(data, &data->single, config));

@@ -424,7 +424,6 @@ static void tear_down(Trainer *t) {
     free(t->rank_reports);
     buf_free(&t->slot_samples);
     if (t->folder_lock >= 0) close(t->folder_lock);
-    log_close_file();
 }
 
 /* Every rank measures at once, as they will run. */

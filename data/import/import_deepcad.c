@@ -69,7 +69,7 @@ static Err next_file(void *context, PackItem *item, bool *end) {
     item->split = part_split(program_hash(&program), im->job->val_share, im->job->test_share);
     item->style =
         im->job->vary ? synth_style(&im->job->style, im->job->seed, im->next, 0) : im->job->style;
-    snprintf(item->id, sizeof item->id, "%.*s", (int)(strlen(name) - strlen(".json")), name);
+    text_escape_some(item->id, sizeof item->id, name, strlen(name) - strlen(".json"));
     snprintf(item->source, sizeof item->source, "deepcad");
     program_free(&program);
     im->next++;
