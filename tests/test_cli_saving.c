@@ -78,6 +78,63 @@ TEST(as_many_checkpoints_are_kept_as_the_limit_says) {
     kept_are(run, "latest step-000000008 step-000000009 ");
 }
 
+/* ---- file systems ---- */
+
+/* Runs it with things denied (deny.c). */
+static const char *train_without(const char *what, const char *run, int steps) {
+    const char *said;
+    int code = test_run(
+        &said, "tests/deny %s ./cadvlm train --config %s output_dir=%s training.max_steps=%d", what,
+        test_path("c.yaml"), run, steps);
+    if (code == 77) test_skip("the system has no filters of calls");
+    ASSERT(code == 0, "exit code %d:\n%s", code, said);
+    return said;
+}
+
+/* FAT and many shares have neither kind of link. */
+TEST(a_file_system_without_links_does_for_a_run) {
+    run_prepare(20, "slots: 1, save_steps: 1, save_total_limit: 2", "");
+    const char *run = run_folder("run");
+    const char *said = train_without("symlink,link", run, 3);
+    ASSERT_CONTAINS(said, "checkpoints/latest is not kept; the newest is step-000000001");
+    ASSERT_TRUE(!strstr(said, "the newest is step-000000002")); /* said once */
+    kept_are(run, "step-000000002 step-000000003 ");
+    ASSERT_CONTAINS(train_without("symlink,link", run, 4), "resuming after step 3");
+    kept_are(run, "step-000000003 step-000000004 ");
+    /* With links again there is one; without, one that would point to an old one goes. */
+    run_train("", run, "training.max_steps=5");
+    kept_are(run, "latest step-000000004 step-000000005 ");
+    train_without("symlink", run, 6);
+    kept_are(run, "step-000000005 step-000000006 ");
+}
+
+TEST(a_copy_with_links_followed_goes_on) {
+    run_prepare(20, "slots: 1, max_steps: 2, save_steps: 1, save_total_limit: 2", "");
+    const char *run = run_folder("run"), *copy = run_folder("copy"), *said;
+    run_train("", run, "");
+    ASSERT_INT(test_run(&said, "cp -rL %s %s && [ ! -L %s/checkpoints/latest ]", run, copy, copy),
+               ==, 0);
+    run_train("", copy, "training.max_steps=4");
+    kept_are(copy, "latest step-000000003 step-000000004 ");
+    ASSERT_INT(test_run(&said, "[ $(readlink %s/checkpoints/latest) = step-000000004 ]", copy), ==,
+               0);
+    /* A folder that is none of the checkpoints is somebody's, and stays. */
+    ASSERT_INT(test_run(&said,
+                        "cd %s/checkpoints && rm latest && cp -r step-000000003 latest && echo >> "
+                        "latest/manifest.json",
+                        copy),
+               ==, 0);
+    ASSERT_INT(test_run(&said, "./cadvlm train --config %s output_dir=%s training.max_steps=5",
+                        test_path("c.yaml"), copy),
+               ==, 0);
+    ASSERT_CONTAINS(said, "checkpoints/latest is not kept; the newest is step-000000005");
+    ASSERT_INT(test_run(&said, "[ -f %s/checkpoints/latest/state.json ]", copy), ==, 0);
+    ASSERT_INT(test_run(&said, "./cadvlm train --fresh --config %s output_dir=%s",
+                        test_path("c.yaml"), copy),
+               ==, 2);
+    ASSERT_CONTAINS(said, "already has checkpoints");
+}
+
 /* ---- what is taken up again ---- */
 
 static Json *state_of(const char *run) {

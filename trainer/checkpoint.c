@@ -2,10 +2,10 @@
 #include "trainer/checkpoint.h"
 
 #include <errno.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/hash.h"
@@ -15,10 +15,15 @@
 
 enum { FORMAT_VERSION = 1, SMALL_FILE_MAX = 64 << 20 };
 
-static const char *const FILES[] = {
-    "config.yaml",         "base.json",           "trained.safetensors", "frozen.safetensors",
-    "moment1.safetensors", "moment2.safetensors", "state.json"};
-enum { FILE_COUNT = sizeof FILES / sizeof FILES[0] }; /* and those of a tokenizer */
+/* Beside those of a tokenizer. */
+static const struct {
+    const char *name;
+    bool always;
+} FILES[] = {{"config.yaml", true},         {"base.json", false},
+             {"trained.safetensors", true}, {"frozen.safetensors", false},
+             {"moment1.safetensors", true}, {"moment2.safetensors", true},
+             {"state.json", true}};
+enum { FILE_COUNT = sizeof FILES / sizeof FILES[0] };
 
 /* ---- writing ---- */
 
@@ -33,34 +38,6 @@ static Err write_config(const char *folder, const Config *config) {
     Err err = path_join(path, folder, "config.yaml");
     if (err == OK) err = file_write(path, text.data, text.size);
     buf_free(&text);
-    return err;
-}
-
-static Err write_state(const char *folder, const TrainState *state) {
-    char path[PATH_SIZE], hash[24];
-    TRY(path_join(path, folder, "state.json"));
-    Json *root = js_new_object(), *datasets = js_new_array();
-    js_set_integer(root, "format_version", FORMAT_VERSION);
-    js_set_integer(root, "step", state->step);
-    js_set_integer(root, "slots", state->slots);
-    js_set_integer(root, "updates", state->update.updates);
-    js_set_number(root, "loss_scale", (double)state->update.loss_scale);
-    js_set_integer(root, "loss_scale_good_steps", state->update.good_steps);
-    js_set_integer(root, "loss_scale_patience", state->update.patience);
-    js_set_integer(root, "samples", state->samples);
-    js_set_integer(root, "skipped", state->skipped);
-    snprintf(hash, sizeof hash, "%016llx", (unsigned long long)state->config_hash);
-    js_set_text(root, "config_hash", hash);
-    js_set_number(root, "val_loss", state->val_loss);
-    js_set_integer(root, "validated_step", state->validated_step);
-    js_set_number(root, "best_val_loss", state->best_val_loss);
-    js_set_integer(root, "best_step", state->best_step);
-    js_set_integer(root, "worse_validations", state->worse);
-    for (int i = 0; i < state->dataset_count; i++)
-        js_push(datasets, js_new_integer(state->dataset_samples[i]));
-    js_set(root, "dataset_samples", datasets);
-    Err err = js_write(path, root);
-    js_free(&root);
     return err;
 }
 
@@ -94,7 +71,7 @@ static Err write_manifest(const char *folder) {
     Json *root = js_new_object(), *files = js_new_array();
     Err err = OK;
     js_set_integer(root, "format_version", FORMAT_VERSION);
-    for (int i = 0; i < FILE_COUNT && err == OK; i++) err = add_file(files, folder, FILES[i]);
+    for (int i = 0; i < FILE_COUNT && err == OK; i++) err = add_file(files, folder, FILES[i].name);
     for (int i = 0; tokenizer_files[i] && err == OK; i++)
         err = add_file(files, folder, tokenizer_files[i]);
     js_set(root, "files", files);
@@ -134,42 +111,49 @@ static Err write_files(const char *folder, const char *before, const Config *con
     TRY(model_save_trained(optim->model, path, optim->m));
     TRY(path_join(path, folder, "moment2.safetensors"));
     TRY(model_save_trained(optim->model, path, optim->v));
-    TRY(write_state(folder, state));
+    TRY(train_state_write(state, folder));
     TRY(write_manifest(folder));
     return file_sync_directory(folder);
 }
 
-static Err point_latest(const char *folder, const char *name) {
-    char link_path[PATH_SIZE], temporary[PATH_SIZE];
-    TRY(path_join(link_path, folder, "latest"));
-    TRY(path_format(temporary, "%s.tmp", link_path));
-    unlink(temporary);
-    REQUIRE(symlink(name, temporary) == 0, ERR_IO, "cannot make the link %s: %s", temporary,
-            strerror(errno));
-    return file_rename(temporary, link_path);
+/* ---- the folder of checkpoints ---- */
+
+/* The step that a checkpoint's name states; -1: it is no such name. */
+static int64_t step_of(const char *name) {
+    char again[32];
+    long long step = strncmp(name, "step-", 5) ? -1 : strtoll(name + 5, NULL, 10);
+    snprintf(again, sizeof again, "step-%09lld", step);
+    return step >= 0 && !strcmp(name, again) ? step : -1;
 }
 
-/* Names of checkpoints in a folder, oldest first: their numbers have one width, so that names sort
- * as numbers. */
-static Err list_checkpoints(FileNames *names, const char *folder) {
+static int compare_steps(const void *a, const void *b) {
+    int64_t x = step_of(*(char *const *)a), y = step_of(*(char *const *)b);
+    return (x > y) - (x < y);
+}
+
+Err checkpoint_list(FileNames *names, const char *folder) {
     *names = (FileNames){0};
     if (!file_is_directory(folder)) return OK;
     TRY(file_list(names, folder));
     size_t kept = 0;
     for (size_t i = 0; i < names->count; i++) {
-        if (!strncmp(names->names[i], "step-", 5))
+        if (step_of(names->names[i]) >= 0)
             names->names[kept++] = names->names[i];
         else
             free(names->names[i]);
     }
     names->count = kept;
+    if (kept) qsort(names->names, kept, sizeof *names->names, compare_steps);
     return OK;
 }
 
-static Err remove_old(const char *folder, int keep) {
+/* Of those up to `step`: later ones were passed over when the run went on from an earlier one. */
+static Err remove_old(const char *folder, int64_t step, int keep) {
     FileNames names;
-    TRY(list_checkpoints(&names, folder));
+    TRY(checkpoint_list(&names, folder));
     Err err = OK;
+    while (names.count && step_of(names.names[names.count - 1]) > step)
+        free(names.names[--names.count]);
     for (size_t i = 0; i + (size_t)keep < names.count && err == OK; i++) {
         char path[PATH_SIZE];
         err = path_join(path, folder, names.names[i]);
@@ -178,6 +162,66 @@ static Err remove_old(const char *folder, int keep) {
     file_names_free(&names);
     return err;
 }
+
+/* ---- latest ---- */
+
+static Err same_files(bool *same, const char *folder, const char *other, const char *name) {
+    char path[PATH_SIZE];
+    Buf texts[2] = {{0}, {0}};
+    Err err = path_join(path, folder, name);
+    if (err == OK) err = file_read(&texts[0], path, SMALL_FILE_MAX);
+    if (err == OK) err = path_join(path, other, name);
+    if (err == OK) err = file_read(&texts[1], path, SMALL_FILE_MAX);
+    *same = err == OK && texts[0].size == texts[1].size &&
+            !memcmp(texts[0].data, texts[1].data, texts[0].size);
+    for (int i = 0; i < 2; i++) buf_free(&texts[i]);
+    return err;
+}
+
+/* Where a run folder was copied with its links followed, `latest` is a folder: it gives way if it
+ * is one of the checkpoints once more. */
+static bool is_spare_copy(const char *latest, const char *folder) {
+    FileNames names;
+    bool same = false;
+    if (checkpoint_list(&names, folder) != OK) return false;
+    for (size_t i = names.count; i-- > 0 && !same;) {
+        char path[PATH_SIZE];
+        if (path_join(path, folder, names.names[i]) != OK ||
+            same_files(&same, latest, path, "manifest.json") != OK)
+            err_clear();
+    }
+    file_names_free(&names);
+    return same;
+}
+
+static Err make_link(const char *link_path, const char *name) {
+    char temporary[PATH_SIZE];
+    TRY(file_temporary(temporary, link_path));
+    REQUIRE(symlink(name, temporary) == 0, ERR_IO, "cannot make the link %s: %s", temporary,
+            strerror(errno));
+    Err err = file_rename(temporary, link_path);
+    if (err != OK) unlink(temporary);
+    return err;
+}
+
+/* A convenience for people: that it cannot be made is said once, and changes nothing. */
+static void point_latest(const char *folder, const char *name) {
+    static bool told;
+    char path[PATH_SIZE];
+    struct stat info;
+    Err err = path_join(path, folder, "latest");
+    bool there = err == OK && lstat(path, &info) == 0;
+    if (there && S_ISDIR(info.st_mode) && is_spare_copy(path, folder)) err = file_remove_tree(path);
+    if (err == OK) err = make_link(path, name);
+    if (err == OK) return;
+    if (there && S_ISLNK(info.st_mode)) unlink(path); /* it would point to an old one */
+    if (!told)
+        log_warn("%s: checkpoints/latest is not kept; the newest is %s", err_message(), name);
+    told = true;
+    err_clear();
+}
+
+/* ---- saving ---- */
 
 static Err save(const char *folder, const Config *config, const Origin *origin,
                 const char *tokenizer, Optim *optim, const TrainState *state, int keep) {
@@ -198,8 +242,8 @@ static Err save(const char *folder, const Config *config, const Origin *origin,
     }
     TRY(file_remove_tree(final)); /* the same step saved before, or a damaged one */
     TRY(file_rename(temporary, final));
-    TRY(point_latest(folder, name));
-    return remove_old(folder, keep);
+    point_latest(folder, name);
+    return remove_old(folder, state->step, keep);
 }
 
 /* Ranks whose weights differ have diverged: that must never be saved as one model. */
@@ -249,6 +293,36 @@ static Err verify_file(const char *folder, const Json *entry) {
     return OK;
 }
 
+static bool is_listed(const Json *files, const char *name) {
+    for (size_t i = 0; i < js_count(files); i++) {
+        const char *listed = js_text(js_get(js_at(files, i), "name"), NULL);
+        if (listed && !strcmp(listed, name)) return true;
+    }
+    return false;
+}
+
+/* What nobody vouches for would be believed. */
+static Err check_listed(const char *folder, const Json *files, const char *name, bool always) {
+    char path[PATH_SIZE];
+    if (is_listed(files, name)) return OK;
+    TRY(path_join(path, folder, name));
+    REQUIRE(!always && !file_exists(path), ERR_INPUT, "%s: its manifest does not name %s", folder,
+            name);
+    return OK;
+}
+
+static Err check_complete(const char *folder, const Json *files) {
+    bool has_tokenizer = false;
+    for (int i = 0; i < FILE_COUNT; i++)
+        TRY(check_listed(folder, files, FILES[i].name, FILES[i].always));
+    for (int i = 0; tokenizer_files[i]; i++) {
+        TRY(check_listed(folder, files, tokenizer_files[i], false));
+        has_tokenizer |= is_listed(files, tokenizer_files[i]);
+    }
+    REQUIRE(has_tokenizer, ERR_INPUT, "%s: its manifest names no tokenizer", folder);
+    return OK;
+}
+
 static Err verify_manifest(const char *path, const Json *root, const char *name) {
     int64_t version;
     const Json *files;
@@ -256,6 +330,7 @@ static Err verify_manifest(const char *path, const Json *root, const char *name)
     REQUIRE(version == FORMAT_VERSION, ERR_INPUT, "%s: format version %lld; this program reads %d",
             name, (long long)version, FORMAT_VERSION);
     TRY(js_need(&files, root, "files", JSON_KIND_ARRAY, name));
+    TRY(check_complete(path, files));
     for (size_t i = 0; i < js_count(files); i++) TRY(verify_file(path, js_at(files, i)));
     return OK;
 }
@@ -270,62 +345,29 @@ Err checkpoint_verify(const char *path) {
     return err;
 }
 
+/* Whole, and of the step that its name states. */
+static Err check_named(const char *path) {
+    TrainState state;
+    TRY(checkpoint_verify(path));
+    TRY(train_state_read(&state, path));
+    REQUIRE(state.step == step_of(path_name(path)), ERR_INPUT, "%s is of step %lld", path,
+            (long long)state.step);
+    return OK;
+}
+
 Err checkpoint_find(char out[PATH_SIZE], const char *folder) {
     FileNames names;
     out[0] = 0;
-    TRY(list_checkpoints(&names, folder));
+    TRY(checkpoint_list(&names, folder));
     Err err = OK;
     for (size_t i = names.count; i-- > 0 && err == OK;) {
         err = path_join(out, folder, names.names[i]);
-        if (err != OK || checkpoint_verify(out) == OK) break;
+        if (err != OK || check_named(out) == OK) break;
         log_warn("passing over a damaged checkpoint: %s", err_message());
         err_clear();
         out[0] = 0;
     }
     file_names_free(&names);
-    return err;
-}
-
-/* Runs that need no scale, and checkpoints of version 0.1, have none. */
-static void read_loss_scale(UpdateState *update, const Json *root) {
-    double scale = 1;
-    int64_t good_steps = 0, patience = 0;
-    js_number(js_get(root, "loss_scale"), &scale);
-    js_integer(js_get(root, "loss_scale_good_steps"), &good_steps);
-    js_integer(js_get(root, "loss_scale_patience"), &patience);
-    update->loss_scale = scale > 0 ? (float)scale : 1;
-    update->good_steps = (int32_t)good_steps;
-    update->patience = (int32_t)patience;
-}
-
-Err checkpoint_read_state(TrainState *state, const char *path) {
-    char name[PATH_SIZE];
-    Json *root;
-    *state = (TrainState){.val_loss = NAN, .best_val_loss = NAN, .best_step = -1};
-    TRY(path_join(name, path, "state.json"));
-    TRY(js_read(&root, name, SMALL_FILE_MAX));
-    int64_t slots = 0;
-    const char *hash = "";
-    Err err = js_need_integer(&state->step, root, "step", name);
-    if (err == OK) err = js_need_integer(&slots, root, "slots", name);
-    if (err == OK) err = js_need_integer(&state->update.updates, root, "updates", name);
-    if (err == OK) err = js_need_integer(&state->samples, root, "samples", name);
-    if (err == OK) err = js_need_text(&hash, root, "config_hash", name);
-    state->slots = (int)slots;
-    state->config_hash = strtoull(hash, NULL, 16);
-    js_integer(js_get(root, "skipped"), &state->skipped);
-    read_loss_scale(&state->update, root);
-    js_number(js_get(root, "val_loss"), &state->val_loss);
-    js_integer(js_get(root, "validated_step"), &state->validated_step);
-    js_number(js_get(root, "best_val_loss"), &state->best_val_loss);
-    js_integer(js_get(root, "best_step"), &state->best_step);
-    js_integer(js_get(root, "worse_validations"), &state->worse);
-    const Json *datasets = js_get(root, "dataset_samples");
-    state->dataset_count =
-        js_count(datasets) < CONFIG_DATASETS ? (int)js_count(datasets) : CONFIG_DATASETS;
-    for (int i = 0; i < state->dataset_count; i++)
-        js_integer(js_at(datasets, (size_t)i), &state->dataset_samples[i]);
-    js_free(&root);
     return err;
 }
 
@@ -356,7 +398,7 @@ Err checkpoint_load(Optim *optim, const char *path) {
     TRY(path_join(name, path, "moment2.safetensors"));
     TRY(model_load_flat(optim->model, name, optim->v));
     TrainState state;
-    TRY(checkpoint_read_state(&state, path));
+    TRY(train_state_read(&state, path));
     if (!optim->scaled) state.update.loss_scale = 1;
     optim_set_state(optim, &state.update);
     return exec_status(optim->ex);
@@ -367,7 +409,10 @@ Err checkpoint_resolve(char resolved[PATH_SIZE], const char *path) {
     REQUIRE(file_is_directory(path), ERR_INPUT,
             "%s is no folder: a checkpoint or a run folder is expected", path);
     TRY(path_join(inside, path, "manifest.json"));
-    if (file_exists(inside)) return path_format(resolved, "%s", path);
+    if (file_exists(inside)) {
+        TRY(checkpoint_verify(path));
+        return path_format(resolved, "%s", path);
+    }
     TRY(path_join(inside, path, "checkpoints"));
     if (!file_is_directory(inside)) TRY(path_format(inside, "%s", path));
     TRY(checkpoint_find(resolved, inside));
@@ -379,7 +424,6 @@ Err checkpoint_open_model(Model **model, Exec *ex, const Config *config, const c
                           int vocab) {
     char name[PATH_SIZE];
     *model = NULL;
-    TRY(checkpoint_verify(checkpoint));
     ModelSpec spec;
     model_spec_from_config(&spec, config, vocab);
     TRY(path_join(name, checkpoint, "frozen.safetensors"));

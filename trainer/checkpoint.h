@@ -12,7 +12,8 @@
  *   state.json                step, slots, updates, loss scale, configuration hash, samples of each
  *                             dataset
  *   manifest.json             length and checksum of each of these; written last
- * It is written under another name, synced and renamed; then the link `latest` points to it. */
+ * It is written under another name, synced and renamed; then the link `latest` points to it, where
+ * the file system has links. Nothing of ours reads that. */
 #ifndef CADVLM_TRAINER_CHECKPOINT_H
 #define CADVLM_TRAINER_CHECKPOINT_H
 
@@ -20,35 +21,24 @@
 #include "core/file.h"
 #include "trainer/optim.h"
 #include "trainer/origin.h"
-
-typedef struct TrainState {
-    int64_t step;       /* steps done */
-    int slots;          /* of a step */
-    UpdateState update; /* of the optimiser: updates and loss scale */
-    int64_t samples, skipped;
-    uint64_t config_hash;
-    double val_loss;        /* NaN: none yet */
-    int64_t validated_step; /* where that was measured; 0: nowhere yet */
-    double best_val_loss;   /* of the run so far; NaN: none yet */
-    int64_t best_step;      /* where it was measured; -1: nowhere yet */
-    int64_t worse;          /* validations in a row since then that did not reach it */
-    int dataset_count;
-    int64_t dataset_samples[CONFIG_DATASETS];
-} TrainState;
+#include "trainer/train_state.h"
 
 /* Collective. Rank 0 writes; all ranks have the same weights, which is checked. `tokenizer`: a
- * file, or a folder that has its files. Keeps the newest `keep` checkpoints. */
+ * file, or a folder that has its files. Keeps the newest `keep` checkpoints, this one counted;
+ * later ones, which can only be damaged, are none of them. */
 Err checkpoint_save(Comm *comm, const char *folder, const Config *config, const Origin *origin,
                     const char *tokenizer, Optim *optim, const TrainState *state, int keep);
+
+/* The names of all checkpoints in `folder`, damaged ones too, oldest first; free with
+ * file_names_free. A folder that is not there has none. */
+Err checkpoint_list(FileNames *names, const char *folder);
 
 /* The newest checkpoint in `folder` whose manifest holds; damaged ones are reported and passed
  * over. out is "" when there is none. */
 Err checkpoint_find(char out[PATH_SIZE], const char *folder);
 
-/* Checks every file of a checkpoint against its manifest. */
+/* Checks every file of a checkpoint against its manifest, which must name all that are ours. */
 Err checkpoint_verify(const char *path);
-
-Err checkpoint_read_state(TrainState *state, const char *path);
 
 /* The frozen parameters; a model that maps them maps the checkpoint's file. */
 Err checkpoint_load_frozen(Model *model, const char *path);
@@ -58,7 +48,7 @@ Err checkpoint_load(Optim *optim, const char *path);
 
 /* A model as its checkpoint's config describes it (tune modes included), for evaluation and
  * generation. `path` may be a run folder, a checkpoints folder, or a checkpoint.
- * resolved: the checkpoint itself. */
+ * resolved: the checkpoint itself, whose files are those of its manifest. */
 Err checkpoint_resolve(char resolved[PATH_SIZE], const char *path);
 Err checkpoint_open_model(Model **model, Exec *ex, const Config *config, const char *checkpoint,
                           int vocab);

@@ -325,7 +325,7 @@ static Err run(Export *e, Comm *comm, ExportResult *result) {
     REQUIRE(run.kind == BASE_CHECKPOINT, ERR_INPUT,
             "%s is no checkpoint of cadvlm: there is nothing trained", e->options->checkpoint);
     TRY(reader_open(&e->before, comm, e->options->checkpoint));
-    TRY(checkpoint_read_state(&e->state, e->before.checkpoint));
+    TRY(train_state_read(&e->state, e->before.checkpoint));
     TRY(path_format(result->checkpoint, "%s", e->before.checkpoint));
     result->step = (long long)e->before.step;
     TRY(read_base(e));

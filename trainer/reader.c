@@ -37,7 +37,7 @@ static Err prepare(Reader *r) {
 static Err open_checkpoint(Reader *r, const Comm *comm) {
     TrainState state;
     char path[PATH_SIZE];
-    TRY(checkpoint_read_state(&state, r->checkpoint));
+    TRY(train_state_read(&state, r->checkpoint));
     r->step = state.step;
     TRY(path_join(path, r->checkpoint, "config.yaml"));
     TRY(config_load(&r->config, path, NULL, 0));

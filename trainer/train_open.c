@@ -238,7 +238,7 @@ static Err resume(Trainer *t) {
                             .config_hash = config_hash(t->config)};
     if (!path[0]) return OK;
     TrainState found;
-    TRY(checkpoint_read_state(&found, path));
+    TRY(train_state_read(&found, path));
     TRY(checkpoint_load(&t->optim, path));
     if (found.config_hash != t->state.config_hash)
         log_warn("the config has changed since %s was written: base_model and adapter stay as the "
@@ -326,9 +326,11 @@ static Err open_run_folder(Trainer *t, const Json *versions) {
 }
 
 static Err refuse_old_checkpoints(const Trainer *t) {
-    char path[PATH_SIZE];
-    TRY(path_join(path, t->checkpoints, "latest"));
-    REQUIRE(!file_exists(path), ERR_CONFIG,
+    FileNames names;
+    TRY(checkpoint_list(&names, t->checkpoints));
+    size_t count = names.count;
+    file_names_free(&names);
+    REQUIRE(count == 0, ERR_CONFIG,
             "%s already has checkpoints: delete them, or choose another output_dir for a fresh run",
             t->checkpoints);
     return OK;
