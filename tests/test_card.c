@@ -48,3 +48,33 @@ TEST(the_card_has_what_the_hub_reads_and_the_licences) {
     buf_free(&adapter);
     buf_free(&merged);
 }
+
+/* Names come from files of others: none of them may become code, front matter or a heading. */
+TEST(names_in_a_card_are_text) {
+    static const char hostile[] = "x\", trust=1)\nimport os\\ # ```\n---\n# <b>[a](b)|";
+    static const CardLine data[] = {{hostile, hostile}}, recipe[] = {{hostile, hostile}};
+    ModelCard card = {.base_model = hostile,
+                      .base_on_hub = true,
+                      .llm_name = hostile,
+                      .vision_name = hostile,
+                      .data = data,
+                      .data_count = 1,
+                      .recipe = recipe,
+                      .recipe_count = 1};
+    Buf text = {0};
+    card_print(&text, &card, CARD_ADAPTER);
+    const char *said = buf_cstr(&text);
+    ASSERT_TRUE(!strstr(said, "\nimport os")); /* of Python's two imports none is this */
+    ASSERT_TRUE(!strstr(said, "\n# <b>"));
+    ASSERT_CONTAINS(said, "\nbase_model: \"x\\\", trust=1)\\x0aimport os\\\\ # ```\\x0a---\\x0a# "
+                          "<b>[a](b)|\"\n");
+    ASSERT_CONTAINS(said, "from_pretrained(\"x\\\", trust=1)\\x0aimport os\\\\ # ```\\x0a---");
+    ASSERT_CONTAINS(said,
+                    "Fine-tuned from ```` x\", trust=1) import os\\ # ``` --- # <b>[a](b)| ````");
+    ASSERT_CONTAINS(said, "| x\", trust=1) import os\\\\ # \\`\\`\\` --- # "
+                          "\\<b\\>\\[a\\](b)\\| | ");
+    int marks = 0;
+    for (const char *at = said; (at = strstr(at, "\n---\n")); at++) marks++;
+    ASSERT_INT(marks, ==, 1); /* the end of the front matter */
+    buf_free(&text);
+}

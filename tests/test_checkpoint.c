@@ -314,3 +314,34 @@ TEST(a_damaged_checkpoint_of_a_later_step_costs_none_that_is_sound) {
     ASSERT_TEXT(path_name(found), "step-000000010");
     saved_close(&s);
 }
+
+/* ---- base.json ---- */
+
+static Err read_origin(const char *name, bool on_hub, const char *weights) {
+    Origin origin;
+    Json *root = js_new_object();
+    js_set_text(root, "name", name);
+    js_set_bool(root, "on_hub", on_hub);
+    js_set_text(root, "folder", "/models/base");
+    js_set_text(root, "weights", weights);
+    js_set_text(root, "adapter", "");
+    js_set_bool(root, "changed", false);
+    ASSERT_OK(js_write(test_path("base.json"), root));
+    js_free(&root);
+    return origin_read(&origin, test_folder());
+}
+
+TEST(a_base_has_the_name_of_a_base) {
+    Buf longest = {0};
+    for (int i = 0; i < CONFIG_TEXT; i++) buf_text(&longest, "x");
+    ASSERT_OK(read_origin("Yuan-Che/OpenECADv2-SigLIP-0.89B", true, "0123456789abcdef"));
+    ASSERT_OK(read_origin("../models/a base", false, ""));
+    ASSERT_ERR(read_origin("x\", \"y", true, ""), ERR_INPUT, "no model's id");
+    ASSERT_ERR(read_origin("../up", true, ""), ERR_INPUT, "no model's id");
+    ASSERT_ERR(read_origin("datasets/a/b", true, ""), ERR_INPUT, "no model's id");
+    ASSERT_ERR(read_origin("a\nlicense: mit", false, ""), ERR_INPUT, "control character");
+    ASSERT_ERR(read_origin("a", false, "0123"), ERR_INPUT, "16 hexadecimal digits");
+    ASSERT_ERR(read_origin("a", false, "0123456789abcdefg"), ERR_INPUT, "16 hexadecimal digits");
+    ASSERT_ERR(read_origin(buf_cstr(&longest), false, ""), ERR_INPUT, "longer than 1023 bytes");
+    buf_free(&longest);
+}

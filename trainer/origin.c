@@ -1,8 +1,9 @@
 /* base.json; see the header. */
 #include "trainer/origin.h"
 
-#include <stdio.h>
+#include <string.h>
 
+#include "core/hub.h"
 #include "core/json.h"
 
 enum { ORIGIN_FILE_MAX = 1 << 20 };
@@ -23,20 +24,44 @@ Err origin_write(const Origin *origin, const char *folder) {
     return err;
 }
 
+/* A text that can be shown and used as a path. */
+static Err read_text(const char **out, const Json *root, const char *key, size_t most,
+                     const char *path) {
+    TRY(js_need_text(out, root, key, path));
+    REQUIRE(strlen(*out) < most, ERR_INPUT, "%s: \"%s\" is longer than %zu bytes", path, key,
+            most - 1);
+    for (const char *c = *out; *c; c++)
+        REQUIRE((unsigned char)*c >= ' ' && *c != 0x7f, ERR_INPUT,
+                "%s: \"%s\" has a control character", path, key);
+    return OK;
+}
+
+/* The name becomes code and front matter in a model card. */
+static Err check_members(const Origin *origin, const char *path) {
+    HubRepo repo;
+    size_t digits = strspn(origin->weights, "0123456789abcdef");
+    REQUIRE(!origin->weights[digits] && (digits == 0 || digits == 16), ERR_INPUT,
+            "%s: \"weights\" is %s where 16 hexadecimal digits are expected", path,
+            origin->weights);
+    REQUIRE(!origin->on_hub || (hub_repo_parse(&repo, origin->name) == OK && !repo.dataset),
+            ERR_INPUT, "%s: \"name\" is %s, no model's id on the hub", path, origin->name);
+    return OK;
+}
+
 static Err read_members(Origin *origin, const Json *root, const char *path) {
     const char *name, *folder, *weights, *adapter;
-    TRY(js_need_text(&name, root, "name", path));
-    TRY(js_need_text(&folder, root, "folder", path));
-    TRY(js_need_text(&weights, root, "weights", path));
-    TRY(js_need_text(&adapter, root, "adapter", path));
+    TRY(read_text(&name, root, "name", sizeof origin->name, path));
+    TRY(read_text(&folder, root, "folder", sizeof origin->folder, path));
+    TRY(read_text(&weights, root, "weights", sizeof origin->weights, path));
+    TRY(read_text(&adapter, root, "adapter", sizeof origin->adapter, path));
     REQUIRE(js_bool(js_get(root, "changed"), &origin->changed) &&
                 js_bool(js_get(root, "on_hub"), &origin->on_hub),
             ERR_INPUT, "%s: changed or on_hub is not true or false", path);
-    REQUIRE((size_t)snprintf(origin->name, sizeof origin->name, "%s", name) < sizeof origin->name,
-            ERR_INPUT, "%s: a name that is too long", path);
-    snprintf(origin->weights, sizeof origin->weights, "%s", weights);
-    TRY(path_format(origin->folder, "%s", folder));
-    return path_format(origin->adapter, "%s", adapter);
+    strcpy(origin->name, name);
+    strcpy(origin->folder, folder);
+    strcpy(origin->weights, weights);
+    strcpy(origin->adapter, adapter);
+    return check_members(origin, path);
 }
 
 Err origin_read(Origin *origin, const char *folder) {
