@@ -187,6 +187,21 @@ static Err no_room(const Model *model, size_t bytes) {
          limits->samples, limits->tokens, bytes >> 20, available >> 20, total >> 20, what);
 }
 
+Err model_limits(ModelLimits *out, const ModelSpec *spec, int64_t samples) {
+    enum { ROWS_MAX = 1 << 29 }; /* what is indexed by int has at most four numbers a row */
+    int64_t longest = spec->max_positions, patches = tower_rows_of(spec);
+    REQUIRE(
+        samples * longest <= ROWS_MAX && samples * patches <= ROWS_MAX, ERR_CONFIG,
+        "training.per_device_batch_size %lld × training.max_length %lld rows, or × %lld patches "
+        "of a picture, is more than the %d rows that a batch can have: lower one of them",
+        (long long)samples, (long long)longest, (long long)patches, ROWS_MAX);
+    *out = (ModelLimits){.samples = (int)samples,
+                         .images = (int)samples,
+                         .tokens = (int)(samples * longest),
+                         .labels = (int)(samples * (longest - model_image_rows(spec)))};
+    return OK;
+}
+
 Err model_prepare(Model *model, const ModelLimits *limits, bool train) {
     free_activations(model);
     model->limits = *limits;

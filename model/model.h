@@ -57,6 +57,10 @@ typedef struct ModelLimits {
     int samples, tokens, labels, images;
 } ModelLimits;
 
+/* Those of `samples` samples of the spec's longest, each with a picture. ERR_CONFIG where the rows
+ * of such a batch are more than can be counted. */
+Err model_limits(ModelLimits *out, const ModelSpec *spec, int64_t samples);
+
 /* Lays the activations out in a dry pass and allocates them once. train: with what backward needs.
  */
 Err model_prepare(Model *model, const ModelLimits *limits, bool train);

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "core/file.h"
+#include "core/hash.h"
 #include "core/json.h"
 #include "tests/run_fixture.h"
 #include "tests/test.h"
@@ -136,6 +137,48 @@ TEST(a_copy_with_links_followed_goes_on) {
 }
 
 /* ---- what is taken up again ---- */
+
+/* Makes a checkpoint's manifest fit its state.json again. */
+static void vouch_for_state(const char *folder) {
+    char path[PATH_SIZE], hash[24];
+    Buf bytes = {0};
+    Json *root, *files = js_new_array(), *state = js_new_object();
+    ASSERT_OK(path_join(path, folder, "state.json"));
+    ASSERT_OK(file_read(&bytes, path, 1 << 20));
+    snprintf(hash, sizeof hash, "%016llx", (unsigned long long)hash_bytes(bytes.data, bytes.size));
+    js_set_text(state, "name", "state.json");
+    js_set_integer(state, "bytes", (int64_t)bytes.size);
+    js_set_text(state, "hash", hash);
+    js_push(files, state);
+    ASSERT_OK(path_join(path, folder, "manifest.json"));
+    ASSERT_OK(js_read(&root, path, 1 << 20));
+    for (size_t i = 0; i < js_count(js_get(root, "files")); i++) {
+        const Json *file = js_at(js_get(root, "files"), i);
+        if (strcmp(js_text(js_get(file, "name"), NULL), "state.json") != 0)
+            js_push(files, js_copy(file));
+    }
+    js_set(root, "files", files);
+    ASSERT_OK(js_write(path, root));
+    js_free(&root);
+    buf_free(&bytes);
+}
+
+TEST(a_step_that_no_run_reaches_is_refused) {
+    run_prepare(20, "slots: 1, max_steps: 2", "");
+    const char *run = run_folder("run"), *said;
+    char newest[PATH_SIZE];
+    run_train("", run, "");
+    snprintf(newest, sizeof newest, "%s/checkpoints/step-9007199254740", run);
+    int code = test_run(&said,
+                        "mv %s/checkpoints/step-000000002 %s && sed -i 's/\"step\": "
+                        "2,/\"step\": 9007199254740,/' %s/state.json",
+                        run, newest, newest);
+    ASSERT_INT(code, ==, 0);
+    vouch_for_state(newest);
+    code = test_run(&said, "./cadvlm train --config %s output_dir=%s", test_path("c.yaml"), run);
+    ASSERT(code == 1, "exit code %d:\n%s", code, said);
+    ASSERT_CONTAINS(said, "no run has done 9007199254740 steps");
+}
 
 static Json *state_of(const char *run) {
     char path[PATH_SIZE];

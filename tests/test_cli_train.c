@@ -219,6 +219,8 @@ TEST(bad_input_is_a_sentence_and_the_right_exit_code) {
         {"model.llm.vocab=20", "vocab 560 in the tokenizer, 20 in the model", 2},
         {"model.vision.image_size=64", "32 × 32", 1},
         {"training.max_length=10", "max_length", 1},
+        {"training.per_device_batch_size=65536 training.max_length=65536",
+         "training.per_device_batch_size 65536 × training.max_length 65536 rows", 2},
         {"training.num_epochs=0 training.max_steps=0", "no steps to train", 2},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)

@@ -209,6 +209,25 @@ TEST(first_patch_can_be_dropped) {
 }
 
 /* Whatever the other norms are: queries and keys are multiplied by the weight as it is. */
+TEST(a_batch_has_no_more_rows_than_can_be_counted) {
+    ModelSpec spec;
+    ModelLimits limits;
+    tiny_spec(&spec, TUNE_FULL, TUNE_FULL, TUNE_FULL); /* four patches a picture */
+    spec.max_positions = 1 << 20;
+    ASSERT_OK(model_limits(&limits, &spec, 512));
+    ASSERT_INT(limits.samples, ==, 512);
+    ASSERT_INT(limits.images, ==, 512);
+    ASSERT_INT(limits.tokens, ==, 1 << 29);
+    ASSERT_INT(limits.labels, ==, (1 << 29) - 512 * 4);
+    ASSERT_ERR(model_limits(&limits, &spec, 513), ERR_CONFIG, "per_device_batch_size 513");
+    ASSERT_ERR(model_limits(&limits, &spec, 4096), ERR_CONFIG, "max_length 1048576");
+    spec.max_positions = 64;
+    spec.vision.image_size = 4096;
+    spec.vision.patch_size = 1;
+    ASSERT_OK(model_limits(&limits, &spec, 32));
+    ASSERT_ERR(model_limits(&limits, &spec, 65536), ERR_CONFIG, "16777216 patches");
+}
+
 TEST(norms_of_queries_and_keys_start_at_one_and_have_no_bias) {
     static const NormKind kinds[] = {NORM_RMS, NORM_RMS_PLUS_ONE, NORM_LAYER};
     for (int i = 0; i < 3; i++) {

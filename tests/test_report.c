@@ -101,6 +101,18 @@ TEST(empty_run_gives_a_page) {
     run_data_free(&data);
 }
 
+/* A run that has begun: nothing to map. */
+TEST(empty_metrics_are_no_steps) {
+    RunData run;
+    ASSERT_OK(file_make_directories(test_path("run")));
+    write_text(test_path("run/metrics.jsonl"), "");
+    ASSERT_OK(run_data_read(&run, test_path("run")));
+    ASSERT_INT(run.step_count, ==, 0);
+    ASSERT_INT(run.bad_lines, ==, 0);
+    ASSERT_TEXT(buf_cstr(&run.notes), "");
+    run_data_free(&run);
+}
+
 TEST(cut_and_odd_lines_of_metrics_are_passed_over) {
     ASSERT_OK(file_make_directories(test_path("run")));
     write_text(test_path("run/metrics.jsonl"),

@@ -237,10 +237,8 @@ static Err open_filled(Export *e, const ModelSpec *spec, const Base *base, Preci
                        Model **model) {
     TRY(model_open(model, e->before.ex, spec, precision_dtype(e->before.ex, precision)));
     TRY(base ? base_fill(*model, base) : checkpoint_load_frozen(*model, e->before.checkpoint));
-    ModelLimits limits = {.samples = 1,
-                          .images = 1,
-                          .tokens = spec->max_positions,
-                          .labels = spec->max_positions - model_image_rows(spec)};
+    ModelLimits limits;
+    TRY(model_limits(&limits, spec, 1));
     return model_prepare(*model, &limits, false);
 }
 

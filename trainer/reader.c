@@ -22,14 +22,12 @@ static Err prepare(Reader *r) {
     r->options.max_length = spec->max_positions;
     r->options.overlong = OVERLONG_DROP;
     r->options.size = batch_size(spec->max_positions);
-    int rows = model_image_rows(spec), samples = r->options.size;
+    ModelLimits limits;
+    int rows = model_image_rows(spec);
     REQUIRE(spec->max_positions > rows + 2, ERR_INPUT,
             "%s leaves no room for code: %d rows a sample, %d for the picture", r->checkpoint,
             spec->max_positions, rows);
-    ModelLimits limits = {.samples = samples,
-                          .images = samples,
-                          .tokens = samples * spec->max_positions,
-                          .labels = samples * (spec->max_positions - rows)};
+    TRY(model_limits(&limits, spec, r->options.size));
     return model_prepare(r->model, &limits, false);
 }
 

@@ -86,6 +86,7 @@ static void read_metrics(RunData *run) {
         note_error(run);
         return;
     }
+    if (!size) return; /* nothing is mapped */
     for (const char *at = data, *end = at + size; at < end;) {
         const char *newline = memchr(at, '\n', (size_t)(end - at));
         const char *stop = newline ? newline : end;

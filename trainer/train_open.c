@@ -274,6 +274,10 @@ static Err settle_slots(Trainer *t) {
     CHECK(t->reports && t->losses && t->rank_reports && t->device_losses,
           "out of memory: reports of %d ranks", ranks);
     TRY(exec_marks(t->ex, MARKS_A_SLOT * t->slots_most + MARKS_A_STEP));
+    /* A state from elsewhere must not send the mixer to where no run gets (data/mixer.h). */
+    REQUIRE((double)t->state.step * slots * (double)c->per_device_batch_size < 0x1p41, ERR_INPUT,
+            "%s: no run has done %lld steps of %d × %lld samples", t->resumed,
+            (long long)t->state.step, slots, (long long)c->per_device_batch_size);
     double samples = t->config->samples_per_epoch ? (double)t->config->samples_per_epoch
                                                   : (double)t->data.samples;
     double step_samples = (double)slots * (double)c->per_device_batch_size;
@@ -386,14 +390,12 @@ static Err set_up_model(Trainer *t, bool fresh, const Json *versions) {
 
 static Err set_up_steps(Trainer *t) {
     const TrainingConfig *c = &t->described.training;
-    int samples = (int)c->per_device_batch_size, rows = model_image_rows(model_spec(t->model));
+    int rows = model_image_rows(model_spec(t->model));
+    ModelLimits limits;
     REQUIRE(c->max_length > rows + 1, ERR_CONFIG,
             "training.max_length %lld leaves no room behind %d image rows",
             (long long)c->max_length, rows);
-    ModelLimits limits = {.samples = samples,
-                          .images = samples,
-                          .tokens = samples * (int)c->max_length,
-                          .labels = samples * ((int)c->max_length - rows)};
+    TRY(model_limits(&limits, model_spec(t->model), c->per_device_batch_size));
     TRY(model_prepare(t->model, &limits, true));
     TRY(optim_open(&t->optim, t->ex, t->model, c));
     TRY(load_masters(t));
