@@ -3,18 +3,18 @@
  * A shard's large arrays are contiguous, so HDF5 is asked once where they lie, and samples are read
  * without it: no lock between threads, and nothing of the library's state while training. */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "core/file.h"
+#include "data/open_files.h"
 #include "data/shard.h"
 #include "data/shard_file.h"
 #include "data/shard_index.h"
 
 typedef struct Shard {
-    int file;
+    OpenFile file;
     size_t first; /* number in the dataset of its first sample */
     uint64_t blob_at[BLOB_COUNT];
     ShardColumns columns;
@@ -83,8 +83,9 @@ static Err open_shard(Dataset *dataset, size_t number) {
     TRY(shard_file_read(path, entry->bytes, entry->samples, &shard->columns, shard->blob_at));
     shard->first = dataset->counts.samples;
     TRY(take_columns(dataset, shard, path));
-    shard->file = open(path, O_RDONLY | O_CLOEXEC);
-    REQUIRE(shard->file >= 0, ERR_IO, "cannot open %s: %s", path, strerror(errno));
+    int file;
+    TRY(open_file_take(&shard->file, path, &file));
+    open_file_leave(&shard->file);
     return OK;
 }
 
@@ -115,7 +116,6 @@ static Err open_all(Dataset *dataset, const char *path) {
     TRY(index_read(path, &dataset->index));
     dataset->shards = calloc(dataset->index.shard_count, sizeof *dataset->shards);
     CHECK(dataset->shards, "out of memory: %zu shards", dataset->index.shard_count);
-    for (size_t i = 0; i < dataset->index.shard_count; i++) dataset->shards[i].file = -1;
     for (size_t i = 0; i < dataset->index.shard_count; i++) TRY(open_shard(dataset, i));
     return compare_counts(dataset);
 }
@@ -136,7 +136,7 @@ void dataset_close(Dataset **dataset) {
     Dataset *d = *dataset;
     if (!d) return;
     for (size_t i = 0; d->shards && i < d->index.shard_count; i++) {
-        if (d->shards[i].file >= 0) close(d->shards[i].file);
+        open_file_close(&d->shards[i].file);
         shard_columns_free(&d->shards[i].columns);
         free(d->shards[i].source);
     }
@@ -157,7 +157,7 @@ const char *dataset_path(const Dataset *dataset) {
 }
 
 /* The shard of sample `index`; *place is its number there. */
-static const Shard *find(const Dataset *dataset, size_t index, size_t *place) {
+static Shard *find(const Dataset *dataset, size_t index, size_t *place) {
     CHECK(index < dataset->counts.samples, "sample %zu of %zu in %s", index,
           dataset->counts.samples, dataset->path);
     size_t low = 0, high = dataset->index.shard_count - 1;
@@ -205,25 +205,39 @@ static Err read_at(int file, char *out, size_t size, uint64_t at, const char *sh
     return OK;
 }
 
+/* The three blobs of the sample at `place`, each followed by a zero for those who print it. */
+static Err read_blobs(const Dataset *dataset, Shard *shard, size_t place,
+                      const size_t sizes[BLOB_COUNT], char *blobs[BLOB_COUNT]) {
+    char path[PATH_SIZE];
+    int descriptor;
+    const char *file = dataset->index.shards[shard - dataset->shards].file;
+    TRY(path_join(path, dataset->path, file));
+    TRY(open_file_take(&shard->file, path, &descriptor));
+    Err err = OK;
+    for (int b = 0; b < BLOB_COUNT && err == OK; b++) {
+        err = read_at(descriptor, blobs[b], sizes[b],
+                      shard->blob_at[b] + shard->columns.offsets[b][place], file);
+        blobs[b][sizes[b]] = 0;
+    }
+    open_file_leave(&shard->file);
+    return err;
+}
+
 Err dataset_read(const Dataset *dataset, size_t index, Sample *sample, Buf *memory) {
     size_t place, sizes[BLOB_COUNT], total = 0;
-    const Shard *shard = find(dataset, index, &place);
-    const char *file = dataset->index.shards[shard - dataset->shards].file;
+    char *blobs[BLOB_COUNT];
+    Shard *shard = find(dataset, index, &place);
     buf_clear(memory);
     for (int b = 0; b < BLOB_COUNT; b++) {
         const uint64_t *offsets = shard->columns.offsets[b];
         sizes[b] = offsets[place + 1] - offsets[place];
-        total += sizes[b] + 1; /* each is followed by a zero, for those who print it */
+        total += sizes[b] + 1;
     }
     buf_reserve(memory, total);
-    char *blobs[BLOB_COUNT];
-    for (int b = 0; b < BLOB_COUNT; b++) {
-        blobs[b] = memory->data + memory->size;
-        TRY(read_at(shard->file, blobs[b], sizes[b],
-                    shard->blob_at[b] + shard->columns.offsets[b][place], file));
-        blobs[b][sizes[b]] = 0;
-        memory->size += sizes[b] + 1;
-    }
+    memory->size = total;
+    char *at = memory->data;
+    for (int b = 0; b < BLOB_COUNT; at += sizes[b] + 1, b++) blobs[b] = at;
+    TRY(read_blobs(dataset, shard, place, sizes, blobs));
     *sample = (Sample){.image = blobs[BLOB_IMAGE],
                        .image_size = sizes[BLOB_IMAGE],
                        .prompt = blobs[BLOB_PROMPT],
@@ -235,8 +249,8 @@ Err dataset_read(const Dataset *dataset, size_t index, Sample *sample, Buf *memo
                        .complexity = shard->columns.complexity[place],
                        .split = (Split)shard->columns.split[place]};
     REQUIRE(sample_checksum(sample) == shard->columns.checksum[place], ERR_INPUT,
-            "%s/%s: sample %zu (%s) is damaged: its checksum is wrong", dataset->path, file, index,
-            sample->id);
+            "%s/%s: sample %zu (%s) is damaged: its checksum is wrong", dataset->path,
+            dataset->index.shards[shard - dataset->shards].file, index, sample->id);
     return OK;
 }
 

@@ -10,6 +10,7 @@
 #include "core/hash.h"
 #include "core/json.h"
 #include "core/rng.h"
+#include "data/open_files.h"
 #include "data/shard.h"
 #include "data/shard_file.h"
 #include "data/shard_index.h"
@@ -304,6 +305,129 @@ TEST(threads_read_and_open_at_the_same_time) {
     for (int i = 2; i < 4; i++)
         pthread_create(&threads[i], NULL, open_often, (void *)(uintptr_t)path);
     for (int i = 0; i < 4; i++) pthread_join(threads[i], NULL);
+    dataset_close(&dataset);
+}
+
+/* ---- fewer files than shards ---- */
+
+static void limit_files(rlim_t soft, rlim_t hard) {
+    struct rlimit limit = {soft, hard};
+    ASSERT_INT(setrlimit(RLIMIT_NOFILE, &limit), ==, 0);
+}
+
+static int open_descriptors(void) {
+    FileNames names;
+    ASSERT_OK(file_list(&names, "/proc/self/fd"));
+    int count = (int)names.count - 1; /* without the one that was listed through */
+    file_names_free(&names);
+    return count;
+}
+
+TEST(more_shards_than_a_process_may_open_are_read_all_the_same) {
+    const char *path = set_path();
+    ASSERT_OK(write_dataset(path, 100, 600));
+    limit_files(24, 24);
+    Dataset *dataset;
+    DatasetInfo info;
+    ASSERT_OK(dataset_open(&dataset, path));
+    dataset_info(dataset, &info);
+    ASSERT_INT(info.shards, >, 48);
+    ASSERT_INT(open_descriptors(), <=, 12 + 6); /* half of the limit, and what a process has */
+    pthread_t threads[4];
+    ReaderThread readers[4];
+    for (int i = 0; i < 4; i++) {
+        readers[i] = (ReaderThread){dataset, 25 * i};
+        pthread_create(&threads[i], NULL, read_all, &readers[i]);
+    }
+    for (int i = 0; i < 4; i++) pthread_join(threads[i], NULL);
+    ASSERT_OK(dataset_verify(dataset));
+    dataset_close(&dataset);
+    ASSERT_INT(open_descriptors(), <=, 6);
+}
+
+TEST(a_file_that_is_being_read_is_never_closed_for_another) {
+    enum { FILES = 14, MOST = 12 };
+    static OpenFile files[FILES];
+    char path[PATH_SIZE];
+    int descriptors[FILES];
+    limit_files(2 * MOST, 2 * MOST);
+    for (int i = 0; i < FILES; i++) { /* two more than stay open, all in use */
+        snprintf(path, sizeof path, "%s/%d", test_folder(), i);
+        ASSERT_OK(file_write(path, &(char){(char)i}, 1));
+        ASSERT_OK(open_file_take(&files[i], path, &descriptors[i]));
+    }
+    for (int i = 0; i < FILES; i++) {
+        char byte = 99;
+        ASSERT_INT(pread(descriptors[i], &byte, 1, 0), ==, 1);
+        ASSERT_INT(byte, ==, i);
+    }
+    for (int i = 0; i < FILES; i++) open_file_leave(&files[i]);
+    for (int i = 0; i < FILES; i++) open_file_close(&files[i]);
+    for (int i = 0; i < FILES; i++) ASSERT_INT(files[i].descriptor, ==, 0);
+}
+
+TEST(the_file_used_last_stays_open_longest) {
+    enum { FILES = 13 };
+    static OpenFile files[FILES];
+    char path[PATH_SIZE];
+    int descriptor;
+    limit_files(24, 24); /* 12 stay open */
+    for (int i = 0; i < FILES; i++) {
+        snprintf(path, sizeof path, "%s/%d", test_folder(), i);
+        ASSERT_OK(file_write(path, "x", 1));
+        if (i == 12) { /* the first is used again */
+            ASSERT_OK(open_file_take(&files[0], test_path("0"), &descriptor));
+            open_file_leave(&files[0]);
+        }
+        ASSERT_OK(open_file_take(&files[i], path, &descriptor));
+        open_file_leave(&files[i]);
+    }
+    for (int i = 0; i < FILES; i++) ASSERT_TRUE((files[i].descriptor == 0) == (i == 1));
+    for (int i = 0; i < FILES; i++) open_file_close(&files[i]);
+}
+
+TEST(where_others_have_taken_all_files_one_of_ours_is_closed) {
+    OpenFile files[2] = {{0}};
+    int descriptor, taken[24], count = 0;
+    ASSERT_OK(file_write(test_path("0"), "x", 1));
+    limit_files(24, 24);
+    ASSERT_OK(open_file_take(&files[0], test_path("0"), &descriptor));
+    while ((descriptor = dup(0)) >= 0) taken[count++] = descriptor;
+    ASSERT_ERR(open_file_take(&files[1], test_path("0"), &descriptor), ERR_IO,
+               "Too many open files"); /* ours is in use */
+    open_file_leave(&files[0]);
+    ASSERT_OK(open_file_take(&files[1], test_path("0"), &descriptor));
+    ASSERT_INT(files[0].descriptor, ==, 0);
+    open_file_leave(&files[1]);
+    open_file_close(&files[1]);
+    for (int i = 0; i < count; i++) close(taken[i]);
+}
+
+TEST(a_soft_limit_of_open_files_is_raised_to_the_hard_one) {
+    struct rlimit limit;
+    ASSERT_INT(getrlimit(RLIMIT_NOFILE, &limit), ==, 0);
+    rlim_t hard = limit.rlim_max < 300 ? limit.rlim_max : 300;
+    ASSERT_OK(write_dataset(set_path(), 100, 600));
+    limit_files(24, hard);
+    Dataset *dataset;
+    ASSERT_OK(dataset_open(&dataset, set_path()));
+    ASSERT_INT(getrlimit(RLIMIT_NOFILE, &limit), ==, 0);
+    ASSERT_INT(limit.rlim_cur, ==, hard);
+    ASSERT_INT(open_descriptors(), >, 48); /* all of them stay open now */
+    dataset_close(&dataset);
+}
+
+TEST(a_shard_that_cannot_be_opened_again_is_named) {
+    const char *path = set_path();
+    ASSERT_OK(write_dataset(path, 100, 600));
+    limit_files(24, 24);
+    Dataset *dataset;
+    Sample sample;
+    Buf memory = {0};
+    ASSERT_OK(dataset_open(&dataset, path));
+    ASSERT_INT(unlink(shard_path()), ==, 0);
+    ASSERT_ERR(dataset_read(dataset, 0, &sample, &memory), ERR_IO, "shard-00000.h5: No such file");
+    buf_free(&memory);
     dataset_close(&dataset);
 }
 
