@@ -41,9 +41,11 @@ extern "C" {
 
 namespace {
 
-constexpr double LAW_SLACK = 1e-4; // of the volumes that go in
-constexpr double JITTER = 1e-4;    // of the model's size
-constexpr double ROUNDING = 2e-4;  // code has four decimals: what should meet may be so far apart
+constexpr double LAW_SLACK = 1e-4;  // of the volumes that go in
+constexpr double JITTER = 1e-4;     // of the model's size
+constexpr double AREA_SLACK = 1e-6; // of a profile's loops
+constexpr double JOINT_GAP = 1e-5;  // the ends of its curves are up to so far apart
+constexpr double ROUNDING = 2e-4;   // code has four decimals: what should meet may be so far apart
 
 const char *const op_names[] = {"new body", "join", "cut", "intersection"};
 
@@ -104,6 +106,37 @@ TopoDS_Wire loop_wire(const Frame &frame, const Loop &loop) {
     return wire.Wire();
 }
 
+// Whether a face has the area of its loops: what the kernel mends may lose a part of it.
+bool fills_profile(const TopoDS_Shape &face, const Extrude &extrude) {
+    double volume, area, expected = profile_area(&extrude), slack = 0;
+    for (int j = 0; j < extrude.loop_count; j++) {
+        Box2 box = loop_bounds(&extrude.loops[j]);
+        double around = 2 * (box.max.x - box.min.x + box.max.y - box.min.y);
+        slack += AREA_SLACK * std::fabs(loop_area(&extrude.loops[j])) + JOINT_GAP * around;
+    }
+    cad::shape_contents(face, &volume, &area);
+    return std::fabs(area - expected) <= slack;
+}
+
+// Why a profile is no face.
+void say_contact(const Extrude &extrude, int index, SolidNote *note) {
+    Contact contact;
+    if (!profile_contact(&extrude, &contact)) {
+        cad::write_note(note, "Profile%d: the kernel makes no face of its loops", index);
+        return;
+    }
+    int a = std::min(contact.loops[0], contact.loops[1]);
+    int b = std::max(contact.loops[0], contact.loops[1]);
+    const char *verb = contact.crosses ? "cross" : "touch";
+    const char *advice = contact.crosses ? "" : "; areas that meet in a point need an extrude each";
+    if (a == b)
+        cad::write_note(note, "Profile%d: Loop%d_%d %ses itself at [%g, %g]%s", index, index, a,
+                        verb, contact.at.x, contact.at.y, advice);
+    else
+        cad::write_note(note, "Profile%d: Loop%d_%d and Loop%d_%d %s at [%g, %g]", index, index, a,
+                        index, b, verb, contact.at.x, contact.at.y);
+}
+
 // The face of a profile. The outer loop must run counter-clockwise about the normal, the others
 // clockwise.
 TopoDS_Face profile_face(const Extrude &extrude, int index, const Frame &frame, SolidNote *note) {
@@ -117,14 +150,16 @@ TopoDS_Face profile_face(const Extrude &extrude, int index, const Frame &frame, 
     for (int j = 0; j < extrude.loop_count; j++)
         if (j != outer) maker.Add(oriented(j, false));
     TopoDS_Face face = maker.Face();
-    if (profile_is_plain(&extrude) || BRepCheck_Analyzer(face).IsValid()) return face;
+    if (profile_is_plain(&extrude)) return face;
+    if (BRepCheck_Analyzer(face).IsValid() && fills_profile(face, extrude)) return face;
     ShapeFix_Face fix(face);
     fix.FixOrientation();
     fix.Perform();
     TopoDS_Shape fixed = fix.Face();
-    if (fixed.ShapeType() == TopAbs_FACE && BRepCheck_Analyzer(fixed).IsValid())
+    if (fixed.ShapeType() == TopAbs_FACE && BRepCheck_Analyzer(fixed).IsValid() &&
+        fills_profile(fixed, extrude))
         return TopoDS::Face(fixed);
-    cad::write_note(note, "Profile%d: its loops cross themselves or each other", index);
+    say_contact(extrude, index, note);
     throw Refused{CAD_EXEC_FAIL};
 }
 

@@ -3,6 +3,7 @@
  * The rules and the limits behind them are listed in docs/cad.md. Crossing curves are not looked
  * for here: the kernel's own check of each face finds them. */
 #include "cad/loop.h"
+#include "cad/profile.h"
 #include "cad/vec.h"
 
 #define COORDINATE_MAX 1e4  /* in the code's unit: 10 m in millimetres */
@@ -95,6 +96,17 @@ static Err check_chain(const Loop *loop, Where at) {
     return OK;
 }
 
+/* A loop that crosses itself may enclose as much to its left as to its right. */
+static Err refuse_area(const Loop *loop, Where at, double area) {
+    Contact contact;
+    Loop copy = *loop;
+    if (profile_contact(&(Extrude){.loops = &copy, .loop_count = 1}, &contact))
+        FAIL(ERR_INPUT, "Loop%d_%d %s itself at [%g, %g]: its areas cancel out", at.extrude,
+             at.loop, contact.crosses ? "crosses" : "touches", contact.at.x, contact.at.y);
+    FAIL(ERR_INPUT, "Loop%d_%d encloses an area of %g, which is nothing", at.extrude, at.loop,
+         area);
+}
+
 static Err check_loop(const Loop *loop, Where at) {
     REQUIRE(loop->count >= 1, ERR_INPUT, "Loop%d_%d has no curves", at.extrude, at.loop);
     REQUIRE(loop->count <= PROGRAM_CURVES_MAX, ERR_INPUT,
@@ -106,9 +118,7 @@ static Err check_loop(const Loop *loop, Where at) {
     }
     TRY(check_chain(loop, at));
     double area = fabs(loop_area(loop));
-    REQUIRE(area >= AREA_MIN, ERR_INPUT, "Loop%d_%d encloses an area of %g, which is nothing",
-            at.extrude, at.loop, area);
-    return OK;
+    return area >= AREA_MIN ? OK : refuse_area(loop, at, area);
 }
 
 /* A point on a curve, between its ends. */
