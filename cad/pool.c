@@ -133,21 +133,80 @@ static void bury_worker(Worker *worker, bool timed_out, CadReply *reply) {
                  "the geometry kernel crashed: its worker ended with exit code %d", status);
 }
 
-static void run_job(Worker *worker, const Job *job, CadReply *reply) {
-    reply->tag = job->tag;
-    if (!worker->process.pid && start_worker(worker) != OK) {
-        reply->status = CAD_CRASH;
-        text_escape(reply->message, sizeof reply->message, err_message());
-        return;
+/* What goes to a worker for a job. */
+typedef struct Parcel {
+    Buf frame, step, reference; /* the request and its STEP files */
+    bool has_step, has_reference;
+} Parcel;
+
+static void parcel_free(Parcel *parcel) {
+    buf_free(&parcel->frame);
+    buf_free(&parcel->step);
+    buf_free(&parcel->reference);
+}
+
+static void fail_to_read(char message[256], const char *prefix) {
+    char shown[200];
+    text_escape(shown, sizeof shown, err_message());
+    snprintf(message, 256, "%s%s", prefix, shown);
+    err_clear();
+}
+
+/* Reads the files of a job. False when there is nothing to send: the reply says why. A reference
+ * that cannot be read only leaves the scores unknown. */
+static bool parcel_pack(Parcel *parcel, const Job *job, CadReply *reply) {
+    CadRequest request;
+    DrawStyle style;
+    const size_t header = sizeof(FrameHeader);
+    CHECK(
+        protocol_get_request(&request, &style, job->frame.data + header, job->frame.size - header),
+        "a request of our own cannot be read");
+    if (request.reference_step &&
+        file_read(&parcel->reference, request.reference_step, PROTOCOL_FRAME_MAX) != OK) {
+        reply->score.reference_status = CAD_UNREADABLE;
+        fail_to_read(reply->message, "reference: ");
+        request.reference_step = NULL;
     }
+    if (request.step_path &&
+        file_read(&parcel->step, request.step_path, PROTOCOL_FRAME_MAX) != OK) {
+        reply->status = CAD_UNREADABLE;
+        fail_to_read(reply->message, "");
+        return false;
+    }
+    parcel->has_step = request.step_path != NULL;
+    parcel->has_reference = request.reference_step != NULL;
+    protocol_put_request(&parcel->frame, &request);
+    return true;
+}
+
+static bool send_file(Process *process, const Buf *file, double deadline, bool *timed_out) {
+    FrameHeader header = frame_header(FRAME_FILE, file->size);
+    return process_send(process, &header, sizeof header, deadline, timed_out) &&
+           process_send(process, file->data, file->size, deadline, timed_out);
+}
+
+static bool send_parcel(Process *process, const Parcel *parcel, double deadline, bool *timed_out) {
+    return process_send(process, parcel->frame.data, parcel->frame.size, deadline, timed_out) &&
+           (!parcel->has_step || send_file(process, &parcel->step, deadline, timed_out)) &&
+           (!parcel->has_reference || send_file(process, &parcel->reference, deadline, timed_out));
+}
+
+/* What the reply says of a reference that was not sent. */
+static void restore_reference(CadReply *reply, const CadReply *before) {
+    if (before->score.reference_status != CAD_UNREADABLE) return;
+    reply->score.reference_status = CAD_UNREADABLE;
+    if (!reply->message[0]) memcpy(reply->message, before->message, sizeof reply->message);
+}
+
+static void ask_worker(Worker *worker, const Parcel *parcel, CadReply *reply) {
     Buf content = {0};
+    CadReply before = *reply;
     bool timed_out = false;
     double begun = clock_seconds(), deadline = begun + worker->pool->limits.seconds;
     mark_busy(worker, worker->process.pid);
-    bool answered =
-        process_send(&worker->process, job->frame.data, job->frame.size, deadline, &timed_out) &&
-        receive_frame(&worker->process, FRAME_REPLY, &content, deadline, &timed_out) &&
-        protocol_get_reply(reply, content.data, content.size);
+    bool answered = send_parcel(&worker->process, parcel, deadline, &timed_out) &&
+                    receive_frame(&worker->process, FRAME_REPLY, &content, deadline, &timed_out) &&
+                    protocol_get_reply(reply, content.data, content.size);
     mark_busy(worker, 0);
     if (answered) {
         /* A message quotes the file, or a kernel that the file broke. */
@@ -156,11 +215,25 @@ static void run_job(Worker *worker, const Job *job, CadReply *reply) {
         text_escape(reply->message, sizeof reply->message, message);
     } else {
         cad_reply_free(reply);
-        reply->tag = job->tag;
         bury_worker(worker, timed_out, reply);
         reply->seconds = clock_seconds() - begun;
     }
+    restore_reference(reply, &before);
     buf_free(&content);
+}
+
+static void run_job(Worker *worker, const Job *job, CadReply *reply) {
+    Parcel parcel = {0};
+    if (!parcel_pack(&parcel, job, reply)) {
+        /* the reply says why */
+    } else if (!worker->process.pid && start_worker(worker) != OK) {
+        reply->status = CAD_CRASH;
+        text_escape(reply->message, sizeof reply->message, err_message());
+    } else {
+        ask_worker(worker, &parcel, reply);
+    }
+    reply->tag = job->tag;
+    parcel_free(&parcel);
 }
 
 static void hand_back(CadPool *pool, const CadReply *reply) {

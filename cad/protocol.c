@@ -8,10 +8,14 @@ bool frame_header_ok(const FrameHeader *header, FrameKind kind) {
            header->size <= PROTOCOL_FRAME_MAX;
 }
 
+FrameHeader frame_header(FrameKind kind, size_t size) {
+    return (FrameHeader){.magic = PROTOCOL_MAGIC, .kind = kind, .size = size};
+}
+
 /* ---- writing ---- */
 
 static size_t begin_frame(Buf *out, FrameKind kind) {
-    FrameHeader header = {.magic = PROTOCOL_MAGIC, .kind = kind};
+    FrameHeader header = frame_header(kind, 0);
     buf_append(out, &header, sizeof header);
     return out->size;
 }
@@ -169,7 +173,7 @@ void protocol_put_request(Buf *out, const CadRequest *request) {
     size_t start = begin_frame(out, FRAME_REQUEST);
     put_bytes(out, request->code, request->code_size);
     put_text(out, request->step_path);
-    put_text(out, request->export_path);
+    put_int(out, request->export_as);
     put_bytes(out, request->reference_code, request->reference_size);
     put_text(out, request->reference_step);
     put_int(out, request->score_points);
@@ -184,7 +188,7 @@ bool protocol_get_request(CadRequest *request, DrawStyle *style, const void *con
     *style = (DrawStyle){0};
     request->code = get_bytes(&reader, &request->code_size);
     request->step_path = get_text(&reader);
-    request->export_path = get_text(&reader);
+    request->export_as = (CadExport)get_range(&reader, 0, CAD_EXPORT_STL);
     request->reference_code = get_bytes(&reader, &request->reference_size);
     request->reference_step = get_text(&reader);
     request->score_points = get_range(&reader, INT32_MIN, INT32_MAX);
@@ -229,14 +233,13 @@ void protocol_put_reply(Buf *out, const CadReply *reply) {
     put_int(out, reply->jittered);
     put_score(out, &reply->score);
     put_bytes(out, reply->png.data, reply->png.size);
+    put_bytes(out, reply->exported.data, reply->exported.size);
     end_frame(out, start);
 }
 
 bool protocol_get_reply(CadReply *reply, const void *content, size_t size) {
     Reader reader = {.at = content, .left = size};
-    void *tag = reply->tag;
     cad_reply_clear(reply);
-    reply->tag = tag;
     reply->status = (CadStatus)get_range(&reader, 0, CAD_STATUS_COUNT - 1);
     reply->line = get_range(&reader, 0, INT32_MAX);
     reply->column = get_range(&reader, 0, INT32_MAX);
@@ -249,9 +252,11 @@ bool protocol_get_reply(CadReply *reply, const void *content, size_t size) {
     reply->faces = get_range(&reader, 0, INT32_MAX);
     reply->jittered = get_range(&reader, 0, 1);
     get_score(&reader, &reply->score);
-    size_t png_size;
+    size_t png_size, exported_size;
     const char *png = get_bytes(&reader, &png_size);
+    const char *exported = get_bytes(&reader, &exported_size);
     if (!finished(&reader)) return false;
     if (png) buf_append(&reply->png, png, png_size);
+    if (exported) buf_append(&reply->exported, exported, exported_size);
     return true;
 }

@@ -28,8 +28,8 @@ typedef struct SolidFacts {
  * there is no solid and `note` says why. */
 CadStatus solid_build(Solid **solid, const CadProgram *program, SolidNote *note);
 
-/* Reads the solids of a STEP file, in millimetres. */
-CadStatus solid_read_step(Solid **solid, const char *path, SolidNote *note);
+/* Reads the solids of a STEP file's bytes, in millimetres; `name` is what sentences call it. */
+CadStatus solid_read_step(Solid **solid, const char *name, const Buf *file, SolidNote *note);
 
 void solid_free(Solid **solid);
 
@@ -37,10 +37,10 @@ void solid_free(Solid **solid);
  * filled as far as they could be measured. */
 CadStatus solid_check(const Solid *solid, SolidFacts *facts, SolidNote *note);
 
-/* The header of the STEP file names neither machine nor path nor time, so the same solid gives the
- * same bytes. Both write through a temporary name. */
-Err solid_write_step(const Solid *solid, const char *path);
-Err solid_write_stl(const Solid *solid, const char *path); /* binary */
+/* The bytes of a file, appended. A STEP file's header names neither machine nor path nor time, so
+ * the same solid gives the same bytes. */
+Err solid_to_step(Buf *out, const Solid *solid);
+Err solid_to_stl(Buf *out, const Solid *solid); /* binary */
 
 /* Silences the kernel's own messages; once per process. */
 void solid_quiet(void);

@@ -1,4 +1,4 @@
-// Solids from STEP files, and to STEP and STL files.
+// Solids from the bytes of STEP files, and to those of STEP and STL files.
 #include <APIHeaderSection_MakeHeader.hxx>
 #include <IFSelect_ReturnStatus.hxx>
 #include <Message.hxx>
@@ -8,45 +8,48 @@
 #include <STEPControl_Writer.hxx>
 #include <Standard_Version.hxx>
 #include <StepBasic_Product.hxx>
+#include <StepData_Protocol.hxx>
 #include <StepData_StepModel.hxx>
+#include <StepData_StepWriter.hxx>
 #include <TCollection_HAsciiString.hxx>
-#include <cstring>
+#include <XSControl_WorkSession.hxx>
+#include <istream>
+#include <sstream>
+#include <streambuf>
 #include <vector>
 
 #include "cad/mesh.hpp"
 #include "cad/shape.hpp"
 #include "cad/shape_measure.hpp"
-#define _Noreturn [[noreturn]]
-extern "C" {
-#include <unistd.h>
-
-#include "core/file.h"
-}
-#undef _Noreturn
 
 namespace {
 
-constexpr uint64_t STEP_BYTES_MAX = 256u << 20;
 constexpr double STL_DEFLECTION = 1e-3; // of the box diagonal
 constexpr double STL_ANGLE = 0.3;
 // The files say this instead of when and where they were made.
-constexpr char STEP_END[] = "END-ISO-10303-21;";
 constexpr const char *STEP_TIME = "2000-01-01T00:00:00";
 
 Handle(TCollection_HAsciiString) text(const char *characters) {
     return new TCollection_HAsciiString(characters);
 }
 
-CadStatus read_step(Solid *solid, const char *path, SolidNote *note) {
+// Bytes in memory as a stream.
+struct Bytes : std::streambuf {
+    explicit Bytes(const Buf *file) { setg(file->data, file->data, file->data + file->size); }
+};
+
+CadStatus read_step(Solid *solid, const char *name, const Buf *file, SolidNote *note) {
     STEPControl_Reader reader;
-    if (reader.ReadFile(path) != IFSelect_RetDone) {
-        cad::write_note(note, "%.160s is not a readable STEP file", path);
+    Bytes bytes(file);
+    std::istream stream(&bytes);
+    if (reader.ReadStream(name, stream) != IFSelect_RetDone) {
+        cad::write_note(note, "%.160s is not a readable STEP file", name);
         return CAD_PARSE_FAIL;
     }
     reader.TransferRoots();
     solid->shape = cad::only_solids(reader.OneShape());
     if (solid->shape.IsNull()) {
-        cad::write_note(note, "there is no solid in %.160s", path);
+        cad::write_note(note, "there is no solid in %.160s", name);
         return CAD_EMPTY_SOLID;
     }
     return CAD_OK;
@@ -70,18 +73,23 @@ void set_header(const Handle(StepData_StepModel) & model) {
     }
 }
 
-Err step_failed(const char *path, const char *why) {
-    FAIL(ERR_IO, "cannot write %s: %s", path, why);
+Err step_failed(const char *why) {
+    FAIL(ERR_UNSUPPORTED, "the solid cannot be written as STEP: %s", why);
 }
 
-// Into `temporary`; sentences name `path`.
-Err write_step_file(const TopoDS_Shape &shape, const char *temporary, const char *path) {
+// What STEPControl_Writer writes to a file, as bytes.
+Err step_bytes(Buf *out, const TopoDS_Shape &shape) {
     STEPControl_Writer writer;
     if (writer.Transfer(shape, STEPControl_AsIs) != IFSelect_RetDone)
-        return step_failed(path, "the kernel cannot express the solid as STEP");
-    set_header(writer.Model());
-    if (writer.Write(temporary) != IFSelect_RetDone)
-        return step_failed(path, "the disk refused it");
+        return step_failed("the kernel cannot express it");
+    Handle(StepData_StepModel) model = writer.Model();
+    set_header(model);
+    StepData_StepWriter file(model);
+    file.SendModel(Handle(StepData_Protocol)::DownCast(writer.WS()->Protocol()));
+    std::ostringstream stream;
+    if (!file.Print(stream)) return step_failed("the kernel cannot print it");
+    std::string text = stream.str();
+    buf_append(out, text.data(), text.size());
     return OK;
 }
 
@@ -115,73 +123,41 @@ void stl_bytes(Buf *out, const TopoDS_Shape &shape) {
     for (const cad::Triangle &triangle : triangles) put_triangle(out, triangle);
 }
 
-Err kernel_failed(const char *path, const SolidNote *note) {
-    FAIL(ERR_IO, "cannot write %s: %s", path, note->text);
-}
-
 // A kernel error inside `body` as an Err.
-template <typename Body> Err guarded_err(const char *what, const char *path, Body body) {
+template <typename Body> Err guarded_err(const char *what, Body body) {
     SolidNote note = {""};
     bool threw = true;
-    Err err = cad::guarded(what, ERR_IO, &note, [&] {
+    Err err = cad::guarded(what, ERR_UNSUPPORTED, &note, [&] {
         Err result = body();
         threw = false;
         return result;
     });
-    return threw ? kernel_failed(path, &note) : err;
+    if (threw) FAIL(ERR_UNSUPPORTED, "the solid cannot be written: %s", note.text);
+    return err;
 }
 
 } // namespace
 
-CadStatus solid_read_step(Solid **out, const char *path, SolidNote *note) {
+CadStatus solid_read_step(Solid **out, const char *name, const Buf *file, SolidNote *note) {
     *out = nullptr;
     note->text[0] = 0;
-    uint64_t bytes = 0;
-    if (file_size(path, &bytes) != OK || bytes > STEP_BYTES_MAX) {
-        cad::write_note(note, "%.160s cannot be read or is larger than %d MiB", path,
-                        int(STEP_BYTES_MAX >> 20));
-        return CAD_PARSE_FAIL;
-    }
     return cad::guarded("reading the STEP file", CAD_PARSE_FAIL, note, [&] {
         auto solid = std::make_unique<Solid>();
-        CadStatus status = read_step(solid.get(), path, note);
+        CadStatus status = read_step(solid.get(), name, file, note);
         if (status == CAD_OK) *out = solid.release();
         return status;
     });
 }
 
-// The kernel does not say when the disk is full, so its file is read again, and only a whole one
-// gets the name.
-static Err publish_step(const char *temporary, const char *path) {
-    Buf file = {};
-    Err err = file_read(&file, temporary, STEP_BYTES_MAX);
-    const size_t tail = sizeof STEP_END + 1; // with a line end
-    if (err == OK && (file.size < tail || !strstr(file.data + file.size - tail, STEP_END)))
-        err = step_failed(path, "the disk is full");
-    if (err == OK) err = file_write(path, file.data, file.size);
-    buf_free(&file);
-    return err;
+Err solid_to_step(Buf *out, const Solid *solid) {
+    return guarded_err("writing STEP", [&] { return step_bytes(out, solid->shape); });
 }
 
-Err solid_write_step(const Solid *solid, const char *path) {
-    char temporary[PATH_SIZE];
-    TRY(path_format(temporary, "%s.kernel.%d", path, int(getpid())));
-    Err err = guarded_err("writing STEP", path,
-                          [&] { return write_step_file(solid->shape, temporary, path); });
-    if (err == OK) err = publish_step(temporary, path);
-    unlink(temporary);
-    return err;
-}
-
-Err solid_write_stl(const Solid *solid, const char *path) {
-    Buf bytes = {};
-    Err err = guarded_err("writing STL", path, [&] {
-        stl_bytes(&bytes, solid->shape);
+Err solid_to_stl(Buf *out, const Solid *solid) {
+    return guarded_err("writing STL", [&] {
+        stl_bytes(out, solid->shape);
         return OK;
     });
-    if (err == OK) err = file_write(path, bytes.data, bytes.size);
-    buf_free(&bytes);
-    return err;
 }
 
 void solid_quiet(void) {

@@ -2,8 +2,10 @@
 #include "cad/worker.h"
 
 #include <math.h>
+#include <strings.h>
 
 #include "core/err.h"
+#include "core/file.h"
 
 const char *cad_status_name(CadStatus status) {
     static const char *const names[CAD_STATUS_COUNT] = {
@@ -27,6 +29,12 @@ bool cad_status_executed(CadStatus status) {
     return status == CAD_OK || status == CAD_INVALID_SOLID || status == CAD_NON_MANIFOLD;
 }
 
+CadExport cad_export_of(const char *path) {
+    const char *extension = path_extension(path);
+    if (!strcasecmp(extension, ".step") || !strcasecmp(extension, ".stp")) return CAD_EXPORT_STEP;
+    return !strcasecmp(extension, ".stl") ? CAD_EXPORT_STL : CAD_EXPORT_NONE;
+}
+
 void cad_score_clear(CadScore *score) {
     const double none = (double)NAN;
     *score = (CadScore){.chamfer = none,
@@ -47,5 +55,6 @@ void cad_reply_clear(CadReply *reply) {
 
 void cad_reply_free(CadReply *reply) {
     buf_free(&reply->png);
+    buf_free(&reply->exported);
     cad_reply_clear(reply);
 }

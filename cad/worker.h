@@ -34,13 +34,18 @@ const char *cad_status_name(CadStatus status);
 /* Whether there is a solid that can be measured, sound or not. */
 bool cad_status_executed(CadStatus status);
 
+typedef enum CadExport { CAD_EXPORT_NONE, CAD_EXPORT_STEP, CAD_EXPORT_STL } CadExport;
+
+/* By the extension, in any case; CAD_EXPORT_NONE for another. */
+CadExport cad_export_of(const char *path);
+
 /* One solid, and what to do with it. All that it points to is copied by cad_pool_submit. */
 typedef struct CadRequest {
     const char *code; /* OpenECAD code, or NULL: then step_path is read */
     size_t code_size;
-    const char *step_path;
+    const char *step_path;      /* read when its turn comes, by the pool: workers open no files */
     const DrawStyle *draw;      /* not NULL: draw it into reply.png */
-    const char *export_path;    /* not NULL: write it there (.step, .stl) */
+    CadExport export_as;        /* not CAD_EXPORT_NONE: the file's bytes into reply.exported */
     const char *reference_code; /* not NULL: score against this program */
     size_t reference_size;
     const char *reference_step; /* or against this STEP file */
@@ -70,7 +75,7 @@ typedef struct CadReply {
     int solids, faces;
     bool jittered; /* a boolean worked only with a tool changed by 1e-4, or slits were closed */
     double seconds;
-    Buf png; /* the drawing; freed by cad_reply_free */
+    Buf png, exported; /* the drawing, the file; freed by cad_reply_free */
     CadScore score;
     void *tag;
 } CadReply;

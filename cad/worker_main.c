@@ -29,6 +29,7 @@
 #define POINTS_MAX     (1 << 20)
 #define HEAP_KEPT      (256 << 20) /* free memory that is not given back between items */
 #define HOOK_BYTES     (16 << 20)
+#define EXPORT_MAX     (PROTOCOL_FRAME_MAX / 2)
 #define HEAP_GROWTH    (16 << 20)
 
 /* ---- pipes ---- */
@@ -54,6 +55,13 @@ static bool write_all(int fd, const Buf *buf) {
 }
 
 /* ---- one item ---- */
+
+/* A request with what came behind it. */
+typedef struct Item {
+    CadRequest request;
+    DrawStyle style;
+    Buf content, step, reference; /* the request's frame, its STEP files */
+} Item;
 
 static void say(CadReply *reply, CadStatus status, const char *message) {
     reply->status = status;
@@ -81,9 +89,9 @@ static CadStatus build_code(Solid **solid, const char *code, size_t size, CadRep
     return status;
 }
 
-static CadStatus build_step(Solid **solid, const char *path, CadReply *reply) {
+static CadStatus build_step(Solid **solid, const char *name, const Buf *file, CadReply *reply) {
     SolidNote note;
-    CadStatus status = solid_read_step(solid, path, &note);
+    CadStatus status = solid_read_step(solid, name, file, &note);
     say(reply, status, note.text);
     return status;
 }
@@ -120,22 +128,23 @@ static Err draw_solid(const Solid *solid, const DrawStyle *style, CadReply *repl
     return err;
 }
 
-static Err export_solid(const Solid *solid, const char *path) {
-    const char *extension = path_extension(path);
-    if (strcmp(extension, ".step") == 0 || strcmp(extension, ".stp") == 0)
-        return solid_write_step(solid, path);
-    if (strcmp(extension, ".stl") == 0) return solid_write_stl(solid, path);
-    FAIL(ERR_UNSUPPORTED, "cannot write %s: .step and .stl are possible", path);
+static Err export_solid(const Solid *solid, CadExport format, CadReply *reply) {
+    TRY((format == CAD_EXPORT_STEP ? solid_to_step : solid_to_stl)(&reply->exported, solid));
+    size_t size = reply->exported.size;
+    if (size <= EXPORT_MAX) return OK;
+    buf_free(&reply->exported);
+    FAIL(ERR_UNSUPPORTED, "the file would have %zu bytes; %d are possible", size, EXPORT_MAX);
 }
 
-static void score_solid(const Solid *solid, const CadRequest *request, CadReply *reply) {
+static void score_solid(const Solid *solid, const Item *item, CadReply *reply) {
+    const CadRequest *request = &item->request;
     Solid *reference = NULL;
     CadReply other;
     cad_reply_clear(&other);
     CadStatus status =
         request->reference_code
             ? build_code(&reference, request->reference_code, request->reference_size, &other)
-            : build_step(&reference, request->reference_step, &other);
+            : build_step(&reference, request->reference_step, &item->reference, &other);
     if (reference) {
         check_solid(reference, &other);
         status = other.status;
@@ -155,7 +164,7 @@ static void serve_solid(const Solid *solid, const CadRequest *request, CadReply 
     if (reply->status == CAD_EMPTY_SOLID) return;
     Err err = OK;
     if (request->draw) err = draw_solid(solid, request->draw, reply);
-    if (err == OK && request->export_path) err = export_solid(solid, request->export_path);
+    if (err == OK && request->export_as) err = export_solid(solid, request->export_as, reply);
     if (err != OK)
         say(reply, reply->status == CAD_OK ? CAD_EXEC_FAIL : reply->status, err_message());
 }
@@ -178,21 +187,22 @@ static void obey_hook(const CadRequest *request) {
         for (;;) pause();
 }
 
-static void serve(const CadRequest *request, CadReply *reply) {
+static void serve(const Item *item, CadReply *reply) {
+    const CadRequest *request = &item->request;
     double begun = clock_seconds();
     Solid *solid = NULL;
     obey_hook(request);
     if (request->code)
         build_code(&solid, request->code, request->code_size, reply);
     else if (request->step_path)
-        build_step(&solid, request->step_path, reply);
+        build_step(&solid, request->step_path, &item->step, reply);
     else
         say(reply, CAD_EXEC_FAIL, "neither code nor a STEP file was given");
     if (solid) {
         check_solid(solid, reply);
         serve_solid(solid, request, reply);
     }
-    if (request->reference_code || request->reference_step) score_solid(solid, request, reply);
+    if (request->reference_code || request->reference_step) score_solid(solid, item, reply);
     solid_free(&solid);
     reply->seconds = clock_seconds() - begun;
 }
@@ -244,31 +254,44 @@ static int take_standard_output(void) {
     return fd;
 }
 
-static int serve_requests(int out, double seconds) {
-    Buf content = {0}, answer = {0};
+/* The content of a frame. */
+static bool read_frame(Buf *out, FrameKind kind) {
+    FrameHeader header;
+    if (!read_all(&header, sizeof header) || !frame_header_ok(&header, kind)) return false;
+    buf_clear(out);
+    buf_reserve(out, header.size);
+    out->size = header.size;
+    return read_all(out->data, header.size);
+}
+
+static bool read_item(Item *item) {
+    const CadRequest *request = &item->request;
+    return read_frame(&item->content, FRAME_REQUEST) &&
+           protocol_get_request(&item->request, &item->style, item->content.data,
+                                item->content.size) &&
+           (!request->step_path || read_frame(&item->step, FRAME_FILE)) &&
+           (!request->reference_step || read_frame(&item->reference, FRAME_FILE));
+}
+
+/* Until the parent is done with us and closes the pipe. */
+static void serve_requests(int out, double seconds) {
+    Item item = {0};
+    Buf answer = {0};
     protocol_put_hello(&answer, PROTOCOL_VERSION);
-    while (write_all(out, &answer)) {
-        FrameHeader header;
-        if (!read_all(&header, sizeof header)) break; /* the parent is done with us */
-        if (!frame_header_ok(&header, FRAME_REQUEST)) return 1;
-        buf_clear(&content);
-        buf_reserve(&content, header.size);
-        if (!read_all(content.data, header.size)) return 1;
-        CadRequest request;
-        DrawStyle style;
+    while (write_all(out, &answer) && read_item(&item)) {
         CadReply reply;
         cad_reply_clear(&reply);
-        if (!protocol_get_request(&request, &style, content.data, header.size)) return 1;
         set_alarm(seconds * ALARM_FACTOR + ALARM_EXTRA);
-        serve(&request, &reply);
+        serve(&item, &reply);
         set_alarm(0);
         buf_clear(&answer);
         protocol_put_reply(&answer, &reply);
         cad_reply_free(&reply);
     }
-    buf_free(&content);
+    buf_free(&item.content);
+    buf_free(&item.step);
+    buf_free(&item.reference);
     buf_free(&answer);
-    return 0;
 }
 
 int main(int argc, char **argv) {
@@ -286,5 +309,6 @@ int main(int argc, char **argv) {
     live_under_limits(atoi(argv[2]), (size_t)atoll(argv[4]));
     int out = take_standard_output();
     solid_quiet();
-    return serve_requests(out, seconds > 0 ? seconds : 1);
+    serve_requests(out, seconds > 0 ? seconds : 1);
+    return 0;
 }

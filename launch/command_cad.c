@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "cad/code.h"
 #include "core/file.h"
@@ -45,29 +46,26 @@ static Err fail_unless_ok(const char *path, const CadReply *reply) {
 
 /* ---- run ---- */
 
-typedef enum OutputKind { OUTPUT_NONE, OUTPUT_EXPORT, OUTPUT_DRAWING } OutputKind;
-
-static Err output_kind(OutputKind *kind, const char *path) {
-    *kind = OUTPUT_NONE;
+/* What `path` should become: a drawing, or a file of the solid. */
+static Err output_kind(CadExport *format, bool *drawing, const char *path) {
+    *format = CAD_EXPORT_NONE;
+    *drawing = false;
     if (!path) return OK;
     const char *extension = path_extension(path);
     static const char *const planned[] = {".glb", ".svg", ".pdf"};
     for (size_t i = 0; i < sizeof planned / sizeof planned[0]; i++)
         REQUIRE(strcmp(extension, planned[i]) != 0, ERR_UNSUPPORTED,
                 "%s: %s files are not there yet; .step, .stl and .png are", path, extension);
-    if (!strcmp(extension, ".png")) {
-        *kind = OUTPUT_DRAWING;
-        return OK;
-    }
-    REQUIRE(!strcmp(extension, ".step") || !strcmp(extension, ".stp") || !strcmp(extension, ".stl"),
-            ERR_CONFIG, "%s: the output is .step, .stl or .png (a drawing)", path);
-    *kind = OUTPUT_EXPORT;
+    *drawing = !strcasecmp(extension, ".png");
+    *format = cad_export_of(path);
+    REQUIRE(*drawing || *format, ERR_CONFIG, "%s: the output is .step, .stl or .png (a drawing)",
+            path);
     return OK;
 }
 
-static Err write_drawing(const CadReply *reply, const char *path) {
-    if (!reply->png.size) return OK; /* there was nothing to draw, and the reply says why */
-    return file_write(path, reply->png.data, reply->png.size);
+static Err write_output(const Buf *bytes, const char *path) {
+    if (!bytes->size) return OK; /* there is no solid, and the reply says why */
+    return file_write(path, bytes->data, bytes->size);
 }
 
 static void report(const char *path, const CadReply *reply, const char *image, bool json) {
@@ -91,17 +89,17 @@ static Err run_run(const Command *command, int argc, char **argv) {
     Arguments arguments;
     PartFile part = {0};
     CadReply reply = {0};
-    OutputKind kind;
+    CadExport format;
+    bool drawing;
     TRY(options_parse(command, options, 3, argc, argv, 1, 1, &arguments));
     Err err = OK;
     if (arguments.helped) goto done;
-    TRY_GOTO(err, output_kind(&kind, out));
+    TRY_GOTO(err, output_kind(&format, &drawing, out));
     TRY_GOTO(err, part_file_read(&part, arguments.items[0]));
     DrawStyle style = draw_style_default(DRAWING_SIZE);
-    CadRequest request = {.draw = kind == OUTPUT_DRAWING ? &style : NULL,
-                          .export_path = kind == OUTPUT_EXPORT ? out : NULL};
+    CadRequest request = {.draw = drawing ? &style : NULL, .export_as = format};
     TRY_GOTO(err, part_file_run(&part, &request, seconds, &reply));
-    if (kind == OUTPUT_DRAWING) TRY_GOTO(err, write_drawing(&reply, out));
+    TRY_GOTO(err, write_output(drawing ? &reply.png : &reply.exported, out));
     report(part.path, &reply, NULL, json);
     TRY_GOTO(err, fail_unless_ok(part.path, &reply));
 done:
@@ -181,7 +179,7 @@ static Err draw_part(const DrawOptions *o, const char *path) {
     TRY(draw_style_of(&style, o));
     TRY_GOTO(err, part_file_read(&part, path));
     TRY_GOTO(err, part_file_run(&part, &(CadRequest){.draw = &style}, o->seconds, &reply));
-    TRY_GOTO(err, write_drawing(&reply, o->out));
+    TRY_GOTO(err, write_output(&reply.png, o->out));
     report(path, &reply, reply.png.size ? o->out : NULL, o->json);
     /* A broken solid is drawn all the same; only where there is no picture, drawing failed. */
     if (!reply.png.size) TRY_GOTO(err, fail_unless_ok(path, &reply));
@@ -221,7 +219,7 @@ static Err run_draw(const Command *command, int argc, char **argv) {
     Err err = OK;
     if (!arguments.helped) {
         REQUIRE_GOTO(err, o.out, ERR_CONFIG, "cadvlm cad draw needs -o OUT.png");
-        REQUIRE_GOTO(err, !strcmp(path_extension(o.out), ".png"), ERR_CONFIG,
+        REQUIRE_GOTO(err, !strcasecmp(path_extension(o.out), ".png"), ERR_CONFIG,
                      "%s: drawings are .png files", o.out);
         TRY_GOTO(err, draw_part(&o, arguments.items[0]));
     }

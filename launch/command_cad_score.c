@@ -37,12 +37,6 @@ static void pair_free(Pair *pair) {
 
 /* ---- finding pairs ---- */
 
-static bool is_part(const char *name) {
-    const char *extension = path_extension(name);
-    return !strcmp(extension, ".py") || !strcmp(extension, ".json") ||
-           !strcmp(extension, ".step") || !strcmp(extension, ".stp");
-}
-
 static size_t stem_length(const char *name) {
     return strlen(name) - strlen(path_extension(name));
 }
@@ -51,7 +45,7 @@ static size_t stem_length(const char *name) {
 static const char *same_stem(const FileNames *names, const char *name) {
     size_t length = stem_length(name);
     for (size_t i = 0; i < names->count; i++)
-        if (is_part(names->names[i]) && stem_length(names->names[i]) == length &&
+        if (part_file_kind(names->names[i]) && stem_length(names->names[i]) == length &&
             !strncmp(names->names[i], name, length))
             return names->names[i];
     return NULL;
@@ -77,7 +71,7 @@ static Err find_pairs(Pair **out, int *count, const char *pred, const char *ref)
     *out = pairs;
     for (size_t i = 0; i < refs.count; i++) {
         const char *name = refs.names[i];
-        if (!is_part(name)) continue;
+        if (!part_file_kind(name)) continue;
         if (same_stem(&refs, name) != name) continue; /* a second form of the same part */
         Pair *pair = &pairs[(*count)++];
         cad_reply_clear(&pair->reply);

@@ -153,8 +153,10 @@ static Err build(Generator *g, Item *item, const Image *drawing, const Reading *
     CadRequest request = {.code = buf_cstr(&reading->code),
                           .code_size = reading->code.size,
                           .draw = &style,
-                          .export_path = item->step};
+                          .export_as = CAD_EXPORT_STEP};
     TRY(cad_pool_run(g->pool, &request, &item->reply));
+    const Buf *step = &item->reply.exported;
+    if (step->size) TRY(file_write(item->step, step->data, step->size));
     return write_picture(item->picture, drawing, scale, &item->reply.png);
 }
 

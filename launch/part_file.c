@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "cad/code.h"
 #include "core/file.h"
@@ -35,25 +36,33 @@ static Err read_design(PartFile *part, const char *path) {
     return err;
 }
 
+PartKind part_file_kind(const char *path) {
+    static const struct {
+        const char *extension;
+        PartKind kind;
+    } kinds[] = {
+        {".py", PART_CODE}, {".json", PART_DESIGN}, {".step", PART_STEP}, {".stp", PART_STEP}};
+    const char *extension = path_extension(path);
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+        if (!strcasecmp(extension, kinds[i].extension)) return kinds[i].kind;
+    return PART_NONE;
+}
+
 Err part_file_read(PartFile *part, const char *path) {
     *part = (PartFile){.path = strdup(path)};
     CHECK(part->path, "out of memory: %s", path);
-    const char *extension = path_extension(path);
     REQUIRE(file_exists(path), ERR_INPUT, "there is no file %s", path);
     REQUIRE(!file_is_directory(path), ERR_INPUT, "%s is a folder where a file is expected", path);
-    Err err = OK;
-    if (!strcmp(extension, ".py")) {
-        err = file_read(&part->code, path, CODE_SIZE_MAX);
-        if (err == OK) buf_reserve(&part->code, 1); /* an empty file is code too */
-    } else if (!strcmp(extension, ".json")) {
-        err = read_design(part, path);
-    } else if (!strcmp(extension, ".step") || !strcmp(extension, ".stp")) {
-        part->is_step = true;
-    } else {
-        err = err_raise(ERR_CONFIG, __FILE__, __LINE__,
-                        "%s: .py (OpenECAD code), .json (DeepCAD) and .step are understood", path);
+    switch (part_file_kind(path)) {
+    case PART_CODE:
+        TRY(file_read(&part->code, path, CODE_SIZE_MAX));
+        buf_reserve(&part->code, 1); /* an empty file is code too */
+        return OK;
+    case PART_DESIGN: return read_design(part, path);
+    case PART_STEP: part->is_step = true; return OK;
+    case PART_NONE: break;
     }
-    return err;
+    FAIL(ERR_CONFIG, "%s: .py (OpenECAD code), .json (DeepCAD) and .step are understood", path);
 }
 
 void part_file_read_item(PartFile *part, const char *path) {

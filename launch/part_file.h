@@ -6,6 +6,11 @@
 #include "cad/worker.h"
 #include "core/json.h"
 
+typedef enum PartKind { PART_NONE, PART_CODE, PART_DESIGN, PART_STEP } PartKind;
+
+/* By the extension, in any case. */
+PartKind part_file_kind(const char *path);
+
 /* A part as the workers take it. Owns its texts. */
 typedef struct PartFile {
     char *path;

@@ -1,4 +1,7 @@
 /* The cad commands as a user runs them: exit codes, keys, files, sentences. */
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include "core/file.h"
 #include "core/image.h"
 #include "core/json.h"
@@ -95,6 +98,67 @@ TEST(run_reports_a_part_and_writes_its_files) {
     root = run_json(0, "cad run '%s'", test_path("a.step"));
     ASSERT_NEAR(number(root, "volume"), 82279.6447, 1e-3);
     js_free(&root);
+}
+
+/* In folders that others may write to, links may stand at any name that can be guessed: here at
+ * that of each process that may come next. */
+TEST(no_planted_link_is_followed) {
+    const char *flange = put_flange("flange.py"), *victim = put("victim", "precious"), *output;
+    enum { PROCESSES = 5000 };
+    static const char *const names[] = {"a.step.kernel", "a.step.tmp", "a.stl.tmp", "a.png.tmp"};
+    for (int i = 0; i < 4 * PROCESSES; i++) {
+        char path[PATH_SIZE];
+        snprintf(path, sizeof path, "%s/%s.%d", test_folder(), names[i % 4], (int)getpid() + i / 4);
+        ASSERT_INT(symlink(victim, path), ==, 0);
+    }
+    ASSERT_INT(symlink(victim, test_path("a.step")), ==, 0); /* and at the name itself */
+    static const char *const outs[] = {"a.step", "a.stl", "a.png"};
+    for (int i = 0; i < 3; i++) {
+        const char *out = test_path(outs[i]);
+        ASSERT_INT(test_run(&output, "./cadvlm cad run '%s' -o '%s'", flange, out), ==, 0);
+        struct stat info;
+        ASSERT_TRUE(lstat(out, &info) == 0 && S_ISREG(info.st_mode) && info.st_size > 1000);
+    }
+    Buf bytes = {0};
+    ASSERT_OK(file_read(&bytes, victim, 100));
+    ASSERT_TEXT(buf_cstr(&bytes), "precious");
+    buf_free(&bytes);
+}
+
+TEST(a_full_disk_is_no_fault_of_the_part) {
+    const char *flange = put_flange("flange.py"), *output;
+    static const char *const outs[] = {"a.step", "a.stl", "a.png"};
+    for (int i = 0; i < 3; i++) {
+        const char *out = test_path(outs[i]);
+        int code = test_run(&output, "ulimit -f 2; ./cadvlm cad run '%s' -o '%s'", flange, out);
+        printf("%s", output);
+        ASSERT_INT(code, ==, 1);
+        ASSERT_CONTAINS(output, "cannot write");
+        ASSERT_CONTAINS(output, "File too large");
+        ASSERT_TRUE(!strstr(output, "exec_fail"));
+        ASSERT_TRUE(!file_exists(out));
+    }
+    FileNames left;
+    ASSERT_OK(file_list(&left, test_folder()));
+    ASSERT_INT(left.count, ==, 1); /* the part itself */
+    file_names_free(&left);
+}
+
+TEST(extensions_may_be_capitals) {
+    const char *flange = put_flange("flange.py"), *output;
+    static const char *const outs[] = {"A.STEP", "b.Stp", "C.STL", "D.PNG"};
+    for (int i = 0; i < 4; i++) {
+        ASSERT_INT(test_run(&output, "./cadvlm cad run '%s' -o '%s'", flange, test_path(outs[i])),
+                   ==, 0);
+        ASSERT_TRUE(file_exists(test_path(outs[i])));
+    }
+    const char *code = put_flange("E.PY");
+    for (int i = 0; i < 3; i++) {
+        const char *path = i < 2 ? kept_path(outs[i]) : code;
+        Json *root = run_json(0, "cad run '%s'", path);
+        ASSERT_NEAR(number(root, "volume"), 82279.6447, 1e-3);
+        js_free(&root);
+    }
 }
 
 TEST(run_says_what_is_wrong_and_where) {

@@ -242,8 +242,10 @@ TEST(damaged_frames_are_refused) {
     CadReply reply = {.status = CAD_OK, .volume = 5, .solids = 1}, back;
     snprintf(reply.message, sizeof reply.message, "all is well");
     buf_append(&reply.png, "png bytes", 9);
+    buf_append(&reply.exported, "solid", 5);
     DrawStyle style = draw_style_default(128), style_back;
-    CadRequest request = {.code = "abc", .code_size = 3, .draw = &style, .export_path = "a.step"};
+    CadRequest request = {
+        .code = "abc", .code_size = 3, .draw = &style, .export_as = CAD_EXPORT_STL};
     CadRequest request_back;
     Buf frames[2] = {0};
     protocol_put_reply(&frames[0], &reply);
