@@ -133,6 +133,7 @@ typedef struct Config {
     char base_model[CONFIG_TEXT];
     char adapter[CONFIG_TEXT];
     char train_data[CONFIG_TEXT], val_data[CONFIG_TEXT], image_folder[CONFIG_TEXT];
+    char exclude[CONFIG_TEXT]; /* samples to leave out: a file, or ids with commas between */
     char tokenizer[CONFIG_TEXT];
     char output_dir[CONFIG_TEXT];
     char deepspeed_config[CONFIG_TEXT];

@@ -74,6 +74,7 @@ const Key config_keys[] = {
     TEXT("adapter", adapter, "a PEFT adapter to go on training, instead of a new one", true),
     TEXT("train_data", train_data, "shard folder to train on (or list datasets)", true),
     TEXT("val_data", val_data, "shard folder to validate on; empty: the val split of the training data", true),
+    NAMES("exclude", exclude, "samples to leave out: a file with an id on each line, or a list of ids", true),
     TEXT("image_folder", image_folder, "pictures of a TinyLLaVA JSON", true),
     TEXT("tokenizer", tokenizer, "tokenizer.json; empty: the base model's", true),
     TEXT("output_dir", output_dir, "the run folder", false),

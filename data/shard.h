@@ -14,7 +14,13 @@
 #include "core/buf.h"
 #include "core/err.h"
 
-typedef enum Split { SPLIT_TRAIN, SPLIT_VAL, SPLIT_TEST, SPLIT_COUNT } Split;
+typedef enum Split {
+    SPLIT_TRAIN,
+    SPLIT_VAL,
+    SPLIT_TEST,
+    SPLIT_COUNT,
+    SPLIT_NONE = SPLIT_COUNT /* of a sample that is left out */
+} Split;
 const char *split_name(Split split); /* "train", "val", "test" */
 Err split_parse(Split *out, const char *text);
 
@@ -79,6 +85,12 @@ const char *dataset_path(const Dataset *dataset);
 Split dataset_split(const Dataset *dataset, size_t index);
 int dataset_complexity(const Dataset *dataset, size_t index);
 const char *dataset_id(const Dataset *dataset, size_t index);
+
+/* The samples whose ids `is_out` names belong to no split from now on (SPLIT_NONE): none of those
+ * who walk through a split meets them. counts[split] of them were there. Returns a hash of which
+ * they are; 0: none. Not while others read. */
+uint64_t dataset_leave_out(Dataset *dataset, bool (*is_out)(void *context, const char *id),
+                           void *context, size_t counts[SPLIT_COUNT]);
 
 /* Reads a sample and checks its checksum; the sample's pointers lie in `memory` (cleared first) and
  * die with it. A damaged sample is an ERR_INPUT that names shard, index and id. */

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "core/file.h"
+#include "core/hash.h"
 #include "data/open_files.h"
 #include "data/shard.h"
 #include "data/shard_file.h"
@@ -19,6 +20,7 @@ typedef struct Shard {
     uint64_t blob_at[BLOB_COUNT];
     ShardColumns columns;
     uint8_t *source; /* [samples] number in Dataset.counts.sources; the texts are let go */
+    bool *left_out;  /* [samples]; NULL: none of the shard is */
 } Shard;
 
 struct Dataset {
@@ -139,6 +141,7 @@ void dataset_close(Dataset **dataset) {
         open_file_close(&d->shards[i].file);
         shard_columns_free(&d->shards[i].columns);
         free(d->shards[i].source);
+        free(d->shards[i].left_out);
     }
     free(d->shards);
     index_free(&d->index);
@@ -175,6 +178,7 @@ static Shard *find(const Dataset *dataset, size_t index, size_t *place) {
 Split dataset_split(const Dataset *dataset, size_t index) {
     size_t place;
     const Shard *shard = find(dataset, index, &place);
+    if (shard->left_out && shard->left_out[place]) return SPLIT_NONE;
     return (Split)shard->columns.split[place];
 }
 
@@ -188,6 +192,28 @@ const char *dataset_id(const Dataset *dataset, size_t index) {
     size_t place;
     const Shard *shard = find(dataset, index, &place);
     return shard->columns.ids + place * shard->columns.id_size;
+}
+
+/* ---- leaving out ---- */
+
+static void leave_out(Shard *shard, size_t place) {
+    if (!shard->left_out) shard->left_out = calloc(shard->columns.samples, 1);
+    CHECK(shard->left_out, "out of memory: %zu samples", shard->columns.samples);
+    shard->left_out[place] = true;
+}
+
+uint64_t dataset_leave_out(Dataset *dataset, bool (*is_out)(void *context, const char *id),
+                           void *context, size_t counts[SPLIT_COUNT]) {
+    uint64_t hash = 0;
+    for (size_t i = 0; i < dataset->counts.samples; i++) {
+        size_t place;
+        if (!is_out(context, dataset_id(dataset, i))) continue;
+        Shard *shard = find(dataset, i, &place);
+        counts[shard->columns.split[place]]++;
+        leave_out(shard, place);
+        hash = hash_bytes((const uint64_t[]){hash, i}, 2 * sizeof hash);
+    }
+    return hash;
 }
 
 /* ---- reading ---- */

@@ -1,4 +1,4 @@
-/* cadvlm data info, verify, show, tokenizer. */
+/* cadvlm data info, show, tokenizer; verify stands in command_data_verify.c. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,12 +8,13 @@
 #include "core/json.h"
 #include "data/shard.h"
 #include "data/tokenizer.h"
+#include "launch/command_data.h"
 #include "launch/commands.h"
 #include "launch/shown.h"
 
 enum { JSON_DIGITS = 6 };
 
-static void print_json(Json **root) {
+void data_print_json(Json **root) {
     Buf text = {0};
     js_print(&text, *root, JSON_INDENTED, JSON_DIGITS);
     puts(buf_cstr(&text));
@@ -56,7 +57,7 @@ static void print_info_json(const char *path, const DatasetInfo *info) {
     js_set(root, "complexity", complexity);
     js_set_integer(root, "format_version", info->format_version);
     js_set_text(root, "provenance", info->provenance);
-    print_json(&root);
+    data_print_json(&root);
 }
 
 static Err run_info(const Command *command, int argc, char **argv) {
@@ -75,49 +76,6 @@ static Err run_info(const Command *command, int argc, char **argv) {
     }
 done:
     dataset_close(&dataset);
-    arguments_free(&arguments);
-    return err;
-}
-
-/* ---- verify ---- */
-
-static Err verify(const char *path, DatasetInfo *info) {
-    Dataset *dataset;
-    TRY(dataset_open(&dataset, path));
-    dataset_info(dataset, info);
-    info->provenance = NULL; /* dies with the dataset */
-    Err err = dataset_verify(dataset);
-    dataset_close(&dataset);
-    return err;
-}
-
-static Err run_verify(const Command *command, int argc, char **argv) {
-    bool json = false;
-    Option options[] = {
-        {"--json", NULL, NULL, "one JSON object on standard output", OPTION_FLAG, &json, 0, 0}};
-    Arguments arguments;
-    TRY(options_parse(command, options, 1, argc, argv, 1, 1, &arguments));
-    Err err = OK;
-    if (!arguments.helped) {
-        const char *path = arguments.items[0];
-        DatasetInfo info = {0};
-        double start = clock_seconds();
-        err = verify(path, &info);
-        double seconds = clock_seconds() - start;
-        if (json) {
-            Json *root = js_new_object();
-            js_set_text(root, "path", path);
-            js_set_bool(root, "ok", err == OK);
-            js_set_integer(root, "samples", (int64_t)info.samples);
-            js_set_integer(root, "bytes", (int64_t)info.bytes);
-            js_set_number(root, "seconds", seconds);
-            if (err != OK) js_set_text(root, "message", err_message());
-            print_json(&root);
-        } else if (err == OK) {
-            printf("%s: %zu samples, %.1f MB, all checksums right (%.1f s)\n", shown(path),
-                   info.samples, (double)info.bytes * 1e-6, seconds);
-        }
-    }
     arguments_free(&arguments);
     return err;
 }
@@ -163,7 +121,7 @@ static void print_sample_json(size_t index, const Sample *sample) {
     js_set_integer(root, "image_bytes", (int64_t)sample->image_size);
     js_set_text(root, "prompt", sample->prompt);
     js_set_text(root, "code", sample->code);
-    print_json(&root);
+    data_print_json(&root);
 }
 
 static Err run_show(const Command *command, int argc, char **argv) {
@@ -272,8 +230,13 @@ done:
 
 const Command data_commands[] = {
     {"data info", "PATH [--json]", "what a dataset holds", NULL, run_info},
-    {"data verify", "PATH [--json]", "reads every byte of a dataset and checks it",
-     "The first damage found is named, with its shard and sample.", run_verify},
+    {"data verify", "PATH [--decode [-o FILE]] [--json]",
+     "reads every byte of a dataset and checks it",
+     "The first damage found is named, with its shard and sample. With --decode every picture is\n"
+     "decoded too, and all samples that cannot be used are named; FILE gets their ids, for "
+     "exclude:\n"
+     "in the config of a run.",
+     data_verify_command},
     {"data show", "PATH [--index N | --id ID] [-o PICTURE.png]", "one sample as text and picture",
      NULL, run_show},
     {"data tokenizer", "PATH... -o tokenizer.json [--vocab N] [--numbers N]",

@@ -3,6 +3,7 @@
 
 #include "core/clock.h"
 #include "core/rng.h"
+#include "data/exclude.h"
 #include "data/shard_file.h"
 #include "tests/batches_fixture.h"
 
@@ -162,6 +163,103 @@ TEST(split_and_limit_select) {
     options.split = SPLIT_TEST;
     Batches *batches;
     ASSERT_ERR(batches_open(&batches, &options), ERR_CONFIG, "dataset first");
+    dataset_close(&dataset);
+}
+
+/* ---- samples that are left out ---- */
+
+static uint64_t leave_out(Dataset *dataset, const char *list, size_t counts[SPLIT_COUNT]) {
+    Exclusions *exclusions;
+    ASSERT_OK(exclusions_open(&exclusions, list));
+    exclusions_apply(exclusions, dataset, counts);
+    uint64_t hash = exclusions_hash(exclusions);
+    ASSERT_OK(exclusions_check(exclusions));
+    exclusions_close(&exclusions);
+    return hash;
+}
+
+TEST(what_is_left_out_is_never_drawn_and_all_else_is) {
+    Dataset *dataset = make_dataset(&(Made){"set", 30, SIDE, 0, NULL});
+    size_t counts[SPLIT_COUNT], *indices, count;
+    uint64_t hash = leave_out(dataset, "set-7,set-0,set-14", counts); /* 14 is of the split val */
+    ASSERT_TRUE(hash != 0);
+    ASSERT_INT(counts[SPLIT_TRAIN], ==, 2);
+    ASSERT_INT(counts[SPLIT_VAL], ==, 1);
+    ASSERT_INT(counts[SPLIT_TEST], ==, 0);
+    ASSERT_INT(dataset_split(dataset, 7), ==, SPLIT_NONE);
+    ASSERT_INT(dataset_split(dataset, 14), ==, SPLIT_NONE);
+    ASSERT_INT(dataset_split(dataset, 8), ==, SPLIT_TRAIN);
+    BatchSource source = {dataset, "first", 1, 0};
+    ASSERT_OK(batches_select(&source, SPLIT_VAL, &indices, &count));
+    ASSERT_INT(count, ==, 5);
+    free(indices);
+    source.limit = 6; /* of those that are left: 1 2 3 5 6 8 */
+    ASSERT_OK(batches_select(&source, SPLIT_TRAIN, &indices, &count));
+    ASSERT_INT(count, ==, 6);
+    ASSERT_INT(indices[0], ==, 1);
+    ASSERT_INT(indices[5], ==, 8);
+    free(indices);
+
+    /* Two passes over 22 samples: each comes twice, as the mixer has it for 22. */
+    BatchesOptions options = options_for(dataset);
+    options.size = 11;
+    Mixer mixer;
+    ASSERT_OK(mixer_open(&mixer, options.seed, 1, (double[]){1}, (size_t[]){22}));
+    source.limit = 0;
+    ASSERT_OK(batches_select(&source, SPLIT_TRAIN, &indices, &count));
+    ASSERT_INT(count, ==, 22);
+    Batches *batches;
+    const Batch *b;
+    int seen[30] = {0};
+    ASSERT_OK(batches_open(&batches, &options));
+    for (int n = 0; n < 44; n++) {
+        if (n % 11 == 0) ASSERT_OK(batches_next(batches, &b));
+        size_t index = indices[mixer_choose(&mixer, (uint64_t)n).index];
+        ASSERT_TEXT(b->sample_ids[n % 11], dataset_id(dataset, index));
+        seen[index]++;
+    }
+    for (int i = 0; i < 30; i++) ASSERT_INT(seen[i], ==, i == 7 || i == 0 || i % 5 == 4 ? 0 : 2);
+    batches_close(&batches);
+    free(indices);
+    Sample sample; /* who asks for it by its number gets it all the same */
+    Buf memory = {0};
+    ASSERT_OK(dataset_read(dataset, 7, &sample, &memory));
+    ASSERT_TEXT(sample.id, "set-7");
+    buf_free(&memory);
+    dataset_close(&dataset);
+}
+
+TEST(a_list_of_samples_to_leave_out_is_a_file_or_ids) {
+    static const char file[] = "# a remark\r\nset-3\r\n\r\n#\nset-5\nset-3\nother-1\nset-6";
+    Dataset *dataset = make_dataset(&(Made){"set", 10, SIDE, 0, NULL});
+    size_t counts[SPLIT_COUNT];
+    ASSERT_INT(leave_out(dataset, "", counts), ==, 0);
+    ASSERT_INT(counts[SPLIT_TRAIN], ==, 0);
+    ASSERT_OK(file_write(test_path("list"), file, sizeof file - 1));
+    uint64_t by_file = leave_out(dataset, test_path("list"), counts);
+    ASSERT_INT(counts[SPLIT_TRAIN], ==, 3);
+    for (size_t i = 0; i < 10; i++)
+        ASSERT_TRUE((dataset_split(dataset, i) == SPLIT_NONE) == (i == 3 || i == 5 || i == 6));
+    dataset_close(&dataset);
+
+    ASSERT_OK(dataset_open(&dataset, test_path("set")));
+    ASSERT_TRUE(leave_out(dataset, "set-6,set-3,set-5,set-3,set-6,set-6", counts) == by_file);
+    dataset_close(&dataset);
+    ASSERT_OK(dataset_open(&dataset, test_path("set")));
+    ASSERT_TRUE(leave_out(dataset, "set-6,set-3", counts) != by_file);
+    dataset_close(&dataset);
+
+    Exclusions *exclusions;
+    ASSERT_OK(dataset_open(&dataset, test_path("set")));
+    ASSERT_OK(exclusions_open(&exclusions, "set-1,lists/bad.txt"));
+    exclusions_apply(exclusions, dataset, counts);
+    ASSERT_ERR(exclusions_check(exclusions), ERR_CONFIG,
+               "exclude: \"lists/bad.txt\" is neither a file nor the id of a sample");
+    exclusions_close(&exclusions);
+    ASSERT_OK(file_write(test_path("list"), "set-1\n\0", 7));
+    ASSERT_ERR(exclusions_open(&exclusions, test_path("list")), ERR_INPUT, "a zero byte at 6");
+    ASSERT_TRUE(!exclusions);
+    ASSERT_ERR(exclusions_open(&exclusions, test_folder()), ERR_INPUT, "is not a regular file");
     dataset_close(&dataset);
 }
 

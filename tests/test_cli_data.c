@@ -92,6 +92,75 @@ TEST(verify_names_the_damage) {
     js_free(&root);
 }
 
+/* A dataset of ten samples: no picture, pictures, and two that are none (4 cut short, 6 a GIF). */
+static void make_bad_dataset(void) {
+    DatasetWriter *writer;
+    Image image;
+    Buf png = {0};
+    ASSERT_OK(image_new(&image, 64, 64, 1));
+    for (int i = 0; i < 64 * 64; i++) image.pixels[i] = (uint8_t)(i * i % 251);
+    ASSERT_OK(image_encode(&png, &image));
+    ASSERT_OK(dataset_writer_open(&writer, test_path("bad"), "by hand", 0));
+    for (int i = 0; i < 10; i++) {
+        char id[16];
+        snprintf(id, sizeof id, "part-%d", i);
+        Sample sample = {.image = i == 6 ? "GIF89a" : png.data,
+                         .image_size = i == 0   ? 0
+                                       : i == 6 ? 6
+                                       : i == 4 ? png.size / 2
+                                                : png.size,
+                         .prompt = "",
+                         .code = "x = 1",
+                         .code_size = 5,
+                         .id = id,
+                         .source = "test",
+                         .split = SPLIT_TRAIN};
+        ASSERT_OK(dataset_writer_add(writer, &sample));
+    }
+    ASSERT_OK(dataset_writer_finish(&writer));
+    image_free(&image);
+    buf_free(&png);
+}
+
+TEST(verify_reads_pictures_too_and_lists_those_that_are_none) {
+    const char *output;
+    make_bad_dataset();
+    ASSERT_INT(test_run(&output, "./cadvlm data verify %s", test_path("bad")), ==, 0);
+    int code = test_run(&output, "./cadvlm data verify --decode %s -o %s", test_path("bad"),
+                        test_path("list.txt"));
+    ASSERT_INT(code, ==, 1);
+    ASSERT_CONTAINS(output, "the picture of sample 4 (part-4)");
+    ASSERT_CONTAINS(output, "the picture of sample 6 (part-6) is not a PNG image");
+    ASSERT_CONTAINS(output, "2 of 10 samples cannot be used");
+    Buf list = {0};
+    ASSERT_OK(file_read(&list, test_path("list.txt"), 1 << 20));
+    ASSERT_CONTAINS(buf_cstr(&list), "\npart-4\n# ");
+    ASSERT_CONTAINS(buf_cstr(&list), "\npart-6\n");
+    ASSERT_TRUE(!strncmp(list.data, "# ", 2) && !strstr(buf_cstr(&list), "part-5"));
+    buf_free(&list);
+    ASSERT_INT(
+        test_run(&output, "./cadvlm data verify --json --decode %s 2>/dev/null", test_path("bad")),
+        ==, 1);
+    Json *root = json_of(output);
+    ASSERT_INT(integer(root, "pictures"), ==, 9);
+    ASSERT_INT(js_count(js_get(root, "bad")), ==, 2);
+    ASSERT_INT(integer(js_at(js_get(root, "bad"), 1), "index"), ==, 6);
+    ASSERT_TEXT(js_text(js_get(js_at(js_get(root, "bad"), 1), "id"), NULL), "part-6");
+    js_free(&root);
+
+    make_dataset();
+    ASSERT_INT(test_run(&output, "./cadvlm data verify --decode %s -o %s", test_path("set"),
+                        test_path("none.txt")),
+               ==, 0);
+    ASSERT_CONTAINS(output, "10 samples");
+    ASSERT_CONTAINS(output, "9 pictures readable");
+    uint64_t bytes = 9;
+    ASSERT_OK(file_size(test_path("none.txt"), &bytes));
+    ASSERT_INT(bytes, ==, 0);
+    ASSERT_INT(test_run(&output, "./cadvlm data verify %s -o x", test_path("set")), ==, 2);
+    ASSERT_CONTAINS(output, "-o goes with --decode");
+}
+
 TEST(show_prints_a_sample_and_writes_its_picture) {
     const char *output;
     make_dataset();

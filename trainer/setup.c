@@ -7,6 +7,7 @@
 #include "core/log.h"
 #include "core/processors.h"
 #include "core/text.h"
+#include "data/exclude.h"
 
 int setup_threads(const Config *config, const Comm *comm) {
     if (config->threads > 0) return (int)config->threads;
@@ -34,12 +35,25 @@ DType precision_dtype(Exec *ex, Precision precision) {
     return fast;
 }
 
-static Err open_set(Data *data, const DatasetConfig *config, const Config *all) {
+static void exclude(Exclusions *exclusions, Dataset *dataset, const char *name) {
+    size_t counts[SPLIT_COUNT], all = 0;
+    exclusions_apply(exclusions, dataset, counts);
+    for (int s = 0; s < SPLIT_COUNT; s++) all += counts[s];
+    if (all)
+        log_info(
+            "exclude: %zu of the %zu samples of %s are left out (train %zu, val %zu, test %zu)",
+            all, dataset_count(dataset), name, counts[SPLIT_TRAIN], counts[SPLIT_VAL],
+            counts[SPLIT_TEST]);
+}
+
+static Err open_set(Data *data, const DatasetConfig *config, const Config *all,
+                    Exclusions *exclusions) {
     DataSet *set = &data->sets[data->count];
     set->config = config;
     Err err = dataset_open(&set->dataset, config->path);
     if (err != OK) return err_prefix(err, "dataset %s: ", config->name);
     data->count++;
+    exclude(exclusions, set->dataset, config->name);
     size_t samples = 0, limit = config->limit ? (size_t)config->limit : (size_t)all->limit;
     for (size_t i = 0; i < dataset_count(set->dataset); i++)
         samples += dataset_split(set->dataset, i) == SPLIT_TRAIN;
@@ -47,20 +61,32 @@ static Err open_set(Data *data, const DatasetConfig *config, const Config *all) 
     return OK;
 }
 
-Err data_setup(Data *data, const Config *config) {
-    *data = (Data){0};
-    REQUIRE(config->train_data[0] || config->dataset_count, ERR_CONFIG,
-            "there is nothing to train on: set train_data or datasets");
+static Err open_sets(Data *data, const Config *config, Exclusions *exclusions) {
     if (config->train_data[0]) {
         text_escape(data->single.name, sizeof data->single.name, path_name(config->train_data));
         snprintf(data->single.path, sizeof data->single.path, "%s", config->train_data);
         data->single.weight = 1;
-        TRY(open_set(data, &data->single, config));
+        TRY(open_set(data, &data->single, config, exclusions));
     }
     for (int i = 0; i < config->dataset_count; i++)
-        TRY(open_set(data, &config->datasets[i], config));
-    if (config->val_data[0]) TRY(dataset_open(&data->val, config->val_data));
-    return OK;
+        TRY(open_set(data, &config->datasets[i], config, exclusions));
+    if (config->val_data[0]) {
+        TRY(dataset_open(&data->val, config->val_data));
+        exclude(exclusions, data->val, config->val_data);
+    }
+    data->excluded = exclusions_hash(exclusions);
+    return exclusions_check(exclusions);
+}
+
+Err data_setup(Data *data, const Config *config) {
+    Exclusions *exclusions;
+    *data = (Data){0};
+    REQUIRE(config->train_data[0] || config->dataset_count, ERR_CONFIG,
+            "there is nothing to train on: set train_data or datasets");
+    TRY(exclusions_open(&exclusions, config->exclude));
+    Err err = open_sets(data, config, exclusions);
+    exclusions_close(&exclusions);
+    return err;
 }
 
 void data_close(Data *data) {

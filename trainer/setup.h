@@ -29,8 +29,9 @@ typedef struct Data {
     DatasetConfig single; /* when train_data names one */
     DataSet sets[CONFIG_DATASETS];
     int count;
-    Dataset *val;   /* val_data, or NULL: the val split of the sets */
-    size_t samples; /* training samples after limits */
+    Dataset *val;      /* val_data, or NULL: the val split of the sets */
+    size_t samples;    /* training samples after limits */
+    uint64_t excluded; /* a hash of the samples that are left out; 0: none */
 } Data;
 
 Err data_setup(Data *data, const Config *config);

@@ -235,6 +235,7 @@ static Err resume(Trainer *t) {
     t->state = (TrainState){.val_loss = NAN,
                             .best_val_loss = NAN,
                             .best_step = -1,
+                            .excluded = t->data.excluded,
                             .config_hash = config_hash(t->config)};
     if (!path[0]) return OK;
     TrainState found;
@@ -244,7 +245,12 @@ static Err resume(Trainer *t) {
         log_warn("the config has changed since %s was written: base_model and adapter stay as the "
                  "run began, the rest is the new one's",
                  path);
+    if (found.excluded != t->data.excluded)
+        log_warn("exclude: other samples are left out than when %s was written: batches differ from "
+                 "here on",
+                 path);
     found.config_hash = t->state.config_hash;
+    found.excluded = t->data.excluded;
     t->state = found;
     t->saved_step = found.step;
     t->val_loss = found.val_loss;

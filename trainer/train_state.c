@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/file.h"
 #include "core/json.h"
@@ -15,7 +16,7 @@ static const int64_t COUNT_MAX = 1ll << 53; /* whole numbers that every reader o
 /* ---- writing ---- */
 
 Err train_state_write(const TrainState *state, const char *folder) {
-    char path[PATH_SIZE], hash[24];
+    char path[PATH_SIZE], hash[24], excluded[24];
     TRY(path_join(path, folder, "state.json"));
     Json *root = js_new_object(), *datasets = js_new_array();
     js_set_integer(root, "format_version", FORMAT_VERSION);
@@ -29,6 +30,8 @@ Err train_state_write(const TrainState *state, const char *folder) {
     js_set_integer(root, "skipped", state->skipped);
     snprintf(hash, sizeof hash, "%016llx", (unsigned long long)state->config_hash);
     js_set_text(root, "config_hash", hash);
+    snprintf(excluded, sizeof excluded, "%016llx", (unsigned long long)state->excluded);
+    if (state->excluded) js_set_text(root, "excluded", excluded);
     js_set_number(root, "val_loss", state->val_loss);
     js_set_integer(root, "validated_step", state->validated_step);
     js_set_number(root, "best_val_loss", state->best_val_loss);
@@ -101,6 +104,17 @@ static Err read_dataset_samples(const Source *s, TrainState *state) {
     return OK;
 }
 
+/* 16 hexadecimal digits, where there are any. */
+static Err read_excluded(const Source *s, TrainState *state) {
+    const Json *value = js_get(s->root, "excluded");
+    const char *text = js_text(value, NULL);
+    if (js_type(value) == JSON_KIND_NULL) return OK;
+    REQUIRE(text && strlen(text) == 16 && strspn(text, "0123456789abcdef") == 16, ERR_INPUT,
+            "%s: \"excluded\" is no hash", s->path);
+    state->excluded = strtoull(text, NULL, 16);
+    return OK;
+}
+
 static Err read_members(const Source *s, TrainState *state) {
     int64_t version, slots;
     TRY(js_need_integer(&version, s->root, "format_version", s->path));
@@ -118,6 +132,7 @@ static Err read_members(const Source *s, TrainState *state) {
     TRY(read_loss(s, "best_val_loss", &state->best_val_loss));
     TRY(read_newer_count(s, "best_step", -1, state->step, &state->best_step));
     TRY(read_newer_count(s, "worse_validations", 0, COUNT_MAX, &state->worse));
+    TRY(read_excluded(s, state));
     return read_dataset_samples(s, state);
 }
 

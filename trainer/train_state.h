@@ -11,6 +11,7 @@ typedef struct TrainState {
     UpdateState update; /* of the optimiser: updates and loss scale */
     int64_t samples, skipped;
     uint64_t config_hash;
+    uint64_t excluded;      /* which samples are left out (Data); 0: none */
     double val_loss;        /* NaN: none yet */
     int64_t validated_step; /* where that was measured; 0: nowhere yet */
     double best_val_loss;   /* of the run so far; NaN: none yet */

@@ -1,0 +1,13 @@
+/* What the files of the data commands share. */
+#ifndef CADVLM_LAUNCH_COMMAND_DATA_H
+#define CADVLM_LAUNCH_COMMAND_DATA_H
+
+#include "core/json.h"
+#include "launch/options.h"
+
+Err data_verify_command(const Command *command, int argc, char **argv);
+
+/* One JSON object on standard output; frees it. */
+void data_print_json(Json **root);
+
+#endif
