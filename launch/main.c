@@ -1,5 +1,7 @@
 /* cadvlm: one program, its commands in a table. */
+#include <errno.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -86,7 +88,7 @@ static Err set_log_level(int *argc, char ***argv) {
     return OK;
 }
 
-static Err run(int argc, char **argv) {
+static Err run_command(int argc, char **argv) {
     for (size_t g = 0; g < sizeof groups / sizeof groups[0]; g++)
         for (int i = 0; i < *groups[g].count; i++) {
             const Command *command = &groups[g].commands[i];
@@ -97,19 +99,38 @@ static Err run(int argc, char **argv) {
     return unknown_command(argc, argv);
 }
 
+static Err run(int argc, char **argv) {
+    TRY(set_log_level(&argc, &argv));
+    if (argc < 2) {
+        print_commands(stderr);
+        err_clear();
+        return ERR_CONFIG;
+    }
+    if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))
+        print_commands(stdout);
+    else if (!strcmp(argv[1], "--version"))
+        version_print();
+    else
+        return run_command(argc - 1, argv + 1);
+    return OK;
+}
+
+/* Only the last write of what was printed says whether all of it has arrived. */
+static Err close_output(void) {
+    bool earlier = ferror(stdout) != 0;
+    if (fclose(stdout) != 0) FAIL(ERR_IO, "cannot write standard output: %s", strerror(errno));
+    REQUIRE(!earlier, ERR_IO, "cannot write standard output: not all of it was taken");
+    return OK;
+}
+
 int main(int argc, char **argv) {
     exec_settle_process(argv);
     signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error to report, not an end */
-    Err err = set_log_level(&argc, &argv);
-    if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
-        print_commands(argc < 2 ? stderr : stdout);
-        return argc < 2 ? 2 : 0;
-    }
-    if (!strcmp(argv[1], "--version")) {
-        version_print();
-        return 0;
-    }
-    if (err == OK) err = run(argc - 1, argv + 1);
+    Err err = run(argc, argv);
     log_outcome(err);
+    if (close_output() != OK) {
+        log_outcome(ERR_IO);
+        if (err == OK) err = ERR_IO;
+    }
     return err_exit_code(err);
 }

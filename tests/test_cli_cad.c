@@ -607,6 +607,45 @@ TEST(an_unreadable_reference_does_not_end_the_others) {
     js_free(&root);
 }
 
+/* Of whatever length: short texts fail when they are flushed, long ones before. */
+TEST(output_that_does_not_arrive_is_a_failure) {
+    put_flange("a.py");
+    put_design("b.json", 0.005);
+    static const char *const commands[] = {"--help",
+                                           "--version",
+                                           "cad run --help",
+                                           "cad run FOLDER/a.py",
+                                           "cad run FOLDER/a.py --json",
+                                           "cad check FOLDER/a.py FOLDER/b.json",
+                                           "cad convert FOLDER/b.json",
+                                           "cad score FOLDER/a.py FOLDER/a.py --json",
+                                           "cad draw FOLDER/a.py -o FOLDER/a.png --json",
+                                           "data info FOLDER/synth --json",
+                                           "report FOLDER"};
+    /* It works where nobody reads it, and not into a full disk nor into nothing. */
+    static const struct {
+        const char *into, *says;
+        int code;
+    } ends[] = {{">/dev/null", "", 0},
+                {">/dev/full", "cannot write standard output: No space left on device", 1},
+                {">&-", "cannot write standard output: ", 1}};
+    const char *output;
+    ASSERT_INT(test_run(&output, "./cadvlm data synth '%s' --count 2 --size 64 >/dev/null",
+                        test_path("synth")),
+               ==, 0);
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
+        for (size_t k = 0; k < 3; k++) {
+            int code =
+                test_run(&output, "set -- $(echo '%s' | sed 's#FOLDER#%s#g'); ./cadvlm \"$@\" %s",
+                         commands[i], test_folder(), ends[k].into);
+            ASSERT(code == ends[k].code && strstr(output, ends[k].says), "%s %s: %d\n%s",
+                   commands[i], ends[k].into, code, output);
+        }
+    /* What failed already keeps its own code and sentence. */
+    ASSERT_INT(test_run(&output, "./cadvlm cad run --jsno >/dev/full"), ==, 2);
+    ASSERT_CONTAINS(output, "--jsno");
+}
+
 TEST(help_and_versions_are_there) {
     static const char *const commands[] = {"run", "draw", "convert", "check", "score"};
     const char *output;
