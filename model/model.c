@@ -203,6 +203,9 @@ Err model_limits(ModelLimits *out, const ModelSpec *spec, int64_t samples) {
 }
 
 Err model_prepare(Model *model, const ModelLimits *limits, bool train) {
+    REQUIRE(exec_has_dtype(model->ex, model->dtype), ERR_UNSUPPORTED,
+            "%s does not compute in %s: set precision: auto", exec_description(model->ex),
+            dtype_name(model->dtype));
     free_activations(model);
     model->limits = *limits;
     TRY(upload_tables(model));

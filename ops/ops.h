@@ -74,7 +74,8 @@ const char *exec_description(const Exec *ex);
 /* bf16 where the device multiplies it, else f32. */
 DType exec_fast_dtype(const Exec *ex);
 
-/* Whether the device computes in that type. */
+/* Whether the device computes in that type: its products as well as all the rest. On the CPU bf16
+ * takes a processor that multiplies it. */
 bool exec_has_dtype(const Exec *ex, DType dtype);
 
 /* Rows of logits that are worth having at a time. */

@@ -92,6 +92,22 @@ void golden_open(GoldenModel *golden, const ModelSpec *spec, DType dtype) {
     golden_open_on(golden, ex, spec, dtype);
 }
 
+void golden_need(DType dtype) {
+    Exec *ex;
+    ASSERT_OK(exec_open(&ex, EXEC_CPU, 1));
+    bool there = exec_has_dtype(ex, dtype);
+    exec_close(&ex);
+    if (!there) test_skip("this processor does not multiply bf16");
+}
+
+DType golden_fast(void) {
+    Exec *ex;
+    ASSERT_OK(exec_open(&ex, EXEC_CPU, 1));
+    DType fast = exec_fast_dtype(ex);
+    exec_close(&ex);
+    return fast;
+}
+
 static Err load(Model *model, const WeightSource *source) {
     const char *store = golden_path(test_folder(), "store.safetensors");
     if (!model_spec(model)->mapped) return model_fill(model, source);

@@ -37,6 +37,10 @@ typedef struct GoldenModel {
 } GoldenModel;
 
 void golden_open(GoldenModel *golden, const ModelSpec *spec, DType dtype);
+/* Skips the test on a processor that does not compute in that type. */
+void golden_need(DType dtype);
+/* The type that this processor is fast in: bf16, or f32 once more. */
+DType golden_fast(void);
 /* The same over an Exec, which it takes. */
 void golden_open_on(GoldenModel *golden, Exec *ex, const ModelSpec *spec, DType dtype);
 /* The base weights of a folder as runs get them: read into the model, or (of a spec that says

@@ -98,6 +98,43 @@ TEST(one_batch_overfits_on_two_ranks) {
     buf_free(&losses);
 }
 
+/* A processor that does not multiply bf16 computes in f32, and says so: the same bits as when f32
+ * is asked for. */
+TEST(precision_bf16_is_f32_where_the_processor_lacks_it) {
+    run_prepare(20, "slots: 2, max_steps: 3, eval_steps: 3", "");
+    const char *said;
+    int code = test_run(&said,
+                        "CADVLM_CPU_ISA=avx2 ./cadvlm train --config %s output_dir=%s "
+                        "precision=bf16",
+                        test_path("c.yaml"), run_folder("narrow"));
+    ASSERT(code == 0, "exit code %d:\n%s", code, said);
+    ASSERT_CONTAINS(said, "precision bf16 is run in f32 on this device");
+    ASSERT_CONTAINS(said, "weights in f32");
+    run_train("CADVLM_CPU_ISA=avx2", run_folder("wide"), "precision=f32");
+    ASSERT_TRUE(run_file_hash(run_folder("narrow"), "trained.safetensors") ==
+                run_file_hash(run_folder("wide"), "trained.safetensors"));
+}
+
+/* What a shell, a format or a file system might stumble over. */
+TEST(folders_may_have_any_name) {
+    char odd[PATH_SIZE], data[PATH_SIZE], tokenizer[PATH_SIZE], run[PATH_SIZE];
+    snprintf(odd, sizeof odd, "%s/odd $name 100%%s; ü", test_folder());
+    ASSERT_OK(file_make_directories(odd));
+    ASSERT_OK(path_join(data, odd, "the data"));
+    ASSERT_OK(path_join(tokenizer, odd, "tokens & more.json"));
+    ASSERT_OK(path_join(run, odd, "a run"));
+    fixture_dataset(data, 20, 1);
+    fixture_tokenizer(tokenizer);
+    fixture_config(test_path("c.yaml"), data, tokenizer, run, "slots: 2, max_steps: 2", "");
+    const char *said;
+    for (int steps = 2; steps <= 3; steps++) {
+        int code = test_run(&said, "TMPDIR='%s' ./cadvlm train --config %s training.max_steps=%d",
+                            odd, test_path("c.yaml"), steps);
+        ASSERT(code == 0, "exit code %d:\n%s", code, said);
+    }
+    ASSERT_CONTAINS(said, "resuming after step 2");
+}
+
 TEST(stop_and_resume_equals_an_unbroken_run) {
     run_prepare(40, "slots: 2, max_steps: 40, eval_steps: 10", "");
     run_train("", run_folder("whole"), "");

@@ -1,4 +1,6 @@
-/* Runs the tests of one executable: those named on the command line, or all. */
+/* Runs the tests of one executable: those named on the command line, or all. One alone runs in this
+ * process (mpirun started it); of several each has a process of its own, as ctest gives it one, so
+ * that neither a skip nor a failure ends the others. */
 #include "tests/test.h"
 
 #include <stdarg.h>
@@ -50,10 +52,19 @@ const char *test_source_folder(void) {
     return CADVLM_SOURCE_FOLDER;
 }
 
+/* Where a shell takes names as they are: tests write them bare into their commands. What the
+ * program does in folders with other names is a test of its own. */
+static const char *base_folder(void) {
+    const char *base = getenv("TMPDIR");
+    bool plain = base && base[0] == '/' &&
+                 strspn(base, "/._-+,@0123456789abcdefghijklmnopqrstuvwxyz"
+                              "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == strlen(base);
+    return plain ? base : "/tmp";
+}
+
 const char *test_folder(void) {
     if (!folder[0]) {
-        const char *base = getenv("TMPDIR");
-        snprintf(folder, sizeof folder, "%s/cadvlm-test-XXXXXX", base ? base : "/tmp");
+        snprintf(folder, sizeof folder, "%s/cadvlm-test-XXXXXX", base_folder());
         if (!mkdtemp(folder)) test_fail(__FILE__, __LINE__, "cannot make %s", folder);
     }
     return folder;
@@ -96,20 +107,40 @@ static void run(int index) {
     fflush(stdout);
 }
 
-int main(int argc, char **argv) {
-    if (argc == 1)
-        for (int i = 0; i < test_count; i++) run(i);
-    for (int a = 1; a < argc; a++) {
-        int found = 0;
-        for (int i = 0; i < test_count; i++) {
-            if (strcmp(argv[a], tests[i].name) != 0) continue;
-            run(i);
-            found = 1;
-        }
-        if (!found) {
-            fprintf(stderr, "no test is named %s\n", argv[a]);
-            return 1;
-        }
+/* The exit code of a process in which the test runs alone. */
+static int run_apart(int index) {
+    int status;
+    pid_t child = fork();
+    if (child == 0) {
+        run(index);
+        exit(0);
     }
-    return 0;
+    if (child < 0 || waitpid(child, &status, 0) != child) return 1;
+    if (WIFEXITED(status)) return WEXITSTATUS(status);
+    fprintf(stderr, "FAIL %s: ended by signal %d\n", tests[index].name, WTERMSIG(status));
+    return 1;
+}
+
+static int find(const char *name) {
+    for (int i = 0; i < test_count; i++)
+        if (!strcmp(name, tests[i].name)) return i;
+    fprintf(stderr, "no test is named %s\n", name);
+    exit(1);
+}
+
+int main(int argc, char **argv) {
+    int chosen[TESTS_MAX], count = argc > 1 ? argc - 1 : test_count, failed = 0, skipped = 0;
+    if (count > TESTS_MAX) abort();
+    for (int i = 0; i < count; i++) chosen[i] = argc > 1 ? find(argv[i + 1]) : i;
+    if (count == 1) {
+        run(chosen[0]);
+        return 0;
+    }
+    for (int i = 0; i < count; i++) {
+        int code = run_apart(chosen[i]);
+        skipped += code == EXIT_SKIPPED;
+        failed += code != 0 && code != EXIT_SKIPPED;
+    }
+    printf("%d tests: %d failed, %d skipped\n", count, failed, skipped);
+    return failed ? 1 : count > 0 && skipped == count ? EXIT_SKIPPED : 0;
 }

@@ -32,62 +32,72 @@ static void check_weights(const GoldenModel *golden, const char *folder) {
     weight_files_close(&files);
 }
 
-/* How a model gets its weights, and what it computes in. */
-typedef struct Way {
-    bool mapped;
-    DType dtype;
-} Way;
+/* Filled into memory of its own (0) or mapped (1). */
+enum { WAYS = 2 };
 
-static const Way WAYS[] = {{false, DT_F32}, {false, DT_BF16}, {true, DT_F32}, {true, DT_BF16}};
-enum { WAY_COUNT = sizeof WAYS / sizeof WAYS[0] };
-
-TEST(weights_of_every_architecture_are_loaded_exactly) {
+static void check_loading(DType dtype) {
     static const Tune tunes[] = {TUNE_FROZEN, TUNE_LORA, TUNE_FULL};
-    for (int i = 0; i < GOLDEN_ARCHS * 3 * WAY_COUNT; i++) {
-        const Way *way = &WAYS[i % WAY_COUNT];
-        Tune tune = tunes[i / WAY_COUNT % 3];
-        const char *folder = golden_folder(golden_archs[i / WAY_COUNT / 3], NULL);
+    for (int i = 0; i < GOLDEN_ARCHS * 3 * WAYS; i++) {
+        Tune tune = tunes[i / WAYS % 3];
+        const char *folder = golden_folder(golden_archs[i / WAYS / 3], NULL);
         ModelSpec spec;
         GoldenModel golden;
         golden_spec(&spec, folder, tune, TUNE_FULL, tune);
-        spec.mapped = way->mapped;
-        golden_open(&golden, &spec, way->dtype);
+        spec.mapped = i % WAYS;
+        golden_open(&golden, &spec, dtype);
         golden_load(&golden, folder, NULL);
         check_weights(&golden, folder);
         golden_close(&golden);
     }
 }
 
-/* bf16 has 8 bits, and of that a mean over a dozen labels is left. */
-TEST(the_loss_of_every_architecture_is_that_of_transformers) {
-    for (int i = 0; i < GOLDEN_ARCHS * WAY_COUNT; i++) {
-        const Way *way = &WAYS[i % WAY_COUNT];
-        const char *arch = golden_archs[i / WAY_COUNT];
+TEST(weights_of_every_architecture_are_loaded_exactly) {
+    check_loading(DT_F32);
+}
+
+TEST(weights_of_every_architecture_are_loaded_exactly_into_bf16) {
+    golden_need(DT_BF16);
+    check_loading(DT_BF16);
+}
+
+static void check_losses(DType dtype, double allowed) {
+    for (int i = 0; i < GOLDEN_ARCHS * WAYS; i++) {
+        const char *arch = golden_archs[i / WAYS];
         ModelSpec spec;
         GoldenModel golden;
         golden_spec(&spec, golden_folder(arch, NULL), TUNE_FROZEN, TUNE_FROZEN, TUNE_FROZEN);
-        spec.mapped = way->mapped;
-        golden_open(&golden, &spec, way->dtype);
+        spec.mapped = i % WAYS;
+        golden_open(&golden, &spec, dtype);
         golden_load(&golden, golden_folder(arch, NULL), NULL);
         double share = golden_loss(&golden, arch) / golden_expected(arch, "loss");
-        printf("%s%s in %s: %.7f of the loss\n", arch, way->mapped ? ", mapped," : "",
-               dtype_name(way->dtype), share);
-        ASSERT_NEAR(share, 1, way->dtype == DT_F32 ? 2e-6 : 5e-3);
+        printf("%s%s in %s: %.7f of the loss\n", arch, spec.mapped ? ", mapped," : "",
+               dtype_name(dtype), share);
+        ASSERT_NEAR(share, 1, allowed);
         golden_close(&golden);
     }
 }
 
+TEST(the_loss_of_every_architecture_is_that_of_transformers) {
+    check_losses(DT_F32, 2e-6);
+}
+
+/* bf16 has 8 bits, and of that a mean over a dozen labels is left. */
+TEST(the_loss_of_every_architecture_in_bf16_is_near_that_of_transformers) {
+    golden_need(DT_BF16);
+    check_losses(DT_BF16, 5e-3);
+}
+
 /* A store is used where it lies; the published file has q, k and v apart, or another type. */
-TEST(a_model_maps_what_fits_and_converts_the_rest) {
-    for (int i = 0; i < GOLDEN_ARCHS * WAY_COUNT; i++) {
-        const Way *way = &WAYS[i % WAY_COUNT];
-        const char *folder = golden_folder(golden_archs[i / WAY_COUNT], NULL);
+static void check_mapping(DType dtype) {
+    for (int i = 0; i < GOLDEN_ARCHS * 2; i++) {
+        bool store = i % 2;
+        const char *folder = golden_folder(golden_archs[i / 2], NULL);
         ModelSpec spec;
         GoldenModel golden;
         golden_spec(&spec, folder, TUNE_LORA, TUNE_FULL, TUNE_LORA);
         spec.mapped = true;
-        golden_open(&golden, &spec, way->dtype);
-        if (way->mapped) {
+        golden_open(&golden, &spec, dtype);
+        if (store) {
             golden_load(&golden, folder, NULL);
         } else { /* one file of what may be shards */
             const char *whole = golden_new_folder("whole");
@@ -99,33 +109,51 @@ TEST(a_model_maps_what_fits_and_converts_the_rest) {
         size_t outside = 0, mapped = model_mapped_bytes(golden.model);
         for (int k = 0; k < params->count; k++)
             if (params->items[k].outside)
-                outside += (size_t)(params->items[k].rows * params->items[k].cols) *
-                           dtype_size(way->dtype);
-        if (way->mapped) ASSERT_INT(mapped, ==, outside);
-        if (!way->mapped && way->dtype == DT_F32) ASSERT_TRUE(mapped > 0 && mapped < outside);
-        if (!way->mapped && way->dtype == DT_BF16) ASSERT_INT(mapped, ==, 0);
+                outside +=
+                    (size_t)(params->items[k].rows * params->items[k].cols) * dtype_size(dtype);
+        if (store) ASSERT_INT(mapped, ==, outside);
+        if (!store && dtype == DT_F32) ASSERT_TRUE(mapped > 0 && mapped < outside);
+        if (!store && dtype == DT_BF16) ASSERT_INT(mapped, ==, 0);
+        golden_close(&golden);
+    }
+}
+
+TEST(a_model_maps_what_fits_and_converts_the_rest) {
+    check_mapping(DT_F32);
+}
+
+TEST(a_model_in_bf16_converts_files_of_f32) {
+    golden_need(DT_BF16);
+    check_mapping(DT_BF16);
+}
+
+static void check_half(DType dtype) {
+    static const DType types[] = {DT_F16, DT_BF16};
+    const char *from = golden_folder("tinyllama", NULL);
+    ModelSpec spec;
+    golden_spec(&spec, from, TUNE_FROZEN, TUNE_FULL, TUNE_FROZEN);
+    for (int file = 0; file < 2; file++) {
+        GoldenModel golden;
+        const char *folder = golden_new_folder("half");
+        golden_copy_weights(from, folder, types[file], NULL, NULL);
+        golden_open(&golden, &spec, dtype);
+        golden_load(&golden, folder, NULL);
+        check_weights(&golden, folder);
         golden_close(&golden);
     }
 }
 
 TEST(files_of_half_precision_are_widened_and_rounded_once) {
-    static const DType types[] = {DT_F16, DT_BF16};
-    const char *from = golden_folder("tinyllama", NULL);
-    ModelSpec spec;
-    golden_spec(&spec, from, TUNE_FROZEN, TUNE_FULL, TUNE_FROZEN);
-    for (int file = 0; file < 2; file++)
-        for (int compute = 0; compute < 2; compute++) {
-            GoldenModel golden;
-            const char *folder = golden_new_folder("half");
-            golden_copy_weights(from, folder, types[file], NULL, NULL);
-            golden_open(&golden, &spec, compute ? DT_BF16 : DT_F32);
-            golden_load(&golden, folder, NULL);
-            check_weights(&golden, folder);
-            golden_close(&golden);
-        }
+    check_half(DT_F32);
+}
+
+TEST(files_of_half_precision_are_rounded_once_to_bf16) {
+    golden_need(DT_BF16);
+    check_half(DT_BF16);
 }
 
 TEST(masters_get_the_numbers_of_the_file_and_not_of_the_compute_type) {
+    golden_need(DT_BF16); /* in f32 both are the same */
     const char *folder = golden_folder("openecad_0.89b", NULL);
     ModelSpec spec;
     GoldenModel golden;
@@ -171,20 +199,20 @@ TEST(all_tensors_of_a_published_file_are_accounted_for) {
 }
 
 /* As a checkpoint gives them back to a model that has memory for all. */
-TEST(frozen_weights_of_a_store_and_of_a_checkpoint_are_read_alone) {
+static void check_frozen(DType dtype) {
     const char *folder = golden_folder("tinyllama", NULL);
     ModelSpec spec, mapped;
     golden_spec(&spec, folder, TUNE_LORA, TUNE_FULL, TUNE_LORA);
     mapped = spec;
     mapped.mapped = true;
-    for (int i = 0; i < WAY_COUNT; i++) {
+    for (int i = 0; i < WAYS; i++) {
         const char *path = golden_path(test_folder(), "frozen.safetensors");
         GoldenModel from, to;
-        golden_open(&from, WAYS[i].mapped ? &mapped : &spec, WAYS[i].dtype);
+        golden_open(&from, i ? &mapped : &spec, dtype);
         golden_load(&from, folder, NULL);
         ASSERT_OK(model_save_frozen(from.model, path));
-        if (WAYS[i].mapped) path = model_mapped_path(from.model);
-        golden_open(&to, &spec, WAYS[i].dtype);
+        if (i) path = model_mapped_path(from.model);
+        golden_open(&to, &spec, dtype);
         ASSERT_OK(model_load_frozen(to.model, path));
         const Params *params = model_params(to.model);
         for (int k = 0; k < params->count; k++) {
@@ -200,6 +228,15 @@ TEST(frozen_weights_of_a_store_and_of_a_checkpoint_are_read_alone) {
         golden_close(&from);
         golden_close(&to);
     }
+}
+
+TEST(frozen_weights_of_a_store_and_of_a_checkpoint_are_read_alone) {
+    check_frozen(DT_F32);
+}
+
+TEST(frozen_weights_in_bf16_are_read_alone) {
+    golden_need(DT_BF16);
+    check_frozen(DT_BF16);
 }
 
 /* Keeps the tensors of a part, under the names that TinyLLaVA's file of it has. */
@@ -263,14 +300,14 @@ static bool change(SafeTensor *t, float *values, void *context) {
     return true;
 }
 
-static Err load_changed(const char *arch, Change c, const Way *way, LoadReport *report) {
+static Err load_changed(const char *arch, Change c, bool mapped, DType dtype, LoadReport *report) {
     const char *from = golden_folder(arch, NULL), *folder = golden_new_folder("changed");
     ModelSpec spec;
     GoldenModel golden;
     golden_spec(&spec, from, TUNE_FROZEN, TUNE_FULL, TUNE_FROZEN);
-    spec.mapped = way->mapped;
+    spec.mapped = mapped;
     golden_copy_weights(from, folder, DT_F32, change, &c);
-    golden_open(&golden, &spec, way->dtype);
+    golden_open(&golden, &spec, dtype);
     Err err = golden_try_load(&golden, folder, NULL, report);
     golden_close(&golden);
     return err;
@@ -306,22 +343,20 @@ TEST(weights_that_do_not_fit_say_which_and_how) {
         {"tinyllama", {"model.norm.weight", MAKE_I32}, "norm.weight has numbers of type I32"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
-        for (int k = 0; k < WAY_COUNT; k++) {
-            ASSERT_ERR(load_changed(cases[i].arch, cases[i].change, &WAYS[k], NULL), ERR_INPUT,
-                       cases[i].part);
+        for (int k = 0; k < 2 * WAYS; k++) {
+            ASSERT_ERR(load_changed(cases[i].arch, cases[i].change, k % 2,
+                                    k < WAYS ? DT_F32 : golden_fast(), NULL),
+                       ERR_INPUT, cases[i].part);
             ASSERT_TRUE(!file_exists(golden_path(test_folder(), "store.safetensors")));
         }
 }
 
 TEST(numbers_beyond_the_compute_type_are_refused_and_not_rounded_to_infinity) {
     const Change large = {"layers.1.mlp.up_proj.weight", MAKE_LARGE};
-    for (int i = 0; i < WAY_COUNT; i++) {
-        Err err = load_changed("tinyllama", large, &WAYS[i], NULL);
-        if (WAYS[i].dtype == DT_F32) {
-            ASSERT_OK(err);
-            continue;
-        }
-        ASSERT_ERR(err, ERR_INPUT,
+    golden_need(DT_BF16);
+    for (int mapped = 0; mapped < WAYS; mapped++) {
+        ASSERT_OK(load_changed("tinyllama", large, mapped, DT_F32, NULL));
+        ASSERT_ERR(load_changed("tinyllama", large, mapped, DT_BF16, NULL), ERR_INPUT,
                    "language_model.model.layers.1.mlp.up_proj.weight[6] is -3.39618e+38, more than "
                    "bf16 can hold");
     }
@@ -375,7 +410,8 @@ TEST(a_store_is_not_written_with_numbers_that_its_type_cannot_hold) {
 
 TEST(tensors_without_a_place_are_counted_and_named) {
     LoadReport report;
-    ASSERT_OK(load_changed("openecad_0.89b", (Change){"head.probe", RENAME}, &WAYS[0], &report));
+    ASSERT_OK(
+        load_changed("openecad_0.89b", (Change){"head.probe", RENAME}, false, DT_F32, &report));
     ASSERT_INT(report.unknown, ==, 1);
     ASSERT_TEXT(report.first_unknown, "language_model.something.new");
 }

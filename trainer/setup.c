@@ -25,13 +25,13 @@ Err setup_device(Exec **ex, const Config *config, const Comm *comm) {
 
 DType precision_dtype(Exec *ex, Precision precision) {
     DType fast = exec_fast_dtype(ex);
-    if (precision == PRECISION_F32) return DT_F32;
-    DType wanted = precision == PRECISION_FP16   ? DT_F16
-                   : precision == PRECISION_BF16 ? DT_BF16
-                                                 : fast;
-    if (wanted == fast || (wanted == DT_F16 && exec_has_dtype(ex, wanted))) return wanted;
-    log_info("precision %s is run in %s on this device", wanted == DT_F16 ? "fp16" : "bf16",
-             dtype_name(fast));
+    const DType wanted[] = {[PRECISION_AUTO] = fast,
+                            [PRECISION_BF16] = DT_BF16,
+                            [PRECISION_FP16] = DT_F16,
+                            [PRECISION_F32] = DT_F32};
+    if (exec_has_dtype(ex, wanted[precision])) return wanted[precision];
+    log_info("precision %s is run in %s on this device",
+             precision == PRECISION_FP16 ? "fp16" : "bf16", dtype_name(fast));
     return fast;
 }
 

@@ -52,7 +52,8 @@ static Isa isa_of_processor(void) {
     bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                   __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
                   __builtin_cpu_supports("avx512bf16");
-    return avx512 ? amx_ready() ? ISA_AMX : ISA_AVX512 : avx2 ? ISA_AVX2 : ISA_BASE;
+    if (avx512 && matmuls_have_bf16()) return amx_ready() ? ISA_AMX : ISA_AVX512;
+    return avx2 ? ISA_AVX2 : ISA_BASE;
 #else
     return ISA_BASE;
 #endif
@@ -126,8 +127,7 @@ static DType cpu_fast_dtype(const Exec *ex) {
 }
 
 static bool cpu_has_dtype(const Exec *ex, DType dtype) {
-    (void)ex;
-    return dtype == DT_F32 || dtype == DT_BF16;
+    return dtype == DT_F32 || dtype == cpu_fast_dtype(ex);
 }
 
 static void *cpu_alloc(Exec *ex, size_t bytes) {

@@ -67,6 +67,11 @@ const char *matmuls_version(void) {
     return text;
 }
 
+bool matmuls_have_bf16(void) {
+    unsigned isa = (unsigned)dnnl_get_effective_cpu_isa(), least = dnnl_cpu_isa_avx512_core;
+    return (isa & least) == least;
+}
+
 Err matmuls_open(Matmuls **matmuls, int threads) {
     /* One thread for oneDNN, in this thread and in all that OpenMP starts; our own regions say
      * num_threads. */

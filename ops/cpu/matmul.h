@@ -15,6 +15,8 @@ typedef struct Matmuls Matmuls;
 Err matmuls_open(Matmuls **matmuls, int threads);
 void matmuls_close(Matmuls **matmuls);
 const char *matmuls_version(void); /* "2.6.3" */
+/* Whether oneDNN multiplies bf16: from AVX-512 on, unless ONEDNN_MAX_CPU_ISA says less. */
+bool matmuls_have_bf16(void);
 
 /* How a product is asked for: c[M,N] = scale · op(a) · op(b) + bias, or + c with `accumulate`. a
  * and b have one type (f32 or bf16); c has that type or f32. bias (type of a) is one row or none.
