@@ -258,6 +258,10 @@ static bool boxes_match(const CadReply *reply, const DeepcadInfo *info) {
     return off <= BOX_SLACK * largest;
 }
 
+static Vec3 size_of(Vec3 min, Vec3 max) {
+    return vec3(max.x - min.x, max.y - min.y, max.z - min.z);
+}
+
 static void convert_report(const char *path, const char *out, const CadReply *reply,
                            const DeepcadInfo *info, bool json) {
     bool measured = reply->solids > 0;
@@ -273,11 +277,14 @@ static void convert_report(const char *path, const char *out, const CadReply *re
         part_print_json(&root);
         return;
     }
+    Vec3 found = size_of(reply->box_min, reply->box_max),
+         stated = size_of(info->box_min, info->box_max);
     for (int i = 0; i < info->dropped_count; i++) log_warn("%s: %s", path, info->dropped[i]);
     if (measured && info->has_box && !boxes_match(reply, info))
-        log_warn("%s: the solid's bounding box is not the file's: the file holds only a part of "
-                 "the model",
-                 path);
+        log_warn(
+            "%s: the solid is %.6g × %.6g × %.6g mm, the model by the file's bounding box %.6g × "
+            "%.6g × %.6g or elsewhere: the file may hold only a part of it",
+            path, found.x, found.y, found.z, stated.x, stated.y, stated.z);
     if (reply->status != CAD_OK)
         log_warn("%s: the code gives %s: %s", path, cad_status_name(reply->status),
                  part_reply_sentence(reply));

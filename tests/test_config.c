@@ -49,6 +49,12 @@ TEST(the_handbook_config_loads_as_it_is) {
                 !config_stated(&config, "training.slots"));
 }
 
+TEST(a_byte_order_mark_is_no_part_of_a_config) {
+    static Config config;
+    ASSERT_OK(parse(&config, "\xEF\xBB\xBFseed: 7\n"));
+    ASSERT_INT(config.seed, ==, 7);
+}
+
 TEST(every_preset_loads_and_its_resolved_form_is_the_same) {
     static Config config, again;
     char folder[PATH_SIZE];
