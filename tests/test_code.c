@@ -1,4 +1,5 @@
 /* cad: OpenECAD code to programs and back. */
+#include "cad/names.h"
 #include "cad/number.h"
 #include "core/file.h"
 #include "core/rng.h"
@@ -59,6 +60,37 @@ TEST(angles_are_printed_as_python_prints_them) {
         ASSERT_TEXT(buf_cstr(&text), angle_golden[i].text);
         buf_free(&text);
     }
+}
+
+TEST(exact_angles_are_fractions_of_pi_only_where_they_are_exactly) {
+    static const struct {
+        double angle;
+        const char *text;
+    } cases[] = {{M_PI / 2, "np.pi/2"},
+                 {-M_PI / 3, "-np.pi/3"},
+                 {M_PI / 2 + 1e-12, "1.5707963267958966"},
+                 {-2, "-2.0"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        Buf text = {0};
+        angle_text(&text, cases[i].angle, CODE_EXACT);
+        ASSERT_TEXT(buf_cstr(&text), cases[i].text);
+        buf_free(&text);
+    }
+}
+
+/* Each name begins all those before it. */
+TEST(every_name_keeps_its_number) {
+    enum { COUNT = 400 };
+    Names names = {0};
+    char name[COUNT + 1];
+    for (int pass = 0; pass < 2; pass++)
+        for (int i = 0; i < COUNT; i++) {
+            memset(name, 'a', sizeof name);
+            name[COUNT - i] = 0;
+            ASSERT_INT(names_find(&names, name, strlen(name)), ==, i);
+            ASSERT_TEXT(names_text(&names, i), name);
+        }
+    names_free(&names);
 }
 
 /* ---- the language ---- */
@@ -154,6 +186,7 @@ TEST(the_same_program_may_be_written_in_many_ways) {
         "```python (OpenECAD)\n" SMALL "```",
         "```python Loops0, Curves0_0 = [], []\n" SMALL "```",
         "````python\r\n" SMALL "````\r\n",
+        "````" SMALL "````",
         " " SMALL, /* as tokenizers leave it */
         /* the paper assigns both lists in one line */
         PLANE "Loops0, Curves0_0 = [], []\n" SMALL_LOOP SMALL_TAIL,
@@ -244,6 +277,57 @@ TEST(of_several_blocks_the_last_program_is_taken_and_said) {
     }
 }
 
+/* Version 1 appends each line that version 2 has collected already. */
+TEST(an_append_of_what_was_collected_is_no_second_one) {
+    CadProgram program =
+        parsed(SMALL_HEAD "Line0 = add_line([0,0],[4,0])\nCurves0_0.append(Line0)\n"
+                          "Line1 = add_line([4,0],[0,3])\nCurves0_0.append(Line1)\n"
+                          "Line2 = add_line([0,3],[0,0])\nCurves0_0.append(Line2)\n"
+                          "Loop0 = add_loop(Curves0_0)\nLoops0.append(Loop0)\n" SMALL_TAIL);
+    ASSERT_INT(program.curve_count, ==, 3);
+    ASSERT_INT(program.extrudes[0].loop_count, ==, 1);
+    ASSERT_OK(program_validate(&program));
+    program_free(&program);
+}
+
+TEST(lines_without_length_leave_their_loop) {
+    CadProgram program =
+        parsed(SMALL_HEAD "Line0 = add_line([0,0],[4,0])\nLine1 = add_line([4,0],[4,0])\n"
+                          "Line2 = add_line([4,0],[0,3])\nLine3 = add_line([0,3],[0,0])\n"
+                          "Loop0_0 = add_loop(Curves0_0)\n" SMALL_TAIL);
+    ASSERT_INT(program.curve_count, ==, 3);
+    ASSERT_OK(program_validate(&program));
+    program_free(&program);
+}
+
+TEST(an_angle_is_written_where_it_is_one) {
+    CadProgram program = parsed(block);
+    program.extrudes[2].ref.angle = 0.01;
+    ASSERT_CONTAINS(emitted(&program, CODE_NUMPY), "angle = 0.01, reverse = True)");
+    program.extrudes[2].ref.angle = 1e-11;
+    ASSERT_CONTAINS(emitted(&program, CODE_NUMPY), "\"extent_one\", reverse = True)");
+    ASSERT_CONTAINS(emitted(&program, CODE_EXACT), "angle = 1e-11, reverse = True)");
+    program_free(&program);
+}
+
+/* By the lower left corners of their bounds, whatever the order of the code. */
+TEST(loops_of_a_profile_are_sorted) {
+    CadProgram program = parsed(
+        PLANE
+        "Loops0 = []\n"
+        "Curves0 = []\nCircle0 = add_circle([5, 0], 1)\nLoop0 = add_loop(Curves0)\n"
+        "Curves1 = []\nCircle1 = add_circle([-5, 2], 1)\nLoop1 = add_loop(Curves1)\n"
+        "Curves2 = []\nCircle2 = add_circle([0, 0], 20)\nLoop2 = add_loop(Curves2)\n"
+        "Curves3 = []\nCircle3 = add_circle([-5, -2], 1)\nLoop3 = add_loop(Curves3)\n" SMALL_TAIL);
+    static const double x[] = {0, -5, -5, 5}, y[] = {0, -2, 2, 0};
+    ASSERT_INT(program.extrudes[0].loop_count, ==, 4);
+    for (int j = 0; j < 4; j++) {
+        ASSERT_REAL(program.extrudes[0].loops[j].curves[0].center.x, ==, x[j]);
+        ASSERT_REAL(program.extrudes[0].loops[j].curves[0].center.y, ==, y[j]);
+    }
+    program_free(&program);
+}
+
 typedef struct Fault {
     const char *code;
     int line, column;
@@ -319,8 +403,11 @@ TEST(errors_of_meaning_say_where_and_what) {
         {"", 1, 1, false, "the code has no add_extrude, so there is no solid"},
         {"x = 1\n", 1, 1, false, "the code has no add_extrude"},
         {"x = y", 1, 5, false, "'y' is not known"},
+        {"x = 1\r\n\r\n\ry = z", 4, 5, false, "'z' is not known"},
         {"Curves0_0 = []\nx = Curve0_0", 2, 5, false, "did you mean 'Curves0_0'?"},
         {"x = add_lime([0,0],[1,1])", 1, 5, false, "did you mean 'add_line'?"},
+        {"x = add_linee([0,0],[1,1])", 1, 5, false, "did you mean 'add_line'?"},
+        {"x = add_lne([0,0],[1,1])", 1, 5, false, "did you mean 'add_line'?"},
         {"x = nan", 1, 5, false, "'nan' is not known"},
         {"x = np.nan", 1, 8, false, "np.nan is not understood"},
         {"x = np.inf", 1, 8, false, "np.inf is not understood"},
@@ -356,6 +443,8 @@ TEST(errors_of_meaning_say_where_and_what) {
         {"x = add_sketchplane([0,0,0],[0,0,1],[1,0,0],y_axis=[0,1,0])", 1, 52, false,
          "y_axis belongs to OpenECAD v1"},
         {SMALL "x = add_sketch(SketchPlane0, Profile0, sketch_position=[1,0,0])", 9, 56, false,
+         "sketch_position belongs to OpenECAD v1"},
+        {SMALL "x = add_sketch(SketchPlane0, Profile0, sketch_position=[0,0,1])", 9, 56, false,
          "sketch_position belongs to OpenECAD v1"},
         {SMALL "x = add_sketch(SketchPlane0, Profile0, sketch_size=0.5)", 9, 52, false,
          "sketch_size belongs to OpenECAD v1"},
@@ -444,6 +533,11 @@ TEST(plain_numbers_are_short_and_exact_ones_come_back) {
                  {0.1 + 0.2, "0.3", "0.30000000000000004"},
                  {1e22, "10000000000000000000000", "1e+22"},
                  {123456.78949, "123456.7895", "123456.78949"},
+                 {1e-5, "0", "1e-05"}, /* by repr() of Python */
+                 {-0.00012345, "-0.0001", "-0.00012345"},
+                 {0.0001, "0.0001", "0.0001"},
+                 {9999999999999998.0, "9999999999999998", "9999999999999998.0"},
+                 {1e16, "10000000000000000", "1e+16"},
                  {5e-324, "0", "5e-324"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         Buf text = {0};

@@ -107,7 +107,20 @@ TEST(made_file_converts_to_the_code_of_the_authors) {
     ASSERT_NEAR(info.box_min.x, -40, 1e-12);
     ASSERT_NEAR(info.box_max.z, 30, 1e-12);
     ASSERT_INT(info.dropped_count, ==, 1);
-    ASSERT_CONTAINS(info.dropped[0], "sketch \"S3\": no extrude uses it");
+    ASSERT_CONTAINS(info.dropped[0],
+                    "sketch \"S3\": no extrude uses it; it is the last of the sequence");
+    deepcad_info_free(&info);
+    program_free(&program);
+}
+
+TEST(an_unused_sketch_before_the_last_means_nothing_more) {
+    Json *root = part_file();
+    DeepcadInfo info;
+    add_sketch(root, "S4", vec3(0, 0, 0), right, up, front);
+    CadProgram program = converted(root, &info);
+    ASSERT_INT(info.dropped_count, ==, 2);
+    ASSERT_TEXT(info.dropped[0], "sketch \"S3\": no extrude uses it");
+    ASSERT_CONTAINS(info.dropped[1], "sketch \"S4\": no extrude uses it; it is the last");
     deepcad_info_free(&info);
     program_free(&program);
 }
@@ -145,6 +158,22 @@ TEST(two_sides_on_the_same_side_stay_expressible) {
     ASSERT_OK(program_validate(&program));
     assert_reads_back(&program);
     program_free(&program);
+}
+
+/* Only two sides have a second extent; of other features it is neither used nor needed. */
+TEST(a_second_extent_belongs_to_two_sides_alone) {
+    static const char *const types[] = {ONE_SIDE, SYMMETRIC, TWO_SIDES};
+    for (int i = 0; i < 3; i++) {
+        Json *root = empty_file();
+        Json *profiles = add_sketch(root, "S", vec3(0, 0, 0), right, up, front);
+        add_circle(add_loop(profiles, "P"), 0, 0, 0.01);
+        use_profile(add_extrude(root, "E", NEW_BODY, types[i], 0.02, 0.005), "S", "P");
+        CadProgram program = converted(root, NULL);
+        ASSERT_INT(program.extrudes[0].type, ==, i);
+        ASSERT_REAL(program.extrudes[0].extent_one, ==, 20);
+        ASSERT_REAL(program.extrudes[0].extent_two, ==, i == 2 ? 5 : 0);
+        program_free(&program);
+    }
 }
 
 TEST(end_faces_are_found_on_the_side_that_the_extent_says) {
@@ -288,6 +317,24 @@ TEST(an_arc_that_does_not_fit_its_ends_is_refused) {
     }
 }
 
+/* Every file of the dataset has 0 there; the form has a start angle all the same. */
+static void fill_quarter_of_two_angles(Json *loop) {
+    fill_quarter(loop);
+    Json *arc = (Json *)js_at(loop, 1);
+    js_set_number(arc, "start_angle", 0.3);
+    js_set_number(arc, "end_angle", 0.3 + M_PI / 2);
+    js_set(arc, "reference_vector", point_json(cos(-0.3), sin(-0.3), 0));
+}
+
+TEST(an_arc_begins_at_its_start_angle) {
+    CadProgram program = converted(file_of_loop(fill_quarter_of_two_angles), NULL);
+    const Curve *arc = &program.extrudes[0].loops[0].curves[1];
+    ASSERT_INT(arc->kind, ==, CURVE_ARC);
+    ASSERT_NEAR(arc->mid.x, 5 * sqrt(0.5), 1e-12);
+    ASSERT_NEAR(arc->mid.y, 5 * sqrt(0.5), 1e-12);
+    program_free(&program);
+}
+
 TEST(an_arc_of_more_than_a_turn_is_refused) {
     Json *root = file_of_loop(fill_whole_turn);
     const Json *sketch = js_get(js_get(root, "entities"), "S");
@@ -392,6 +439,9 @@ TEST(broken_files_give_a_sentence) {
     add_circle(loop, 0, 0, 0.1);
     js_set_text((Json *)js_at(loop, 0), "type", "Ellipse3D");
     ASSERT_BROKEN(root, "loop 2, curve 0: a curve of type \"Ellipse3D\"");
+    root = part_file();
+    while (js_count(js_get(root, "sequence")) < 4097) add_to_sequence(root, "S0", "Sketch");
+    ASSERT_BROKEN(root, "a sequence of 4097 features; 4096 are the most");
 }
 
 /* The object `at` ("extent_one distance") below an extrude, without that key. */

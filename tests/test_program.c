@@ -54,10 +54,29 @@ TEST(ends_that_miss_are_made_to_meet) {
     ASSERT_REAL(open[2].end.x, ==, 0.5);
 }
 
+/* numpy's allclose: |a - b| <= 1e-8 + 1e-5 |b|, in each coordinate. */
+TEST(points_meet_as_numpy_says) {
+    static const struct {
+        Vec2 a, b;
+        bool meet;
+    } cases[] = {
+        {{0, 0}, {9e-9, 0}, true},         {{0, 0}, {1.1e-8, 0}, false},
+        {{0, 0}, {0, 9e-9}, true},         {{0, 0}, {0, 1.1e-8}, false},
+        {{100.0009, 5}, {100, 5}, true},   {{100.0011, 5}, {100, 5}, false},
+        {{5, -100.0009}, {5, -100}, true}, {{5, -100.0011}, {5, -100}, false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        ASSERT_TRUE(points_meet(cases[i].a, cases[i].b) == cases[i].meet);
+}
+
 TEST(areas_and_bounds_follow_the_arcs) {
     Curve half[2] = {line(-3, 0, 3, 0), arc(3, 0, -3, 0, 0, 3)};
     Loop loop = {half, 2};
     ASSERT_NEAR(loop_area(&loop), M_PI * 9 / 2, 1e-12);
+    Curve quarter[3] = {line(0, 0, 2, 0), arc(2, 0, 0, 2, sqrt(2), sqrt(2)), line(0, 2, 0, 0)};
+    ASSERT_NEAR(loop_area(&(Loop){quarter, 3}), M_PI, 1e-12);
+    quarter[1].mid = vec2(2 - sqrt(2), 2 - sqrt(2)); /* the same chord, bent inwards */
+    ASSERT_NEAR(loop_area(&(Loop){quarter, 3}), 4 - M_PI, 1e-12);
     Box2 box = loop_bounds(&loop);
     ASSERT_NEAR(box.max.y, 3, 1e-12);
     ASSERT_NEAR(box.min.y, 0, 1e-12);
@@ -168,6 +187,17 @@ TEST(planes_follow_from_earlier_extrudes) {
     }
 }
 
+/* What is found is the plane from then on: a hair beside it, the plane is moved onto it. */
+TEST(a_found_reference_is_the_plane) {
+    CadProgram program = with_reference("[7, 2], 'line', Line0_0_1");
+    program.extrudes[1].ref = (PlaneRef){.kind = PLANE_ABSOLUTE};
+    program.extrudes[1].plane.origin.x = 21 + 5e-11;
+    program_find_reference(&program, 1);
+    ASSERT_INT(program.extrudes[1].ref.kind, ==, PLANE_LINE);
+    ASSERT_REAL(program.extrudes[1].plane.origin.x, ==, 21);
+    program_free(&program);
+}
+
 /* The line of another sketch has its place in this extrude's frame all the same, but no name. */
 TEST(a_line_of_another_sketch_gives_an_absolute_plane) {
     Buf code = {0};
@@ -214,6 +244,26 @@ TEST(references_to_what_is_not_there_are_refused) {
     ASSERT_ERR(program_resolve_plane(&program, 1), ERR_INPUT,
                "refers to Extrude1, which is not before");
     program_free(&program);
+}
+
+TEST(an_extrude_covers_what_its_type_and_extents_say) {
+    static const struct {
+        ExtentType type;
+        double one, two, low, high;
+    } cases[] = {
+        {EXTENT_ONE_SIDE, 5, 9, 0, 5},    {EXTENT_ONE_SIDE, -5, 9, -5, 0},
+        {EXTENT_SYMMETRIC, 5, 9, -5, 5},  {EXTENT_SYMMETRIC, -5, 9, -5, 5},
+        {EXTENT_TWO_SIDES, 5, 3, -3, 5},  {EXTENT_TWO_SIDES, 5, -3, 0, 5},
+        {EXTENT_TWO_SIDES, -5, 3, -5, 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        double low, high;
+        Extrude extrude = {
+            .type = cases[i].type, .extent_one = cases[i].one, .extent_two = cases[i].two};
+        extrude_span(&extrude, &low, &high);
+        ASSERT_REAL(low, ==, cases[i].low);
+        ASSERT_REAL(high, ==, cases[i].high);
+    }
 }
 
 /* ---- the validator ---- */
@@ -380,6 +430,19 @@ static void hole_in_the_mouth_of_the_outline(CadProgram *p) {
     add_polygon(p, c_shape, 8, 0);
     add_circle(p, 0, 0, 3);
 }
+static void hole_across_the_outline(CadProgram *p) {
+    add_polygon(p, square, 4, 0);
+    add_circle(p, 17.002, 0, 3);
+}
+static void hole_at_the_outline_but_for_rounding(CadProgram *p) {
+    add_polygon(p, square, 4, 0);
+    add_circle(p, 17.0005, 0, 3);
+}
+/* In the corner of the bounds of a half disc. */
+static void hole_beyond_an_arc_of_the_outline(CadProgram *p) {
+    add_polygon(p, (Vec2[]){{-10, 0}, {-10, -1}, {10, -1}, {10, 0}}, 4, 10);
+    add_circle(p, 8.5, 8.5, 1);
+}
 static void hole_in_an_arm_of_the_outline(CadProgram *p) {
     add_polygon(p, c_shape, 8, 0);
     add_circle(p, 0, 8, 1);
@@ -417,6 +480,9 @@ TEST(islands_in_holes_and_holes_outside_are_named) {
         {holes_side_by_side, NULL},
         {hole_in_the_mouth_of_the_outline,
          "Profile0: Loop0_1 from [-3, -3] to [3, 3] is not inside"},
+        {hole_across_the_outline, "Loop0_1 from [14.002, -3] to [20.002, 3] is not inside"},
+        {hole_at_the_outline_but_for_rounding, NULL},
+        {hole_beyond_an_arc_of_the_outline, "Loop0_1 from [7.5, 7.5] to [9.5, 9.5] is not inside"},
         {hole_in_an_arm_of_the_outline, NULL},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
