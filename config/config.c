@@ -6,7 +6,6 @@
 
 #include "config/check.h"
 #include "config/keys.h"
-#include "core/hash.h"
 #include "core/log.h"
 
 void config_defaults(Config *config) {
@@ -246,18 +245,4 @@ bool config_same_key(const Config *a, const Config *b, const char *path) {
     bool same = !strcmp(buf_cstr(&texts[0]), buf_cstr(&texts[1]));
     for (int i = 0; i < 2; i++) buf_free(&texts[i]);
     return same;
-}
-
-uint64_t config_hash(const Config *config) {
-    Buf text = {0};
-    for (int i = 0; i < config_key_count; i++)
-        if (config_keys[i].decides) {
-            buf_format(&text, "%s=", config_keys[i].path);
-            key_print(&text, &config_keys[i], config);
-            buf_text(&text, "\n");
-        }
-    print_datasets(&text, config);
-    uint64_t hash = hash_bytes(text.data, text.size);
-    buf_free(&text);
-    return hash;
 }

@@ -197,10 +197,6 @@ void config_copy_key(Config *to, const Config *from, const char *key);
 bool config_same_key(const Config *a, const Config *b, const char *key);
 void config_print_key(Buf *out, const Config *config, const char *key);
 
-/* A hash of all that decides the numbers of a run: not output_dir, threads, save_steps and the
- * like. */
-uint64_t config_hash(const Config *config);
-
 /* Where the presets lie: CADVLM_PRESETS, or beside the program, or in the source tree. */
 Err config_preset_path(char *out, size_t size, const char *name);
 

@@ -17,6 +17,15 @@ typedef enum KeyType {
     KEY_PATTERNS /* { name: number } */
 } KeyType;
 
+/* What may become of a key when a run goes on from its checkpoint (config/resume.h). */
+typedef enum OnResume {
+    RESUME_FREELY,   /* it decides nothing of the run's numbers */
+    RESUME_SAID,     /* later steps follow the new value */
+    RESUME_ADAPTERS, /* it stays where adapters are trained, and means nothing elsewhere */
+    RESUME_MODEL,    /* it stays: it is what the weights are weights of */
+    RESUME_TRAINER   /* whether it stays is no matter of the value alone (trainer/resume.h) */
+} OnResume;
+
 typedef struct Key {
     const char *path; /* "training.learning_rate" */
     KeyType type;
@@ -25,7 +34,7 @@ typedef struct Key {
     double low, high;           /* numbers: both ends allowed */
     const char *const *choices; /* KEY_CHOICE: names in the order of the enum, NULL-ended */
     const char *help;
-    bool decides; /* part of config_hash */
+    OnResume on_resume;
 } Key;
 
 extern const Key config_keys[];

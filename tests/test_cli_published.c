@@ -246,6 +246,34 @@ TEST(a_resumed_run_outlives_the_checkpoint_it_resumed_from) {
     }
 }
 
+/* What the adapter says holds for the whole run; what the user says instead is told each time. */
+TEST(a_run_keeps_the_adapter_that_it_began_with) {
+    prepare("openecad_0.89b");
+    char more[PATH_SIZE + 200], model[PATH_SIZE];
+    const char *said;
+    snprintf(model, sizeof model, "%s", test_path("openecad_0.89b"));
+    for (int steps = 1; steps <= 2; steps++) {
+        snprintf(more, sizeof more,
+                 "device=cpu training.slots=1 lora.alpha=99 lora.dropout=0.25 adapter=%s/adapter "
+                 "training.max_steps=%d",
+                 model, steps);
+        said = train("", "openecad_0.89b", "run", more);
+        ASSERT_CONTAINS(said,
+                        "lora.alpha: 99 of the config is not used; the adapter has lora.alpha: 8");
+        ASSERT_TRUE(!strstr(said, "lora.dropout"));
+    }
+    ASSERT_INT(test_run(&said, "grep -h '  alpha:\\|  dropout:' %s/config.yaml", test_path("run")),
+               ==, 0);
+    ASSERT_CONTAINS(said, "alpha: 8 ");
+    ASSERT_CONTAINS(said, "dropout: 0.25 ");
+    int code = test_run(&said,
+                        "./cadvlm train --config openecad_0.89b base_model=%s train_data=%s "
+                        "val_data= output_dir=%s device=cpu training.max_steps=3",
+                        model, test_path("data"), test_path("run"));
+    ASSERT(code == 2, "exit code %d:\n%s", code, said);
+    ASSERT_CONTAINS(said, "/adapter → (none); this stays as the run began");
+}
+
 /* Not stated, it is the base's, and later the first run's. */
 TEST(the_longest_sample_comes_along) {
     prepare("tinyllama");

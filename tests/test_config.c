@@ -71,7 +71,6 @@ TEST(every_preset_loads_and_its_resolved_form_is_the_same) {
         ASSERT_OK(config_parse(&again, text.data, text.size, "resolved", NULL, 0));
         config_print(&text_again, &again);
         ASSERT_TEXT(buf_cstr(&text), buf_cstr(&text_again));
-        ASSERT_TRUE(config_hash(&config) == config_hash(&again));
         buf_free(&text);
         buf_free(&text_again);
     }

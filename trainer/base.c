@@ -121,7 +121,10 @@ static Err describe(const Base *base, Config *config) {
     if (!config_stated(config, "training.max_length"))
         config->training.max_length = theirs->training.max_length;
     if (config->adapter[0]) { /* of a run that is resumed: the adapter has done its part */
+        double dropout =
+            config_stated(config, "lora.dropout") ? config->lora.dropout : theirs->lora.dropout;
         config->lora = theirs->lora;
+        config->lora.dropout = dropout;
         config->tune.llm = theirs->tune.llm;
         config->tune.vision = theirs->tune.vision;
     }

@@ -9,6 +9,7 @@
 #include "core/log.h"
 #include "model/adapter.h"
 #include "trainer/preparation.h"
+#include "trainer/resume.h"
 #include "trainer/train_parts.h"
 
 /* Number tokens of the tokenizer start out alike where their numbers are. */
@@ -74,7 +75,6 @@ static Err describe_adapter(Trainer *t) {
     t->described.lora = lora;
     t->described.tune.vision = tune[PART_VISION];
     t->described.tune.llm = tune[PART_LLM];
-    warn_of_unused(t);
     return preparation_read(&t->described, t->config->adapter);
 }
 
@@ -106,7 +106,11 @@ static Err find_base(Trainer *t) {
     REQUIRE(t->base.kind != BASE_NONE || config->model.from_scratch, ERR_CONFIG,
             "neither base_model nor model: says what to train");
     TRY(base_describe(&t->base, &t->described));
-    return config->adapter[0] && !t->resumed[0] ? describe_adapter(t) : OK;
+    if (config->adapter[0] && !t->resumed[0]) TRY(describe_adapter(t));
+    if (config->adapter[0]) warn_of_unused(t);
+    return t->resumed[0] && comm_rank(t->comm) == 0
+               ? resume_check(config, &t->described, t->resumed, comm_size(t->comm))
+               : OK;
 }
 
 /* Something is trained, and every part that is to have adapters has some. */
@@ -236,25 +240,21 @@ static Err resume(Trainer *t) {
                             .best_val_loss = NAN,
                             .best_step = -1,
                             .excluded = t->data.excluded,
-                            .config_hash = config_hash(t->config)};
+                            .told = true};
+    strcpy(t->state.base_model, t->config->base_model);
+    strcpy(t->state.adapter, t->config->adapter);
     if (!path[0]) return OK;
-    TrainState found;
-    TRY(train_state_read(&found, path));
+    TRY(train_state_read(&t->state, path));
     TRY(checkpoint_load(&t->optim, path));
-    if (found.config_hash != t->state.config_hash)
-        log_warn("the config has changed since %s was written: base_model and adapter stay as the "
-                 "run began, the rest is the new one's",
-                 path);
-    if (found.excluded != t->data.excluded)
-        log_warn("exclude: other samples are left out than when %s was written: batches differ from "
-                 "here on",
-                 path);
-    found.config_hash = t->state.config_hash;
-    found.excluded = t->data.excluded;
-    t->state = found;
-    t->saved_step = found.step;
-    t->val_loss = found.val_loss;
-    log_info("resuming after step %lld from %s", (long long)found.step, path);
+    if (t->state.excluded != t->data.excluded)
+        log_warn(
+            "exclude: other samples are left out than when %s was written: batches differ from "
+            "here on",
+            path);
+    t->state.excluded = t->data.excluded;
+    t->saved_step = t->state.step;
+    t->val_loss = t->state.val_loss;
+    log_info("resuming after step %lld from %s", (long long)t->state.step, path);
     return OK;
 }
 
@@ -315,7 +315,7 @@ static Err open_batches(Trainer *t) {
     return t->slot_first < t->slot_end ? batches_open(&t->batches, &t->options) : OK;
 }
 
-static Err open_run_folder(Trainer *t, const Json *versions) {
+static Err open_run_folder(Trainer *t) {
     char path[PATH_SIZE];
     const char *folder = t->config->output_dir;
     TRY(path_format(path, "%s/log", folder));
@@ -323,16 +323,36 @@ static Err open_run_folder(Trainer *t, const Json *versions) {
     TRY(path_format(path, "%s/log/rank-%d.txt", folder, comm_rank(t->comm)));
     TRY(log_open_file(path));
     TRY(path_join(t->checkpoints, folder, "checkpoints"));
-    if (comm_rank(t->comm) != 0) return OK;
-    TRY(file_lock_directory(&t->folder_lock, folder, "another run is under way in"));
+    return comm_rank(t->comm) == 0
+               ? file_lock_directory(&t->folder_lock, folder, "another run is under way in")
+               : OK;
+}
+
+/* config.yaml: what the run is from here on, with what its base or its checkpoint decided, and as
+ * the user names what it began with. */
+static Err write_config(const Trainer *t) {
+    char path[PATH_SIZE];
+    Config *is = malloc(sizeof *is);
     Buf text = {0};
-    config_print(&text, t->config);
-    Err err = path_join(path, folder, "config.yaml");
+    CHECK(is, "out of memory: a config");
+    *is = t->described;
+    is->model.from_scratch = t->config->model.from_scratch;
+    config_print(&text, is);
+    Err err = path_join(path, t->config->output_dir, "config.yaml");
     if (err == OK) err = file_write(path, text.data, text.size);
     buf_free(&text);
-    if (err == OK && versions) err = path_join(path, folder, "version.json");
-    if (err == OK && versions) err = js_write(path, versions);
+    free(is);
     return err;
+}
+
+/* When nothing is left that could refuse the run. */
+static Err write_what_it_is(const Trainer *t, const Json *versions) {
+    char path[PATH_SIZE];
+    if (comm_rank(t->comm) != 0) return OK;
+    TRY(write_config(t));
+    if (!versions) return OK;
+    TRY(path_join(path, t->config->output_dir, "version.json"));
+    return js_write(path, versions);
 }
 
 static Err refuse_old_checkpoints(const Trainer *t) {
@@ -385,8 +405,8 @@ size_t train_memory(const Trainer *t) {
     return m.parameters + m.gradients + m.optimiser + m.activations + m.scratch;
 }
 
-static Err set_up_model(Trainer *t, bool fresh, const Json *versions) {
-    TRY(open_run_folder(t, versions));
+static Err set_up_model(Trainer *t, bool fresh) {
+    TRY(open_run_folder(t));
     if (fresh) TRY(refuse_old_checkpoints(t));
     TRY(refuse_what_is_missing(t->config));
     TRY(setup_device(&t->ex, t->config, t->comm));
@@ -417,10 +437,11 @@ static Err set_up_steps(Trainer *t) {
 }
 
 Err train_set_up(Trainer *t, bool fresh, const Json *versions) {
-    TRY(comm_agree(t->comm, set_up_model(t, fresh, versions)));
+    TRY(comm_agree(t->comm, set_up_model(t, fresh)));
     TRY(check_same_start(t));
     TRY(load_weights(t));
-    return comm_agree(t->comm, set_up_steps(t));
+    TRY(comm_agree(t->comm, set_up_steps(t)));
+    return comm_agree(t->comm, write_what_it_is(t, versions));
 }
 
 static int64_t count_parameters(const Params *params) {

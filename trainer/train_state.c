@@ -16,7 +16,7 @@ static const int64_t COUNT_MAX = 1ll << 53; /* whole numbers that every reader o
 /* ---- writing ---- */
 
 Err train_state_write(const TrainState *state, const char *folder) {
-    char path[PATH_SIZE], hash[24], excluded[24];
+    char path[PATH_SIZE], excluded[24];
     TRY(path_join(path, folder, "state.json"));
     Json *root = js_new_object(), *datasets = js_new_array();
     js_set_integer(root, "format_version", FORMAT_VERSION);
@@ -28,8 +28,6 @@ Err train_state_write(const TrainState *state, const char *folder) {
     js_set_integer(root, "loss_scale_patience", state->update.patience);
     js_set_integer(root, "samples", state->samples);
     js_set_integer(root, "skipped", state->skipped);
-    snprintf(hash, sizeof hash, "%016llx", (unsigned long long)state->config_hash);
-    js_set_text(root, "config_hash", hash);
     snprintf(excluded, sizeof excluded, "%016llx", (unsigned long long)state->excluded);
     if (state->excluded) js_set_text(root, "excluded", excluded);
     js_set_number(root, "val_loss", state->val_loss);
@@ -40,6 +38,8 @@ Err train_state_write(const TrainState *state, const char *folder) {
     for (int i = 0; i < state->dataset_count; i++)
         js_push(datasets, js_new_integer(state->dataset_samples[i]));
     js_set(root, "dataset_samples", datasets);
+    if (state->told) js_set_text(root, "base_model", state->base_model);
+    if (state->told) js_set_text(root, "adapter", state->adapter);
     Err err = js_write(path, root);
     js_free(&root);
     return err;
@@ -115,6 +115,22 @@ static Err read_excluded(const Source *s, TrainState *state) {
     return OK;
 }
 
+static Err read_name(const Source *s, const char *key, char out[TOLD_TEXT]) {
+    const char *text;
+    TRY(js_need_text(&text, s->root, key, s->path));
+    REQUIRE(strlen(text) < TOLD_TEXT, ERR_INPUT, "%s: \"%s\" is longer than %d bytes", s->path, key,
+            TOLD_TEXT - 1);
+    strcpy(out, text);
+    return OK;
+}
+
+static Err read_names(const Source *s, TrainState *state) {
+    if (!js_get(s->root, "base_model")) return OK;
+    state->told = true;
+    TRY(read_name(s, "base_model", state->base_model));
+    return read_name(s, "adapter", state->adapter);
+}
+
 static Err read_members(const Source *s, TrainState *state) {
     int64_t version, slots;
     TRY(js_need_integer(&version, s->root, "format_version", s->path));
@@ -133,6 +149,7 @@ static Err read_members(const Source *s, TrainState *state) {
     TRY(read_newer_count(s, "best_step", -1, state->step, &state->best_step));
     TRY(read_newer_count(s, "worse_validations", 0, COUNT_MAX, &state->worse));
     TRY(read_excluded(s, state));
+    TRY(read_names(s, state));
     return read_dataset_samples(s, state);
 }
 

@@ -5,13 +5,17 @@
 #include "config/config.h"
 #include "ops/ops.h"
 
+enum { TOLD_TEXT = 4 * CONFIG_TEXT }; /* in JSON a byte that is no UTF-8 becomes four */
+
 typedef struct TrainState {
     int64_t step;       /* steps done */
     int slots;          /* of a step */
     UpdateState update; /* of the optimiser: updates and loss scale */
     int64_t samples, skipped;
-    uint64_t config_hash;
-    uint64_t excluded;      /* which samples are left out (Data); 0: none */
+    uint64_t excluded; /* which samples are left out (Data); 0: none */
+    /* What the run was told to begin with, as the user named it; not known of earlier versions. */
+    bool told;
+    char base_model[TOLD_TEXT], adapter[TOLD_TEXT];
     double val_loss;        /* NaN: none yet */
     int64_t validated_step; /* where that was measured; 0: nowhere yet */
     double best_val_loss;   /* of the run so far; NaN: none yet */

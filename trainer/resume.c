@@ -1,0 +1,144 @@
+#include "trainer/resume.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config/resume.h"
+#include "core/json.h"
+#include "core/log.h"
+#include "data/tokenizer.h"
+
+enum { TOKENIZER_MAX = 1 << 30 };
+
+/* ---- names of what the run began with ---- */
+
+/* As state.json keeps them. */
+static bool same_text(const char *a, const char *b) {
+    Json *x = js_new_text(a), *y = js_new_text(b);
+    bool same = !strcmp(js_text(x, NULL), js_text(y, NULL));
+    js_free(&x);
+    js_free(&y);
+    return same;
+}
+
+static bool same_place(const char *a, const char *b) {
+    char x[PATH_SIZE], y[PATH_SIZE];
+    return a[0] && b[0] && realpath(a, x) && realpath(b, y) && !strcmp(x, y);
+}
+
+static int check_name(const char *key, const char *was, const char *is) {
+    if (same_text(was, is) || same_place(was, is)) return 0;
+    config_cannot_change(key, was[0] ? was : "(none)", is[0] ? is : "(none)");
+    return 1;
+}
+
+/* Checkpoints of earlier versions do not say what the run was told. */
+static int check_names(const TrainState *was, const Config *told) {
+    if (!was->told) return 0;
+    return check_name("base_model", was->base_model, told->base_model) +
+           check_name("adapter", was->adapter, told->adapter);
+}
+
+/* ---- slots ---- */
+
+/* Accumulation means something only through the slots of a step, which a run keeps. */
+static int check_slots(const TrainState *was, const Config *was_told, const Config *told,
+                       int ranks) {
+    const int64_t before = was_told->training.gradient_accumulation_steps,
+                  now = told->training.gradient_accumulation_steps;
+    char texts[2][32];
+    if (told->training.slots || now == before || now * ranks == was->slots) return 0;
+    snprintf(texts[0], sizeof texts[0], "%lld", (long long)before);
+    snprintf(texts[1], sizeof texts[1], "%lld", (long long)now);
+    config_cannot_change("training.gradient_accumulation_steps", texts[0], texts[1]);
+    log_error("a step of this run has %d slots, whatever the ranks; training.slots changes that",
+              was->slots);
+    return 1;
+}
+
+/* ---- the tokenizer ---- */
+
+/* Whether two folders have the same file of that name, or both none. */
+static Err same_file(bool *same, const char *a, const char *b, const char *name) {
+    char paths[2][PATH_SIZE];
+    Buf texts[2] = {{0}, {0}};
+    TRY(path_join(paths[0], a, name));
+    TRY(path_join(paths[1], b, name));
+    bool there = file_exists(paths[0]);
+    *same = there == file_exists(paths[1]);
+    if (!there || !*same) return OK;
+    Err err = file_read(&texts[0], paths[0], TOKENIZER_MAX);
+    if (err == OK) err = file_read(&texts[1], paths[1], TOKENIZER_MAX);
+    *same = err == OK && texts[0].size == texts[1].size &&
+            !memcmp(buf_cstr(&texts[0]), buf_cstr(&texts[1]), texts[0].size);
+    for (int i = 0; i < 2; i++) buf_free(&texts[i]);
+    return err;
+}
+
+/* In a folder of its own the tokenizer has the names that it has in a checkpoint. */
+static Err same_tokenizer(bool *same, const char *path, const char *checkpoint,
+                          const char *folder) {
+    TRY(file_make_directories(folder));
+    TRY(tokenizer_copy(path, folder));
+    *same = true;
+    for (int i = 0; tokenizer_files[i] && *same; i++)
+        TRY(same_file(same, folder, checkpoint, tokenizer_files[i]));
+    return OK;
+}
+
+/* By its files, wherever it lies. One that is gone costs nothing: the checkpoint has its own. */
+static int check_tokenizer(const Config *told, const char *checkpoint) {
+    char folder[PATH_SIZE];
+    bool same = true;
+    if (!told->tokenizer[0]) return 0;
+    Err err = path_join(folder, told->output_dir, "tokenizer");
+    if (err == OK) err = file_temporary(folder, folder);
+    if (err == OK) err = same_tokenizer(&same, told->tokenizer, checkpoint, folder);
+    if (err != OK)
+        log_warn("tokenizer: %s; the run goes on with that of %s", err_message(), checkpoint);
+    IGNORE(file_remove_tree(folder));
+    err_clear();
+    if (same) return 0;
+    config_cannot_change("tokenizer", checkpoint, told->tokenizer);
+    return 1;
+}
+
+/* ---- all ---- */
+
+/* The sizes that the user states; with a base they are the checkpoint's, as `is` has them. */
+static void put_sizes(Config *is, const Config *was, const Config *told) {
+    bool drop = is->model.vision.drop_first_patch;
+    if (!told->model.from_scratch) return;
+    is->model.vision = told->model.vision;
+    is->model.vision.drop_first_patch = drop;
+    is->model.connector = told->model.connector;
+    is->model.llm = told->model.llm;
+    if (!told->model.llm.vocab) is->model.llm.vocab = was->model.llm.vocab; /* the tokenizer's */
+}
+
+/* both[0]: what it was; both[1]: what it is to be. */
+static Err compare(Config both[2], const Config *told, const char *checkpoint, int ranks) {
+    char path[PATH_SIZE];
+    TrainState state;
+    TRY(path_join(path, checkpoint, "config.yaml"));
+    TRY(config_load(&both[0], path, NULL, 0));
+    TRY(train_state_read(&state, checkpoint));
+    put_sizes(&both[1], &both[0], told);
+    int wrong = config_resume(&both[0], &both[1]) + check_names(&state, told) +
+                check_slots(&state, &both[0], told, ranks) + check_tokenizer(told, checkpoint);
+    REQUIRE(wrong == 0, ERR_CONFIG,
+            "%d setting%s cannot change when a run goes on from %s: set %s back, or choose another "
+            "output_dir",
+            wrong, wrong == 1 ? "" : "s", checkpoint, wrong == 1 ? "it" : "them");
+    return OK;
+}
+
+Err resume_check(const Config *told, const Config *is, const char *checkpoint, int ranks) {
+    Config *both = malloc(2 * sizeof *both);
+    CHECK(both, "out of memory: two configs");
+    both[1] = *is;
+    Err err = compare(both, told, checkpoint, ranks);
+    free(both);
+    return err;
+}

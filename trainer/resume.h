@@ -1,0 +1,12 @@
+/* A run that goes on with another config than it began with. */
+#ifndef CADVLM_TRAINER_RESUME_H
+#define CADVLM_TRAINER_RESUME_H
+
+#include "config/config.h"
+#include "trainer/checkpoint.h"
+
+/* Refuses, ERR_CONFIG, what cannot change; tells what does. `told`: the config as the user has it;
+ * `is`: the same with what the checkpoint says of what it leaves open (base_describe). */
+Err resume_check(const Config *told, const Config *is, const char *checkpoint, int ranks);
+
+#endif
