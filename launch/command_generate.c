@@ -155,6 +155,11 @@ static Err build(Generator *g, Item *item, const Image *drawing, const Reading *
                           .draw = &style,
                           .export_as = CAD_EXPORT_STEP};
     TRY(cad_pool_run(g->pool, &request, &item->reply));
+    bool none = reading->broken && item->reply.status != CAD_OK;
+    if (none) item->reply.line = 0;
+    if (none)
+        snprintf(item->reply.message, sizeof item->reply.message,
+                 "the model gives no numbers (NaN or infinite) for this drawing");
     const Buf *step = &item->reply.exported;
     if (step->size) TRY(file_write(item->step, step->data, step->size));
     return write_picture(item->picture, drawing, scale, &item->reply.png);

@@ -157,6 +157,8 @@ static void collect(Session *s, int eos, int max_new, Generation *generations, i
     for (int i = 0; i < n; i++) {
         int sequence = s->active[i];
         Generation *g = &generations[sequence];
+        g->broken = !(probability[i] > 0);
+        if (g->broken) continue;
         g->confidence += log((double)probability[i]); /* the sum of logarithms until the end */
         g->ended = best[i] == eos;
         if (g->ended) continue;

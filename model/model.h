@@ -177,7 +177,8 @@ typedef struct Generation {
     int32_t *ids; /* [max_new] generated tokens, without the end token; owned by the caller */
     int count;
     bool ended;        /* the model wrote its end token */
-    double confidence; /* geometric mean of the probabilities of the tokens chosen */
+    bool broken;       /* it gave no numbers (NaN, infinities) any more: what came before is kept */
+    double confidence; /* geometric mean of the probabilities of the tokens chosen; 0: none was */
 } Generation;
 
 /* Greedy decoding with a key-value cache. The prompts are the batch's rows up to the first label's

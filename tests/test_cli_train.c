@@ -250,7 +250,8 @@ TEST(bad_input_is_a_sentence_and_the_right_exit_code) {
     } cases[] = {
         {"training.max_stepz=3", "is training.max_steps meant?", 2},
         {"train_data=/nowhere", "/nowhere", 1},
-        {"tokenizer=/nowhere.json", "/nowhere.json", 1},
+        {"tokenizer=/nowhere.json", "/data -o /nowhere.json`", 1},
+        {"tokenizer=", "tokenizer: not given; one is learned from the data by", 2},
         {"device=cuda", "set device: cpu",
          -1}, /* 2 where the build has none, 1 where the machine has */
         {"model.llm.vocab=20", "vocab 560 in the tokenizer, 20 in the model", 2},
@@ -277,6 +278,11 @@ TEST(bad_input_is_a_sentence_and_the_right_exit_code) {
     ASSERT_CONTAINS(said, "is train meant?");
     ASSERT_INT(test_run(&said, "./cadvlm serve"), ==, 2);
     ASSERT_CONTAINS(said, "not there yet");
+    /* Other data with a preset's tokenizer. */
+    ASSERT_INT(test_run(&said, "./cadvlm train --config demo train_data=%s output_dir=%s",
+                        test_path("data"), test_path("demo")),
+               ==, 1);
+    ASSERT_CONTAINS(said, "there is no demo/tokenizer.json; one is learned from the data by");
     ASSERT_INT(test_run(&said,
                         "HF_HOME=%s ./cadvlm train --config smoke_1k train_data=%s val_data=",
                         test_folder(), test_path("data")),

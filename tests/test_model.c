@@ -575,6 +575,61 @@ TEST(generation_with_a_cache_equals_full_passes) {
     tiny_close(&tiny);
 }
 
+/* The last token needs no place of its own: a sequence ends where the next would be the first
+ * beyond. Its neighbours in the cache stay as they were. */
+TEST(generation_ends_where_the_model_has_no_more_positions) {
+    enum { POSITIONS = 14, ROOM = 64, NEVER = -1 };
+    ModelSpec spec;
+    tiny_spec(&spec, TUNE_FULL, TUNE_FULL, TUNE_FULL);
+    spec.max_positions = POSITIONS;
+    Tiny tiny;
+    tiny_open(&tiny, &spec, DT_F32, 1);
+    shake(&tiny);
+    Batch batch = tiny_batch(&spec, 3, 6);
+    int prompt = batch.image_rows + 1;
+    ASSERT_INT(prompt, <, POSITIONS - 2);
+    Generation free_run[3], short_run[3];
+    ASSERT_OK(model_generate(tiny.model, &batch, NEVER, ROOM, free_run));
+    ASSERT_OK(model_generate(tiny.model, &batch, NEVER, POSITIONS - prompt, short_run));
+    for (int s = 0; s < 3; s++) {
+        ASSERT_INT(free_run[s].count, ==, POSITIONS - prompt + 1);
+        ASSERT_TRUE(!free_run[s].ended && !free_run[s].broken);
+        ASSERT_INT(short_run[s].count, ==, POSITIONS - prompt);
+        ASSERT_INT(memcmp(free_run[s].ids, short_run[s].ids,
+                          (size_t)(POSITIONS - prompt) * sizeof(int32_t)),
+                   ==, 0);
+        free(free_run[s].ids);
+        free(short_run[s].ids);
+    }
+    tiny_batch_free(&batch);
+    tiny_close(&tiny);
+}
+
+/* Weights too large for their type, say: no confidence of -nan. */
+TEST(a_model_that_gives_no_numbers_says_so) {
+    ModelSpec spec;
+    tiny_spec(&spec, TUNE_FULL, TUNE_FULL, TUNE_FULL);
+    Tiny tiny;
+    tiny_open(&tiny, &spec, DT_F32, 1);
+    Batch batch = tiny_batch(&spec, 2, 6);
+    const Params *params = model_params(tiny.model);
+    for (int i = 0; i < params->count; i++) {
+        if (params->items[i].kind != PARAM_MATRIX) continue;
+        Tensor w = param_value(params, i);
+        for (int64_t k = 0; k < w.rows * w.cols; k++) ((float *)w.data)[k] = 3e38f;
+    }
+    Generation generations[2];
+    ASSERT_OK(model_generate(tiny.model, &batch, TINY_EOS, 5, generations));
+    for (int s = 0; s < 2; s++) {
+        ASSERT_TRUE(generations[s].broken && !generations[s].ended);
+        ASSERT_INT(generations[s].count, ==, 0);
+        ASSERT_REAL(generations[s].confidence, ==, 0);
+        free(generations[s].ids);
+    }
+    tiny_batch_free(&batch);
+    tiny_close(&tiny);
+}
+
 /* ---- what backward announces ---- */
 
 typedef struct Announced {

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cad/code.h"
+#include "core/log.h"
 #include "trainer/base.h"
 #include "trainer/checkpoint.h"
 #include "trainer/setup.h"
@@ -91,7 +92,8 @@ void reading_free(Reading *reading) {
 /* Stops at an id that stands for nothing (a model may have more rows than its tokenizer has tokens)
  * and where the text is longer than any code can be: what is there by then is scored. */
 static Err take_code(const Reader *r, const Generation *g, Reading *out) {
-    *out = (Reading){.tokens = g->count, .ended = g->ended, .confidence = g->confidence};
+    *out = (Reading){
+        .tokens = g->count, .ended = g->ended, .broken = g->broken, .confidence = g->confidence};
     int known = 0;
     while (known < g->count && g->ids[known] < tokenizer_vocab(r->tokenizer)) known++;
     TRY(tokenizer_decode(r->tokenizer, g->ids, (size_t)known, &out->code));
@@ -105,6 +107,18 @@ static Err take_code(const Reader *r, const Generation *g, Reading *out) {
     return OK;
 }
 
+/* Once, however many drawings there are. */
+static void tell_broken(Reader *r, const Generation *generations, const char *const *names,
+                        int count) {
+    int first = 0;
+    while (first < count && !generations[first].broken) first++;
+    if (first == count || r->told_broken) return;
+    r->told_broken = true;
+    log_warn("the model gives no numbers (NaN or infinite) for %s, and perhaps for others: weights "
+             "of %s are damaged, or too large for %s (precision: f32 in its config.yaml)",
+             names[first], r->checkpoint, dtype_name(model_params(r->model)->dtype));
+}
+
 Err reader_read(Reader *r, const Image *images, const char *const *prompts,
                 const char *const *names, int count, int max_new, Reading *readings) {
     CHECK(count >= 1 && count <= r->options.size, "%d drawings", count);
@@ -116,6 +130,7 @@ Err reader_read(Reader *r, const Image *images, const char *const *prompts,
     Generation *generations = calloc((size_t)count, sizeof *generations);
     CHECK(generations, "out of memory: %d drawings", count);
     Err err = model_generate(r->model, batch, tokenizer_eos(r->tokenizer), most, generations);
+    if (err == OK) tell_broken(r, generations, names, count);
     for (int i = 0; i < count && err == OK; i++) err = take_code(r, &generations[i], &readings[i]);
     for (int i = 0; i < count; i++) free(generations[i].ids);
     free(generations);

@@ -20,6 +20,7 @@ typedef struct Reader {
     Tokenizer *tokenizer;
     Model *model;
     BatchesOptions options; /* size: drawings at a time */
+    bool told_broken;
 } Reader;
 
 /* Collective. Opens a model for reading: a checkpoint, the newest one of a run folder, or a
@@ -30,9 +31,10 @@ void reader_close(Reader *reader);
 
 /* What the model wrote about one drawing. */
 typedef struct Reading {
-    Buf code;   /* never longer than code can be */
-    int tokens; /* without the end token */
-    bool ended; /* the model ended by itself */
+    Buf code;    /* never longer than code can be */
+    int tokens;  /* without the end token */
+    bool ended;  /* the model ended by itself */
+    bool broken; /* it gave no numbers; the code is what came before */
     double confidence;
 } Reading;
 

@@ -162,13 +162,22 @@ static void warn_of_idle_names(const Trainer *t) {
         }
 }
 
+/* Other data than a preset's need another tokenizer than the preset's. */
+#define MAKING_ONE "one is learned from the data by `cadvlm data tokenizer %s -o %s`"
+
+static const char *data_example(const Config *config) {
+    return config->train_data[0] ? config->train_data : config->datasets[0].path;
+}
+
 static Err open_tokenizer(Trainer *t) {
     if (t->config->tokenizer[0] && !t->resumed[0])
         TRY(path_format(t->tokenizer_file, "%s", t->config->tokenizer));
     else if (t->base.kind != BASE_NONE)
         TRY(base_tokenizer(&t->base, t->tokenizer_file));
     else
-        FAIL(ERR_CONFIG, "tokenizer: not given; it is made by cadvlm data tokenizer");
+        FAIL(ERR_CONFIG, "tokenizer: not given; " MAKING_ONE, data_example(t->config), "FILE.json");
+    REQUIRE(file_exists(t->tokenizer_file), ERR_INPUT, "tokenizer: there is no %s; " MAKING_ONE,
+            t->tokenizer_file, data_example(t->config), t->tokenizer_file);
     return tokenizer_open(&t->tokenizer, t->tokenizer_file);
 }
 
