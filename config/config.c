@@ -159,14 +159,10 @@ int config_check(Config *config) {
         (t->llm_learning_rate || t->vision_learning_rate || t->connector_learning_rate))
         WRONG(
             "training.learning_rate: 0 beside the rate of a part; rates of parts are shares of it");
-    double total = 0;
-    for (int i = 0; i < config->dataset_count; i++) {
-        total += config->datasets[i].weight;
+    for (int i = 0; i < config->dataset_count; i++)
         for (int j = 0; j < i; j++)
             if (!strcmp(config->datasets[i].name, config->datasets[j].name))
                 WRONG("datasets: two are named %s", config->datasets[i].name);
-    }
-    if (config->dataset_count && total <= 0) WRONG("datasets: the weights sum to %g", total);
     return mistakes;
 }
 

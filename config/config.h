@@ -15,7 +15,12 @@
 #include "core/buf.h"
 #include "core/err.h"
 
-enum { CONFIG_TEXT = 1024, CONFIG_LIST = 128, CONFIG_DATASETS = 64 };
+enum {
+    CONFIG_TEXT = 1024,
+    CONFIG_LIST = 128,
+    CONFIG_DATASETS = 64,
+    CONFIG_FILE_MAX = 64 << 10 /* bytes of a file: it may come with a downloaded model */
+};
 
 typedef enum Tune { TUNE_FROZEN, TUNE_LORA, TUNE_FULL } Tune;
 typedef enum Device { DEVICE_AUTO, DEVICE_CPU, DEVICE_CUDA } Device;

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "core/text.h"
 
@@ -49,6 +50,8 @@ static const char *const CURRICULA[] = {
 #define FIELD(member) offsetof(Config, member)
 #define TEXT(path, member, help, d)                                                                \
     { path, KEY_TEXT, FIELD(member), sizeof(((Config *)0)->member), 0, 0, NULL, help, RESUME_##d }
+#define LINES(path, member, help, d)                                                               \
+    { path, KEY_LINES, FIELD(member), sizeof(((Config *)0)->member), 0, 0, NULL, help, RESUME_##d }
 #define NAMES(path, member, help, d)                                                               \
     { path, KEY_NAMES, FIELD(member), sizeof(((Config *)0)->member), 0, 0, NULL, help, RESUME_##d }
 #define INT(path, member, lo, hi, help, d)                                                         \
@@ -161,7 +164,7 @@ const Key config_keys[] = {
     REAL("model.llm.rope_theta", model.llm.rope_theta, 1, 1e12, "base of the rotary angles", MODEL),
     REAL("model.llm.norm_eps", model.llm.norm_eps, 0, 1, "", MODEL),
     CHOICE("model.template", model.template, TEMPLATES, "how prompt and code become tokens", SAID),
-    TEXT("model.system_prompt", model.system_prompt, "opens a conversation; empty: OpenECADv2's", SAID),
+    LINES("model.system_prompt", model.system_prompt, "opens a conversation; empty: OpenECADv2's", SAID),
     BOOL("vision.drop_first_patch", model.vision.drop_first_patch, "the tower's first row does not reach the connector (as in TinyLLaVA)", MODEL),
     CHOICE("image_aspect_ratio", image_aspect, ASPECTS, "how a picture that is not square fits", SAID),
     CHOICE("device", device, DEVICES, "", FREELY),
@@ -178,7 +181,7 @@ const int config_key_count = sizeof config_keys / sizeof config_keys[0];
 const Key dataset_keys[] = {
     {"name", KEY_TEXT, DATASET_FIELD(name), sizeof(((DatasetConfig *)0)->name), 0, 0, NULL, "", RESUME_SAID},
     {"path", KEY_TEXT, DATASET_FIELD(path), sizeof(((DatasetConfig *)0)->path), 0, 0, NULL, "", RESUME_SAID},
-    {"weight", KEY_REAL, DATASET_FIELD(weight), 0, 0, 1e12, NULL, "", RESUME_SAID},
+    {"weight", KEY_REAL, DATASET_FIELD(weight), 0, 1e-9, 1e12, NULL, "", RESUME_SAID},
     {"limit", KEY_INT, DATASET_FIELD(limit), 0, 0, 1e12, NULL, "", RESUME_SAID},
     {"max_epochs", KEY_REAL, DATASET_FIELD(max_epochs), 0, 0, 1e9, NULL, "", RESUME_SAID},
 };
@@ -270,19 +273,19 @@ static Err parse_real(const Key *key, const char *text, double *out) {
     return OK;
 }
 
-static bool parse_bool_text(const char *text, bool *out) {
-    static const char *const yes[] = {"true", "True", "TRUE", "yes", "on"};
-    static const char *const no[] = {"false", "False", "FALSE", "no", "off"};
-    for (int i = 0; i < 5; i++)
-        if (!strcmp(text, yes[i]) || !strcmp(text, no[i])) {
-            *out = !strcmp(text, yes[i]);
-            return true;
-        }
+bool key_parse_bool(const char *text, bool *out) {
+    static const char *const words[2][3] = {{"false", "no", "off"}, {"true", "yes", "on"}};
+    for (int yes = 0; yes < 2; yes++)
+        for (int i = 0; i < 3; i++)
+            if (!strcasecmp(text, words[yes][i])) {
+                *out = yes;
+                return true;
+            }
     return false;
 }
 
 static Err parse_bool(const Key *key, const char *text, bool *out) {
-    if (parse_bool_text(text, out)) return OK;
+    if (key_parse_bool(text, out)) return OK;
     FAIL(ERR_CONFIG, "%s: \"%s\"; true or false is expected", key->path, text);
 }
 
@@ -290,7 +293,7 @@ static Err parse_choice(const Key *key, const char *text, int *out) {
     Buf names = {0};
     int count = 0;
     bool flag; /* users write it as yes or no too */
-    if (key->choices == CHECKPOINTINGS && parse_bool_text(text, &flag))
+    if (key->choices == CHECKPOINTINGS && key_parse_bool(text, &flag))
         text = flag ? "layers" : "none";
     for (; key->choices[count]; count++) {
         if (!strcmp(key->choices[count], text)) {
@@ -306,6 +309,23 @@ static Err parse_choice(const Key *key, const char *text, int *out) {
     return err;
 }
 
+/* A text stands in checkpoints and logs: UTF-8 without control characters, so that what is written
+ * can be read again. */
+static Err check_text(const Key *key, const char *text) {
+    size_t length;
+    for (size_t at = 0, size = strlen(text); at < size; at += length) {
+        TextKind kind = text_kind(text + at, size - at, &length);
+        bool space = key->type == KEY_LINES && (text[at] == '\n' || text[at] == '\t');
+        REQUIRE(kind != TEXT_BROKEN, ERR_CONFIG,
+                "%s: \"%s\" is not UTF-8, in which configs are kept: give it another name, or a "
+                "link to it",
+                key->path, text);
+        REQUIRE(kind != TEXT_CONTROL || space, ERR_CONFIG,
+                "%s: \"%s\" has a control character at byte %zu", key->path, text, at + 1);
+    }
+    return OK;
+}
+
 /* Items are name, value, name, value, … (of a mapping), or "name=value" each (of an override). */
 static Err parse_patterns(const Key *key, const char *const *items, int count, PatternList *out) {
     PatternList list = {0};
@@ -319,6 +339,7 @@ static Err parse_patterns(const Key *key, const char *const *items, int count, P
         REQUIRE(list.count < PATTERNS_MAX, ERR_CONFIG, "%s: more than %d names", key->path,
                 PATTERNS_MAX);
         memcpy(list.items[list.count].name, name, length);
+        TRY(check_text(key, list.items[list.count].name));
         int64_t whole = 0;
         double *to = &list.items[list.count++].value;
         TRY(key->type == KEY_RANKS ? parse_int(key, value, &whole) : parse_real(key, value, to));
@@ -332,11 +353,11 @@ static Err parse_names(const Key *key, const char *const *items, int count, char
     Buf text = {0};
     Err err = OK;
     for (int i = 0; i < count; i++) buf_format(&text, "%s%s", i ? "," : "", items[i]);
-    if (text.size < key->size)
-        memcpy(memset(out, 0, key->size), buf_cstr(&text), text.size);
-    else
+    if (text.size >= key->size)
         err = err_raise(ERR_CONFIG, __FILE__, __LINE__, "%s: longer than %zu characters", key->path,
                         key->size - 1);
+    if (err == OK) err = check_text(key, buf_cstr(&text));
+    if (err == OK) memcpy(memset(out, 0, key->size), buf_cstr(&text), text.size);
     buf_free(&text);
     return err;
 }
@@ -365,7 +386,8 @@ Err key_set(const Key *key, void *base, const char *const *items, int count, boo
     REQUIRE(!is_list, ERR_CONFIG, "%s: a list where one value is expected", key->path);
     const char *text = items[0];
     switch (key->type) {
-    case KEY_TEXT: return parse_names(key, items, 1, field);
+    case KEY_TEXT:
+    case KEY_LINES: return parse_names(key, items, 1, field);
     case KEY_INT: return parse_int(key, text, (int64_t *)(void *)field);
     case KEY_REAL: return parse_real(key, text, (double *)(void *)field);
     case KEY_BOOL: return parse_bool(key, text, (bool *)field);
@@ -376,6 +398,7 @@ Err key_set(const Key *key, void *base, const char *const *items, int count, boo
 static size_t key_bytes(const Key *key) {
     switch (key->type) {
     case KEY_TEXT:
+    case KEY_LINES:
     case KEY_NAMES: return key->size;
     case KEY_INT: return sizeof(int64_t);
     case KEY_REAL: return sizeof(double);
@@ -395,15 +418,25 @@ void key_copy(const Key *key, void *to, const void *from) {
 
 /* ---- printing ---- */
 
+/* What YAML takes for no part of a text as it is: the mark of byte order, and two that are no
+ * characters. */
+static bool is_unwritable(const char *text, size_t length) {
+    uint32_t code = utf8_code(text, length);
+    return code == 0xFEFF || code == 0xFFFE || code == 0xFFFF;
+}
+
+/* In double quotes, where YAML writes characters out as we do (text_escape). */
 static void print_text(Buf *out, const char *text) {
+    size_t length;
     buf_text(out, "\"");
-    for (const char *c = text; *c; c++) {
-        if (*c == '"' || *c == '\\')
-            buf_format(out, "\\%c", *c);
-        else if ((unsigned char)*c < 0x20)
-            buf_format(out, "\\x%02X", (unsigned)*c);
+    for (size_t left = strlen(text); left; text += length, left -= length) {
+        TextKind kind = text_kind(text, left, &length);
+        if (*text == '"' || *text == '\\')
+            buf_format(out, "\\%c", *text);
+        else if (kind != TEXT_PLAIN || is_unwritable(text, length))
+            text_escape_one(out, text, length, kind);
         else
-            buf_append(out, c, 1);
+            buf_append(out, text, length);
     }
     buf_text(out, "\"");
 }
@@ -425,6 +458,7 @@ void key_print(Buf *out, const Key *key, const void *base) {
     const PatternList *patterns = (const PatternList *)(const void *)field;
     switch (key->type) {
     case KEY_TEXT:
+    case KEY_LINES:
     case KEY_NAMES: print_text(out, field); return;
     case KEY_INT: buf_format(out, "%lld", (long long)*(const int64_t *)(const void *)field); return;
     case KEY_REAL: print_real(out, *(const double *)(const void *)field); return;

@@ -6,6 +6,7 @@
 
 typedef enum KeyType {
     KEY_TEXT,
+    KEY_LINES, /* text that may have several lines */
     KEY_NAMES, /* text, or a list, which becomes text with commas between */
     KEY_INT,
     KEY_REAL,
@@ -49,6 +50,9 @@ extern const char *const key_aliases[][2];
 const Key *key_find(const char *path);
 int key_number(const Key *key);
 bool key_is_mapping(const Key *key); /* its value is { name: number } */
+
+/* true, yes, on or false, no, off, in any case; false where it is none of them. */
+bool key_parse_bool(const char *text, bool *out);
 
 /* Sets the key's field in `base` from text (a YAML scalar) or, for lists, from items. ERR_CONFIG
  * says what is expected. */

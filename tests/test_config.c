@@ -219,14 +219,425 @@ TEST(broken_yaml_is_a_sentence) {
     ASSERT_CONTAINS(mistakes_of("\tseed: 1"), "not valid YAML");
     ASSERT_CONTAINS(mistakes_of("seed: .nan"), "is not a whole number");
     ASSERT_CONTAINS(mistakes_of("learning_rate: .nan"), "is not a number");
-    ASSERT_CONTAINS(mistakes_of("training: &a { x: *a }"), "unknown key");
-    ASSERT_CONTAINS(mistakes_of("training: &a { training: *a }"), "unknown key training.training");
+    ASSERT_CONTAINS(mistakes_of("training: &a { x: *a }"), "t.yaml:1: the alias *a");
+    ASSERT_CONTAINS(mistakes_of("a: &a 1\nseed: *a"), "t.yaml:2: the alias *a");
+    ASSERT_CONTAINS(mistakes_of("seed: !!int 5"), "t.yaml:1: the tag tag:yaml.org,2002:int");
+    ASSERT_CONTAINS(mistakes_of("seed: 1\ndevice: !cpu x"), "t.yaml:2: the tag !cpu");
+    ASSERT_CONTAINS(mistakes_of("~"), "the file is empty");
+    ASSERT_CONTAINS(mistakes_of("# nothing\n"), "the file is empty");
     ASSERT_CONTAINS(mistakes_of("? [a, b]\n: c"), "a key that is no name");
     ASSERT_CONTAINS(mistakes_of("seed: [1, 2]"), "a list where one value is expected");
     ASSERT_CONTAINS(mistakes_of("seed: { a: 1 }"), "a section where a value is expected");
     static Config config;
     ASSERT_ERR(config_load(&config, "nowhere/to.yaml", NULL, 0), ERR_CONFIG, "nowhere/to.yaml");
     ASSERT_ERR(config_load(&config, "no_such_preset", NULL, 0), ERR_CONFIG, "no_such_preset");
+}
+
+/* Of every fault of this kind both lines are told. */
+TEST(what_is_given_twice_is_told_with_both_lines) {
+    static const char *const twice[][2] = {
+        {"seed: 1\ndevice: cpu\nseed: 2", "t.yaml:3: seed: given twice, here and in line 1"},
+        {"seed: 1\nseed: 1", "t.yaml:2: seed: given twice, here and in line 1"},
+        {"seed: ~\nseed: 1", "t.yaml:2: seed: given twice, here and in line 1"},
+        {"training:\n  slots: 1\nseed: 1\ntraining:\n  max_steps: 2",
+         "t.yaml:4: training: given twice, here and in line 1"},
+        {"model:\n  llm: { layers: 1 }\n  llm: { width: 1 }",
+         "t.yaml:3: model.llm: given twice, here and in line 2"},
+        {"training: { slots: 1,\n slots: 2 }",
+         "t.yaml:2: training.slots: given twice, here and in line 1"},
+        {"learning_rate: 1\ntraining:\n  learning_rate: 2",
+         "t.yaml:3: training.learning_rate: given twice, here and as learning_rate in line 1"},
+        {"training:\n  learning_rate: 2\nlearning_rate: 1",
+         "t.yaml:3: learning_rate: given twice, here and as training.learning_rate in line 2"},
+        {"epochs: 1\nnum_epochs: 1",
+         "t.yaml:2: num_epochs: given twice, here and as epochs in line 1"},
+        {"lora_r: 8\nlora: { r: 8 }",
+         "t.yaml:2: lora.r: given twice, here and as lora_r in line 1"},
+        {"tune_type_llm: full\ntune: { llm: full }",
+         "t.yaml:2: tune.llm: given twice, here and as tune_type_llm in line 1"},
+        {"training.slots: 3\ntraining: { slots: 3 }",
+         "t.yaml:2: training.slots: given twice, here and in line 1"},
+        {"fp16: true\nbf16: true", "t.yaml:2: bf16: given twice, here and as fp16 in line 1"},
+        {"fp16: true\n\nprecision: fp16",
+         "t.yaml:3: precision: given twice, here and as fp16 in line 1"},
+        {"fp16: false\nprecision: fp16", "t.yaml:1: fp16: given beside precision in line 2"},
+        {"datasets: [ { path: a } ]\ndatasets: [ { path: b } ]",
+         "t.yaml:2: datasets: given twice, here and in line 1"},
+        {"datasets:\n - { path: a,\n path: b }",
+         "t.yaml:3: datasets.path: given twice, here and in line 2"},
+        {"lora:\n rank_pattern:\n  q: 1\n  q: 2",
+         "t.yaml:4: lora.rank_pattern.q: given twice, here and in line 3"},
+        {"seed: 1\n---\nseed: 2\n", "t.yaml:2: a second document begins here, the first in line 1"},
+        {"# a comment\n---\nseed: 1\n...\n---\nseed: 2\n",
+         "t.yaml:5: a second document begins here, the first in line 2"},
+    };
+    for (size_t i = 0; i < sizeof twice / sizeof twice[0]; i++) {
+        printf("%s\n", twice[i][1]);
+        ASSERT_CONTAINS(mistakes_of(twice[i][0]), twice[i][1]);
+        ASSERT_CONTAINS(err_message(), "1 mistake;");
+    }
+    static Config config;
+    const char *overrides[] = {"lora.r=16", "lora_r=32", "precision=f32"};
+    const char *text = "---\nlora_r: 8\nfp16: false\nbf16: true\n...\n";
+    ASSERT_OK(config_parse(&config, text, strlen(text), "t", overrides, 3));
+    ASSERT_INT(config.lora.r, ==, 32); /* the last word of a command line counts */
+    ASSERT_INT(config.precision, ==, PRECISION_F32);
+    ASSERT_OK(parse(&config, "fp16: false\nbf16: true"));
+    ASSERT_INT(config.precision, ==, PRECISION_BF16);
+    ASSERT_TRUE(config_stated(&config, "precision"));
+}
+
+TEST(null_is_as_if_nothing_was_said) {
+    static Config config, defaults;
+    config_defaults(&defaults);
+    const char *text = "seed: ~\ndevice: null\nthreads: Null\ntokenizer: NULL\nlora_r:\n"
+                       "training:\nlora: ~\ncurriculum: { by: ~ }\n"
+                       "model: { llm: null }\ndatasets: ~\nfp16: ~\n";
+    ASSERT_OK(parse(&config, text));
+    Buf texts[2] = {{0}, {0}};
+    config_print(&texts[0], &config);
+    config_print(&texts[1], &defaults);
+    ASSERT_TEXT(buf_cstr(&texts[0]), buf_cstr(&texts[1]));
+    for (int i = 0; i < config_key_count; i++) ASSERT_TRUE(!config.stated[i]);
+    for (int i = 0; i < 2; i++) buf_free(&texts[i]);
+    ASSERT_OK(parse(&config, "datasets: [ { path: a/b, name: ~, weight: null } ]"));
+    ASSERT_TEXT(config.datasets[0].name, "b");
+    ASSERT_REAL(config.datasets[0].weight, ==, 1);
+    ASSERT_OK(parse(&config, "tokenizer: \"~\"\nbase_model: 'null'")); /* in quotes it is a text */
+    ASSERT_TEXT(config.tokenizer, "~");
+    ASSERT_TEXT(config.base_model, "null");
+    ASSERT_CONTAINS(mistakes_of("sed: ~"), "unknown key sed");
+    ASSERT_CONTAINS(mistakes_of("training: { x: }"), "unknown key training.x");
+    ASSERT_CONTAINS(mistakes_of("lora: { target_modules: [q_proj, ~] }"), "plain values");
+    const char *overrides[] = {"seed=~", "tokenizer=null"};
+    text = "seed: 7\ntokenizer: t\n";
+    ASSERT_OK(config_parse(&config, text, strlen(text), "t", overrides, 2));
+    ASSERT_INT(config.seed, ==, defaults.seed);
+    ASSERT_TEXT(config.tokenizer, "");
+    ASSERT_TRUE(!config_stated(&config, "seed"));
+}
+
+TEST(yes_and_no_are_understood_in_any_case) {
+    static const char *const words[][4] = {{"false", "FALSE", "False", "fAlSe"},
+                                           {"true", "TRUE", "True", "tRuE"},
+                                           {"no", "NO", "No", "nO"},
+                                           {"yes", "YES", "Yes", "yEs"},
+                                           {"off", "OFF", "Off", "oFF"},
+                                           {"on", "ON", "On", "oN"}};
+    static Config config;
+    for (int i = 0; i < 24; i++) {
+        char text[64];
+        bool yes = i / 4 % 2;
+        snprintf(text, sizeof text, "use_lora: %s", words[i / 4][i % 4]);
+        ASSERT_OK(parse(&config, text));
+        ASSERT_INT(config.use_lora, ==, yes);
+        snprintf(text, sizeof text, "fp16: %s", words[i / 4][i % 4]);
+        ASSERT_OK(parse(&config, text));
+        ASSERT_INT(config.precision, ==, yes ? PRECISION_FP16 : PRECISION_AUTO);
+        snprintf(text, sizeof text, "gradient_checkpointing: %s", words[i / 4][i % 4]);
+        ASSERT_OK(parse(&config, text));
+        ASSERT_INT(config.gradient_checkpointing, ==, yes ? CHECKPOINT_LAYERS : CHECKPOINT_NONE);
+    }
+    ASSERT_CONTAINS(mistakes_of("use_lora: y"), "true or false is expected");
+    ASSERT_CONTAINS(mistakes_of("fp16: maybe"), "fp16: \"maybe\"; true or false is expected");
+    ASSERT_CONTAINS(mistakes_of("use_lora: 1"), "true or false is expected");
+}
+
+static uint32_t any(uint32_t *state, uint32_t count) {
+    *state = *state * 1664525u + 1013904223u;
+    return (*state >> 8) % count;
+}
+
+static void append_code(Buf *out, uint32_t code) {
+    if (code < 0x80)
+        buf_format(out, "%c", (int)code);
+    else if (code < 0x800)
+        buf_format(out, "%c%c", (int)(0xc0 | code >> 6), (int)(0x80 | (code & 0x3f)));
+    else if (code < 0x10000)
+        buf_format(out, "%c%c%c", (int)(0xe0 | code >> 12), (int)(0x80 | (code >> 6 & 0x3f)),
+                   (int)(0x80 | (code & 0x3f)));
+    else
+        buf_format(out, "%c%c%c%c", (int)(0xf0 | code >> 18), (int)(0x80 | (code >> 12 & 0x3f)),
+                   (int)(0x80 | (code >> 6 & 0x3f)), (int)(0x80 | (code & 0x3f)));
+}
+
+/* Text of all kinds of characters, among them what YAML reads otherwise: quotes, marks, nulls. With
+ * `bad`, also what no config may hold. */
+static void random_text(Buf *out, uint32_t *state, bool lines, bool bad) {
+    static const char *const words[] = {"~", "null", "yes", "- ",  ": ",  " #",    "\\", "\"", "'",
+                                        "{", "}",    "[",   "]",   ",",   "&a",    "*a", "!t", "%",
+                                        "|", ">",    "---", "...", "\\n", "\\x41", "?",  "=",  " "};
+    static const uint32_t starts[] = {0x20,   0xA0,   0x600,  0x2000, 0x2020,  0x2060,
+                                      0xD7E0, 0xE000, 0xFEF0, 0xFFE0, 0x1F600, 0x10FFE0};
+    buf_clear(out);
+    for (uint32_t i = any(state, 14); i > 0; i--) {
+        uint32_t kind = any(state, 10);
+        if (kind < 4)
+            buf_text(out, words[any(state, sizeof words / sizeof words[0])]);
+        else if (kind < 8)
+            append_code(out, starts[any(state, 12)] + any(state, 0x20));
+        else if (lines && kind == 8)
+            buf_text(out, any(state, 2) ? "\n" : "\t");
+        else if (bad && kind == 9)
+            buf_format(out, "%c",
+                       (int)(any(state, 2) ? any(state, 31) + 1 : 0x7f + any(state, 0x80)));
+    }
+}
+
+/* The keys that are text, through key_set as a user's words; what was taken reads back the same. */
+TEST(any_text_that_is_taken_is_read_again_as_it_was) {
+    static Config config, again;
+    uint32_t state = 7;
+    int taken = 0, refused = 0;
+    Buf text = {0}, written = {0};
+    for (int round = 0; round < 3000; round++) {
+        config_defaults(&config);
+        for (int i = 0; i < config_key_count; i++) {
+            const Key *key = &config_keys[i];
+            bool lines = key->type == KEY_LINES;
+            if (key->type != KEY_TEXT && key->type != KEY_NAMES && !lines && !key_is_mapping(key))
+                continue;
+            random_text(&text, &state, lines, round % 3 == 0);
+            const char *items[] = {buf_cstr(&text), "3"};
+            if (key_set(key, &config, items, key_is_mapping(key) ? 2 : 1, key_is_mapping(key)) ==
+                OK)
+                taken++;
+            else
+                refused++;
+        }
+        config.dataset_count = (int)any(&state, 3);
+        for (int d = 0; d < config.dataset_count; d++) {
+            DatasetConfig *set = &config.datasets[d];
+            *set = (DatasetConfig){.weight = 0.1 * d + 0.1};
+            random_text(&text, &state, false, false);
+            if (text.size > 40) text.size = 0;
+            snprintf(set->path, sizeof set->path, "p%s", buf_cstr(&text));
+            snprintf(set->name, sizeof set->name, "%d%.0s", d, buf_cstr(&text));
+        }
+        if (config.dataset_count) config.train_data[0] = 0;
+        buf_clear(&written);
+        config_print(&written, &config);
+        ASSERT_OK(config_parse(&again, written.data, written.size, "written", NULL, 0));
+        for (int i = 0; i < config_key_count; i++)
+            ASSERT(config_same_key(&config, &again, config_keys[i].path), "%s: %s",
+                   config_keys[i].path, buf_cstr(&written));
+        ASSERT_TEXT(again.model.system_prompt, config.model.system_prompt);
+        ASSERT_TEXT(again.tokenizer, config.tokenizer);
+        ASSERT_TEXT(again.output_dir, config.output_dir);
+        ASSERT_TEXT(again.lora.target_modules, config.lora.target_modules);
+        ASSERT_INT(again.dataset_count, ==, config.dataset_count);
+        for (int d = 0; d < config.dataset_count; d++) {
+            ASSERT_TEXT(again.datasets[d].path, config.datasets[d].path);
+            ASSERT_TEXT(again.datasets[d].name, config.datasets[d].name);
+            ASSERT_REAL(again.datasets[d].weight, ==, config.datasets[d].weight);
+        }
+        ASSERT_TRUE(config_hash(&config) == config_hash(&again));
+    }
+    printf("%d taken, %d refused\n", taken, refused);
+    ASSERT_TRUE(taken > 10000 && refused > 1000);
+    buf_free(&text);
+    buf_free(&written);
+}
+
+TEST(control_characters_and_other_bytes_are_refused_where_they_enter) {
+    static Config config;
+    ASSERT_CONTAINS(mistakes_of("model: { system_prompt: \"a\\x1b[2J\" }"),
+                    "model.system_prompt: \"a\\x1b[2J\" has a control character at byte 2");
+    ASSERT_CONTAINS(mistakes_of("model: { system_prompt: \"\\x7f\" }"), "control character");
+    ASSERT_CONTAINS(mistakes_of("model: { system_prompt: \"a\\r\" }"), "control character");
+    ASSERT_CONTAINS(mistakes_of("model: { system_prompt: \"a\\x85\" }"), "control character");
+    ASSERT_CONTAINS(mistakes_of("model: { system_prompt: \"a\\0b\" }"), "zero byte");
+    ASSERT_CONTAINS(mistakes_of("output_dir: \"a\\nb\""), "output_dir: \"a\\nb\" has a control");
+    ASSERT_CONTAINS(mistakes_of("datasets: [ { path: \"a\\tb\" } ]"),
+                    "path: \"a\\tb\" has a control");
+    ASSERT_CONTAINS(mistakes_of("lora: { rank_pattern: { \"q\\x01\": 8 } }"), "control character");
+    ASSERT_CONTAINS(mistakes_of("lora: { target_modules: [q, \"v\\x01\"] }"), "control character");
+    const char *latin[] = {"train_data=caf\xe9"};
+    ASSERT_ERR(config_parse(&config, "seed: 1", 7, "t", latin, 1), ERR_CONFIG, "1 mistake");
+    ASSERT_OK(parse(&config, "model: { system_prompt: \"You read\\n\\tdrawings. \\u202e\" }"));
+    ASSERT_TEXT(config.model.system_prompt, "You read\n\tdrawings. \xe2\x80\xae");
+}
+
+/* Cut behind a character: 31 of two bytes fit into 63. */
+TEST(the_name_of_a_dataset_is_that_of_its_folder_in_whole_characters) {
+    static Config config;
+    Buf text = {0}, expected = {0};
+    buf_text(&text, "datasets: [ { path: /data/");
+    for (int i = 0; i < 40; i++) buf_text(&text, "é");
+    for (int i = 0; i < 31; i++) buf_text(&expected, "é");
+    buf_text(&text, " } ]");
+    ASSERT_OK(parse(&config, buf_cstr(&text)));
+    ASSERT_TEXT(config.datasets[0].name, buf_cstr(&expected));
+    ASSERT_OK(parse(&config, "datasets: [ { path: a/gpj\xe2\x80\xae.exe } ]"));
+    ASSERT_TEXT(config.datasets[0].name, "gpj\\u202e.exe");
+    buf_free(&text);
+    buf_free(&expected);
+}
+
+/* The limits of every number, written out once more. A REAL's neighbour outside is refused. */
+TEST(every_number_has_its_limits) {
+    static const struct {
+        const char *path;
+        double low, high;
+    } limits[] = {
+        {"samples_per_epoch", 0, 1e12},
+        {"limit", 0, 1e12},
+        {"curriculum.start", 0, 1},
+        {"curriculum.full_at", 0, 1},
+        {"lora.r", 1, 4096},
+        {"lora.alpha", 0, 1e6},
+        {"lora.dropout", 0, 0.95}, /* kept values are divided by 1 - dropout */
+        {"lora.rank_pattern", 1, 4096},
+        {"lora.alpha_pattern", 0, 1e6},
+        {"training.num_epochs", 0, 1e6},
+        {"training.max_steps", 0, 1e12},
+        {"training.per_device_batch_size", 1, 65536},
+        {"training.gradient_accumulation_steps", 1, 65536},
+        {"training.slots", 0, 1048576},
+        {"training.learning_rate", 0, 100},
+        {"training.llm_learning_rate", 0, 100},
+        {"training.vision_learning_rate", 0, 100},
+        {"training.connector_learning_rate", 0, 100},
+        {"training.min_lr_ratio", 0, 1},
+        {"training.warmup_ratio", 0, 1},
+        {"training.warmup_steps", 0, 1e12},
+        {"training.max_grad_norm", 0, 1e9},
+        {"training.weight_decay", 0, 10},
+        {"training.adam_beta1", 0, 0.999999}, /* moments are divided by 1 - beta^n */
+        {"training.adam_beta2", 0, 0.999999},
+        {"training.adam_epsilon", 1e-30, 1}, /* updates are divided by √v + epsilon */
+        {"training.max_length", 8, 1048576},
+        {"training.save_steps", 0, 1e12},
+        {"training.save_total_limit", 1, 1e6},
+        {"training.eval_steps", 0, 1e12},
+        {"training.eval_samples", 0, 1e12},
+        {"training.early_stopping_patience", 0, 1e6},
+        {"training.image_shift", 0, 64},
+        {"training.image_shift_steps", 0, 1e12},
+        {"model.vision.image_size", 8, 4096},
+        {"model.vision.channels", 1, 3},
+        {"model.vision.patch_size", 1, 512},
+        {"model.vision.layers", 1, 128},
+        {"model.vision.width", 1, 65536},
+        {"model.vision.heads", 1, 1024},
+        {"model.vision.mlp", 1, 262144},
+        {"model.vision.norm_eps", 0, 1},
+        {"model.vision.mean", -10, 10},
+        {"model.vision.std", 1e-3, 10}, /* pixels are divided by it */
+        {"model.llm.layers", 1, 128},
+        {"model.llm.width", 1, 65536},
+        {"model.llm.head_dim", 2, 512},
+        {"model.llm.q_heads", 1, 1024},
+        {"model.llm.kv_heads", 1, 1024},
+        {"model.llm.ffn", 1, 262144},
+        {"model.llm.vocab", 0, 4194304},
+        {"model.llm.rotary_share", 0, 1},
+        {"model.llm.residual_dropout", 0, 0.95},
+        {"model.llm.rope_theta", 1, 1e12},
+        {"model.llm.norm_eps", 0, 1},
+        {"threads", 0, 1024},
+        {"dataloader_num_workers", 0, 1024},
+        {"seed", 0, 9e15},
+        {"weight", 1e-9, 1e12}, /* of a dataset, and what follows: one of weight 0 is left out */
+        {"limit", 0, 1e12},
+        {"max_epochs", 0, 1e9},
+    };
+    enum { LIMITS = sizeof limits / sizeof limits[0] };
+    static Config config;
+    int seen = 0;
+    config_defaults(&config);
+    for (int i = 0; i < config_key_count + dataset_key_count; i++) {
+        bool of_dataset = i >= config_key_count;
+        const Key *key = of_dataset ? &dataset_keys[i - config_key_count] : &config_keys[i];
+        bool whole = key->type == KEY_INT || key->type == KEY_INTS || key->type == KEY_RANKS;
+        if (!whole && key->type != KEY_REAL && key->type != KEY_REALS && key->type != KEY_PATTERNS)
+            continue;
+        int row = of_dataset ? LIMITS - 3 : 0;
+        while (row < LIMITS && strcmp(limits[row].path, key->path) != 0) row++;
+        ASSERT(row < LIMITS, "%s is missing here", key->path);
+        seen++;
+        double low = limits[row].low, high = limits[row].high;
+        double values[] = {low, high, whole ? low - 1 : nextafter(low, -INFINITY),
+                           whole ? high + 1 : nextafter(high, INFINITY)};
+        for (int v = 0; v < 4; v++) {
+            char text[64];
+            snprintf(text, sizeof text, whole ? "%.0f" : "%.17g", values[v]);
+            const char *items[] = {"name", text};
+            bool pairs = key_is_mapping(key);
+            Err err = key_set(key, of_dataset ? (void *)&config.datasets[0] : (void *)&config,
+                              pairs ? items : items + 1, pairs ? 2 : 1, pairs);
+            ASSERT(err == (v < 2 ? OK : ERR_CONFIG), "%s: %s is %s", key->path, text,
+                   err == OK ? "taken" : err_message());
+        }
+    }
+    ASSERT_INT(seen, ==, LIMITS);
+}
+
+TEST(what_would_divide_by_zero_is_refused) {
+    ASSERT_CONTAINS(mistakes_of("lora: { dropout: 1 }"), "lora.dropout: 1; 0 to 0.95 is possible");
+    ASSERT_CONTAINS(mistakes_of("lora_dropout: 1.0"), "0 to 0.95 is possible");
+    ASSERT_CONTAINS(mistakes_of("datasets:\n - { path: a }\n - { path: b, weight: 0 }"),
+                    "t.yaml:3: weight: 0; 1e-09 to 1e+12 is possible");
+    ASSERT_CONTAINS(mistakes_of("model: { vision: { std: 0 } }"), "is possible");
+    ASSERT_CONTAINS(mistakes_of("training: { adam_beta2: 1 }"), "is possible");
+}
+
+TEST(a_bad_byte_is_told_with_its_line) {
+    ASSERT_CONTAINS(mistakes_of("seed: 1\ntokenizer: caf\xe9\n"), "t.yaml:2: not valid YAML");
+    ASSERT_CONTAINS(mistakes_of("seed: 1\n\n\n# \x9b\n"), "t.yaml:4: not valid YAML");
+    ASSERT_CONTAINS(mistakes_of("seed: 1\ntokenizer: \"a\001b\"\n"), "t.yaml:2: not valid YAML");
+    ASSERT_CONTAINS(mistakes_of("seed: 1\n\177seed: 2\n"), "t.yaml:2: not valid YAML");
+    Buf text = {0}; /* libyaml reads pieces of 16 KiB */
+    for (int i = 0; i < 2000; i++) buf_text(&text, "# a line of twenty\n");
+    buf_text(&text, "seed: \xff\n");
+    ASSERT_CONTAINS(mistakes_of(buf_cstr(&text)), "t.yaml:2001: not valid YAML");
+    buf_free(&text);
+}
+
+/* Names with brackets and braces too; each took minutes, or for ever. */
+TEST(a_config_that_is_made_to_take_time_ends_at_once) {
+    static const char *const parts[][2] = {
+        {"[", "t.yaml:1: nested deeper than 8"},
+        {"{a: ", "t.yaml:1: nested deeper than 8"},
+        {"- ", "t.yaml:1: nested deeper than 8"},
+        {"? ", "t.yaml:1: nested deeper than 8"},
+        {"[{", "t.yaml:1: nested deeper than 8"},
+        {"[\n", "t.yaml:9: nested deeper than 8"},
+        {"a: 1\n", "unknown key a"},
+        {"\"[\": 1\n", "unknown key ["},
+    };
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        Buf text = {0};
+        while (text.size + strlen(parts[i][0]) <= CONFIG_FILE_MAX) buf_text(&text, parts[i][0]);
+        const char *said = mistakes_of(buf_cstr(&text));
+        ASSERT_CONTAINS(said, parts[i][1]);
+        int lines = 0;
+        for (const char *c = said; *c; c++) lines += *c == '\n';
+        ASSERT_INT(lines, <=, 50);
+        if (i >= 6) ASSERT_INT(lines, ==, 50);
+        if (i >= 6) ASSERT_CONTAINS(err_message(), "50 mistakes, and the rest was not read");
+        for (int extra = 0; extra < 400000; extra++) buf_text(&text, parts[i][0]);
+        ASSERT_CONTAINS(mistakes_of(buf_cstr(&text)), "more than the 65536 allowed");
+        buf_free(&text);
+    }
+    Buf text = {0};
+    for (int i = 0; i < 60; i++) buf_format(&text, "- { path: a%d, weight: x }\n", i);
+    Buf whole = {0};
+    buf_format(&whole, "datasets:\n%s", buf_cstr(&text));
+    ASSERT_CONTAINS(mistakes_of(buf_cstr(&whole)), "t.yaml:51: weight");
+    ASSERT_CONTAINS(err_message(), "50 mistakes, and the rest was not read");
+    ASSERT_OK(file_write(test_path("large.yaml"), whole.data, whole.size));
+    buf_free(&text);
+    buf_free(&whole);
+    static Config config;
+    char *large = calloc(1, CONFIG_FILE_MAX + 2);
+    memset(large, '#', CONFIG_FILE_MAX + 1);
+    ASSERT_OK(file_write(test_path("large.yaml"), large, CONFIG_FILE_MAX + 1));
+    ASSERT_ERR(config_load(&config, test_path("large.yaml"), NULL, 0), ERR_CONFIG, "65537 bytes");
+    free(large);
+    /* Eight levels are possible, were there such keys. */
+    ASSERT_CONTAINS(mistakes_of("a: [[[[[[[]]]]]]]"), "unknown key a");
+    ASSERT_CONTAINS(mistakes_of("a: [[[[[[[[]]]]]]]]"), "nested deeper");
 }
 
 TEST(random_bytes_never_crash_the_reader) {
