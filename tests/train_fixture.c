@@ -83,6 +83,11 @@ void fixture_tokenizer(const char *path) {
 
 void fixture_config(const char *path, const char *data, const char *tokenizer, const char *output,
                     const char *training, const char *extra) {
+    static const char *const DEFAULTS[][2] = {{"per_device_batch_size", "3"},
+                                              {"max_length", "400"},
+                                              {"learning_rate", "3.0e-3"},
+                                              {"warmup_steps", "2"},
+                                              {"eval_samples", "6"}};
     Buf text = {0};
     buf_format(&text,
                "train_data: \"%s\"\ntokenizer: \"%s\"\noutput_dir: \"%s\"\n"
@@ -93,10 +98,12 @@ void fixture_config(const char *path, const char *data, const char *tokenizer, c
                "  llm: { layers: 2, width: 32, head_dim: 16, q_heads: 2, kv_heads: 1, ffn: 48 }\n"
                "vision: { drop_first_patch: false }\n"
                "tune: { llm: full, vision: full, connector: full }\n"
-               "training: { per_device_batch_size: 3, max_length: 400, learning_rate: 3.0e-3, "
-               "warmup_steps: 2, eval_samples: 6%s%s }\n"
-               "%s\n",
-               data, tokenizer, output, *training ? ", " : "", training, extra);
+               "training: { ",
+               data, tokenizer, output);
+    for (size_t i = 0; i < sizeof DEFAULTS / sizeof DEFAULTS[0]; i++)
+        if (!strstr(training, DEFAULTS[i][0])) /* nothing is given twice */
+            buf_format(&text, "%s: %s, ", DEFAULTS[i][0], DEFAULTS[i][1]);
+    buf_format(&text, "%s }\n%s\n", training, extra);
     ASSERT_OK(file_write(path, text.data, text.size));
     buf_free(&text);
 }
