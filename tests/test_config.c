@@ -431,7 +431,6 @@ TEST(any_text_that_is_taken_is_read_again_as_it_was) {
             ASSERT_TEXT(again.datasets[d].name, config.datasets[d].name);
             ASSERT_REAL(again.datasets[d].weight, ==, config.datasets[d].weight);
         }
-        ASSERT_TRUE(config_hash(&config) == config_hash(&again));
     }
     printf("%d taken, %d refused\n", taken, refused);
     ASSERT_TRUE(taken > 10000 && refused > 1000);
