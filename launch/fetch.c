@@ -190,6 +190,24 @@ static void read_endpoint(Buf *out) {
     while (out->size && out->data[out->size - 1] == '/') out->data[--out->size] = 0;
 }
 
+/* A secret that everyone on the way can read is worth a word. */
+static void warn_of_plain_http(const Hub *hub) {
+    const HttpAddress *a = &hub->address;
+    if (a->encrypted || a->local || (!hub->token && !a->has_password)) return;
+    log_warn("%s goes unencrypted to %s, where HF_ENDPOINT points: anyone on the way can read it. "
+             "Use https, or unset it for what is public",
+             hub->token ? "HF_TOKEN" : "the password in HF_ENDPOINT", a->shown);
+}
+
+static Err open_endpoint(Hub *hub, Buf *endpoint) {
+    read_endpoint(endpoint);
+    hub->endpoint = buf_cstr(endpoint);
+    Err err = http_address(&hub->address, hub->endpoint);
+    if (err != OK) return err_prefix(err, "HF_ENDPOINT: ");
+    warn_of_plain_http(hub);
+    return OK;
+}
+
 Err fetch_run(FetchStats *stats, const FetchJob *job) {
     double start = clock_seconds();
     *stats = (FetchStats){0};
@@ -202,10 +220,9 @@ Err fetch_run(FetchStats *stats, const FetchJob *job) {
     TRY(name_resolve(&hub.repo, job->name));
     TRY(hub_check_revision(hub.revision));
     TRY(http_open(&hub.http, job->stall, job->stopped));
-    read_endpoint(&endpoint);
-    hub.endpoint = buf_cstr(&endpoint);
     snprintf(stats->id, sizeof stats->id, "%s%s", hub.repo.dataset ? "datasets/" : "", hub.repo.id);
     Err err = OK;
+    TRY_GOTO(err, open_endpoint(&hub, &endpoint));
     TRY_GOTO(err, listing_get(&listing, &hub));
     TRY_GOTO(err, listing_choose(&listing, &hub));
     snprintf(stats->commit, sizeof stats->commit, "%s", listing.commit);

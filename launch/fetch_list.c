@@ -29,25 +29,26 @@ static Err refused(const Hub *hub, const HttpReply *reply, const char *what) {
         FAIL(ERR_INPUT,
              "%s is gated (%d): accept its licence at %s/%s%s, make a token that may read it "
              "in the settings there, and set HF_TOKEN to it%s",
-             id, reply->status, hub->endpoint, kind, id,
+             id, reply->status, hub->address.shown, kind, id,
              hub->token ? " (the one that is set has no access)" : "");
     REQUIRE(reply->status != 401 || hub->token, ERR_INPUT,
             "%s has no public %s %s (401): check the name; if it is private, set HF_TOKEN",
-            hub->endpoint, found, id);
+            hub->address.shown, found, id);
     REQUIRE(reply->status != 401, ERR_INPUT,
             "%s does not accept HF_TOKEN for %s (401): the token is not valid, or there is no such "
             "%s",
-            hub->endpoint, id, found);
+            hub->address.shown, id, found);
     REQUIRE(reply->status != 403, ERR_INPUT,
             "%s may not be read %s (403): accept its licence at %s/%s%s, and set HF_TOKEN to a "
             "token with access",
-            id, hub->token ? "with this HF_TOKEN" : "without HF_TOKEN", hub->endpoint, kind, id);
+            id, hub->token ? "with this HF_TOKEN" : "without HF_TOKEN", hub->address.shown, kind,
+            id);
     REQUIRE(strcmp(reply->code, "RevisionNotFound") != 0, ERR_INPUT, "%s has no revision %s (%d)",
             id, hub->revision, reply->status);
     REQUIRE(reply->status != 404, ERR_INPUT, "%s: %s has no %s of that name (404)%s", what,
-            hub->endpoint, strcmp(reply->code, "EntryNotFound") ? found : "file",
+            hub->address.shown, strcmp(reply->code, "EntryNotFound") ? found : "file",
             hub->repo.dataset ? "" : "; a dataset is written datasets/owner/name");
-    FAIL(ERR_INPUT, "%s: %s answers with status %d", what, hub->endpoint, reply->status);
+    FAIL(ERR_INPUT, "%s: %s answers with status %d", what, hub->address.shown, reply->status);
 }
 
 /* The storage behind the hub refuses addresses that are too old; the hub makes a new one. */
@@ -73,7 +74,7 @@ Err retry_pause(Retry *retry, const Hub *hub, Err err, const HttpReply *reply, c
         snprintf(reason, sizeof reason, "%s", err_message());
     else
         snprintf(reason, sizeof reason, "%s%s answers with status %d%s",
-                 reply->elsewhere ? "the storage behind " : "", hub->endpoint, reply->status,
+                 reply->elsewhere ? "the storage behind " : "", hub->address.shown, reply->status,
                  reply->status == 429 ? " (too many requests)" : "");
     retry->failed++;
     REQUIRE(retry->failed < hub->job->tries, ERR_COMM,

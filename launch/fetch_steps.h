@@ -14,6 +14,7 @@ typedef struct Hub {
     Http *http;
     HubRepo repo;
     const char *endpoint, *token; /* HF_ENDPOINT, HF_TOKEN (NULL: none) */
+    HttpAddress address;          /* of the endpoint; its `shown` is for sentences */
     const char *revision;
 } Hub;
 

@@ -149,16 +149,29 @@ static size_t on_header(char *line, size_t one, size_t size, void *user) {
     return length;
 }
 
-/* An address for a sentence: printable, not long, without the query (which may hold a signature).
- */
+/* An address for a sentence: printable, not long, without user and password and without the query
+ * (which may hold a signature). */
 typedef struct Shown {
-    char text[200];
+    char text[sizeof((HttpAddress *)0)->shown];
 } Shown;
+
+/* The end of "user:password@" at the front of what follows "://". */
+static const char *behind_user(const char *text) {
+    const char *end = text + strcspn(text, "/?#"), *at = end;
+    while (at > text && at[-1] != '@') at--;
+    return at;
+}
 
 static Shown shown(const char *url) {
     Shown out = {0};
-    for (size_t i = 0; i + 1 < sizeof out.text && url[i] && url[i] != '?'; i++)
-        out.text[i] = url[i] > ' ' && url[i] <= '~' ? url[i] : '?';
+    size_t size = 0;
+    const char *host = strstr(url, "://");
+    const char *skip = host ? host + 3 : url, *go_on = behind_user(skip);
+    for (const char *at = url; *at && *at != '?' && size + 1 < sizeof out.text; at++) {
+        if (at == skip) at = go_on;
+        if (!*at || *at == '?') break;
+        out.text[size++] = *at > ' ' && *at <= '~' ? *at : '?';
+    }
     return out;
 }
 
@@ -286,6 +299,28 @@ static Err read_origin(Origin *out, const char *url) {
     curl_url_cleanup(parsed);
     REQUIRE(good && (!strcmp(out->scheme, "https") || !strcmp(out->scheme, "http")), ERR_INPUT,
             "%s is no address: https://… is expected", shown(url).text);
+    return OK;
+}
+
+static bool is_local(const char *host) {
+    static const char *const HOSTS[] = {"localhost", "127.0.0.1", "[::1]"};
+    for (size_t i = 0; i < sizeof HOSTS / sizeof HOSTS[0]; i++)
+        if (!strcasecmp(host, HOSTS[i])) return true;
+    return false;
+}
+
+Err http_address(HttpAddress *out, const char *url) {
+    Origin origin;
+    Shown text = shown(url);
+    *out = (HttpAddress){0};
+    if (read_origin(&origin, url) != OK)
+        FAIL(ERR_INPUT, "no address: https://… is expected (a user or password in it is written "
+                        "with %%40 for @, %%2F for / and the like)");
+    memcpy(out->shown, text.text, sizeof out->shown);
+    out->encrypted = !strcmp(origin.scheme, "https");
+    out->local = is_local(origin.host);
+    const char *host = strstr(url, "://") ? strstr(url, "://") + 3 : url;
+    out->has_password = behind_user(host) != host;
     return OK;
 }
 

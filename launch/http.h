@@ -50,6 +50,17 @@ void http_close(Http **http);
  * would. */
 Err http_get(Http *http, const HttpGet *get, HttpReply *reply);
 
+/* What an address says of itself. */
+typedef struct HttpAddress {
+    char shown[200];   /* for sentences: without user, password and query */
+    bool encrypted;    /* https */
+    bool local;        /* of this machine: nobody is on the way */
+    bool has_password; /* http://USER:PASSWORD@… */
+} HttpAddress;
+
+/* ERR_INPUT where `url` is no address, in a sentence that does not repeat it. */
+Err http_address(HttpAddress *out, const char *url);
+
 /* "7.88.1", or "none" in a build without libcurl. */
 const char *http_library_version(void);
 

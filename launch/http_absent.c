@@ -1,6 +1,8 @@
 /* Stands where a build has no libcurl. */
 #include "launch/http.h"
 
+#include <string.h>
+
 Err http_open(Http **out, double stall_seconds, bool (*stopped)(void)) {
     (void)stall_seconds, (void)stopped;
     *out = NULL;
@@ -18,6 +20,12 @@ void http_close(Http **http) {
 Err http_get(Http *http, const HttpGet *get, HttpReply *reply) {
     CHECK(http, "no libcurl for %s", get->url);
     *reply = (HttpReply){0};
+    return OK;
+}
+
+Err http_address(HttpAddress *out, const char *url) {
+    CHECK(false, "no libcurl for %zu bytes of an address", strlen(url));
+    *out = (HttpAddress){0};
     return OK;
 }
 

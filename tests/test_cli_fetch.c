@@ -266,7 +266,7 @@ TEST(a_cut_connection_is_continued_where_it_broke) {
 TEST(a_later_run_goes_on_where_the_last_one_gave_up) {
     const char *output;
     start_hub();
-    ASSERT_INT(fetch(&output, "test/cut --tries 1"), ==, 1);
+    ASSERT_INT(fetch(&output, "test/cut --tries 1 --stall 2"), ==, 1);
     ASSERT_CONTAINS(output, "What has come is kept: run the command again to go on");
     ASSERT_TRUE(!is_there("out/model.safetensors"));
     ASSERT_INT(fetch(&output, "test/cut --tries 3"), ==, 0);
@@ -281,7 +281,7 @@ TEST(the_cache_is_continued_too_and_named_only_when_complete) {
     const char *output;
     char out[PATH_SIZE];
     start_hub();
-    ASSERT_INT(test_run(&output, "./cadvlm data fetch test/cut --tries 1"), ==, 1);
+    ASSERT_INT(test_run(&output, "./cadvlm data fetch test/cut --tries 1 --stall 2"), ==, 1);
     ASSERT_ERR(hub_resolve(out, "test/cut", NULL), ERR_INPUT, "cadvlm data fetch test/cut");
     ASSERT_INT(test_run(&output, "./cadvlm data fetch test/cut --wait 0.01"), ==, 0);
     ASSERT_CONTAINS(requests(), "range=bytes=700000-");
@@ -316,7 +316,7 @@ TEST(progress_makes_failures_forgotten) {
 TEST(a_file_that_changed_at_the_hub_starts_over) {
     const char *output;
     start_hub();
-    ASSERT_INT(fetch(&output, "test/changed --tries 1"), ==, 1);
+    ASSERT_INT(fetch(&output, "test/changed --tries 1 --stall 2"), ==, 1);
     ASSERT_TRUE(is_there("out/model.safetensors.incomplete"));
     ASSERT_INT(fetch(&output, "test/changed"), ==, 0);
     ASSERT_INT(count_of(requests(), "range=bytes"), ==, 0); /* nothing of the old one was used */
@@ -549,6 +549,63 @@ TEST(the_token_goes_to_the_hub_and_to_nobody_else) {
     setenv("HF_TOKEN", "hf_a\nX-Evil: 1", 1);
     ASSERT_INT(fetch(&output, "test/gated"), ==, 2);
     ASSERT_CONTAINS(output, "characters that no header can carry");
+}
+
+/* The server's address with a user and a password. */
+static void add_password(void) {
+    char endpoint[96];
+    snprintf(endpoint, sizeof endpoint, "http://me:s3cret@%s", getenv("HF_ENDPOINT") + 7);
+    setenv("HF_ENDPOINT", endpoint, 1);
+}
+
+TEST(a_password_in_the_address_of_the_hub_is_used_and_never_printed) {
+    const char *output;
+    start_hub();
+    add_password();
+    ASSERT_INT(fetch(&output, "test/model"), ==, 0);
+    ASSERT_CONTAINS(requests(), "token=Basic bWU6czNjcmV0 200"); /* me:s3cret */
+    ASSERT_CONTAINS(strstr(requests(), "storage "), "token=- 200");
+    ASSERT_TRUE(!strstr(output, "s3cret") && !strstr(output, "unencrypted")); /* to this machine */
+    static const char *const names[] = {"test/nowhere", "test/gated", "test/model --revision v9",
+                                        "test/loop", "test/downgrade"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        ASSERT_TRUE(fetch(&output, names[i]) != 0);
+        ASSERT(!strstr(output, "s3cret") && !strstr(output, "me:"), "%s: %s", names[i], output);
+    }
+    ASSERT_INT(fetch(&output, "test/nowhere"), ==, 1);
+    ASSERT_CONTAINS(output, "http://127.0.0.1:");
+
+    static const char *const wrong[] = {"https://me:s3/cret@hub.example",
+                                        "ftp://me:s3cret@hub.example", "https://me:s3cret@",
+                                        "me:s3cret@hub", "https:// me:s3cret@hub"};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        setenv("HF_ENDPOINT", wrong[i], 1);
+        int code = fetch(&output, "test/model");
+        ASSERT(code == 1, "%s: exit code %d: %s", wrong[i], code, output);
+        ASSERT_CONTAINS(output, "HF_ENDPOINT: no address");
+        ASSERT_TRUE(!strstr(output, "s3") && !strstr(output, "cret"));
+    }
+}
+
+TEST(a_secret_that_goes_over_plain_http_is_worth_a_word) {
+    const char *output;
+    forget_settings();
+    setenv("HF_ENDPOINT", "http://hub.invalid", 1);
+    ASSERT_INT(fetch(&output, "test/model --tries 1 --stall 2"), ==, 1);
+    ASSERT_TRUE(!strstr(output, "unencrypted")); /* nothing is secret */
+    setenv("HF_TOKEN", "hf_right", 1);
+    ASSERT_INT(fetch(&output, "test/model --tries 1 --stall 2"), ==, 1);
+    ASSERT_CONTAINS(output, "HF_TOKEN goes unencrypted to http://hub.invalid, where HF_ENDPOINT");
+    ASSERT_TRUE(!strstr(output, "hf_right"));
+    setenv("HF_ENDPOINT", "https://hub.invalid", 1);
+    ASSERT_INT(fetch(&output, "test/model --tries 1 --stall 2"), ==, 1);
+    ASSERT_TRUE(!strstr(output, "unencrypted"));
+    unsetenv("HF_TOKEN");
+    setenv("HF_ENDPOINT", "http://me:s3cret@hub.invalid/mirror", 1);
+    ASSERT_INT(fetch(&output, "test/model --tries 1 --stall 2"), ==, 1);
+    ASSERT_CONTAINS(output, "the password in HF_ENDPOINT goes unencrypted to "
+                            "http://hub.invalid/mirror,");
+    ASSERT_TRUE(!strstr(output, "s3cret"));
 }
 
 TEST(refusals_say_what_to_do) {
