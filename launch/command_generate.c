@@ -8,6 +8,7 @@
 #include "core/log.h"
 #include "core/text.h"
 #include "launch/commands.h"
+#include "launch/part_file.h"
 #include "launch/shown.h"
 #include "trainer/reader.h"
 #include "trainer/summary.h"
@@ -190,6 +191,8 @@ static Json *result_json(const Item *item, const Reading *reading) {
         js_set_text(root, "message", reply->message);
         if (reply->line) js_set_integer(root, "line", reply->line);
         if (reply->line) js_set_integer(root, "column", reply->column);
+    } else if (reply->message[0]) {
+        js_set_text(root, "note", reply->message);
     }
     return root;
 }
@@ -198,10 +201,7 @@ static void print_item(const Item *item, const Reading *reading) {
     const CadReply *reply = &item->reply;
     printf("%s: %s, %d tokens, confidence %.2f, %.2f s\n", shown(item->image),
            cad_status_name(reply->status), reading->tokens, reading->confidence, item->seconds);
-    if (reply->status != CAD_OK && reply->line)
-        printf("  line %d, column %d: %s\n", reply->line, reply->column, reply->message);
-    else if (reply->status != CAD_OK)
-        printf("  %s\n", reply->message);
+    if (reply->message[0]) printf("  %s\n", part_reply_sentence(reply));
     if (cad_status_executed(reply->status))
         printf("  %g × %g × %g, volume %g\n", reply->box_max.x - reply->box_min.x,
                reply->box_max.y - reply->box_min.y, reply->box_max.z - reply->box_min.z,
