@@ -140,7 +140,7 @@ static void run_adamw(Exec *ex, float out[3][ADAM_COUNT], uint16_t copy[64 * 72]
     uint16_t *device_copy = exec_alloc(ex, 64 * 72 * sizeof *device_copy);
     AdamwSegment segments[3] = {
         {0, 61, 0, 1, NULL, 0, 0, DT_F32},
-        {61, 64 * 64, 0.1f, 1, device_copy, 64, 72, DT_BF16},
+        {61, 64 * 64, 2.5f, 3, device_copy, 64, 72, DT_BF16},
         {61 + 64 * 64, ADAM_COUNT - 61 - 64 * 64, 0, 0.5f, NULL, 0, 0, DT_F32}};
     AdamwSegment *device_segments = to_device(ex, segments, sizeof segments);
     UpdateState *device_state =

@@ -26,11 +26,10 @@ static void shake(Tiny *tiny) {
 
 /* For each trained parameter, the derivative along a random direction, by central differences of
  * the f32 forward pass. */
-static void check_gradients_of(const ModelSpec *spec) {
+static void check_gradients_over(const ModelSpec *spec, Batch batch) {
     Tiny tiny;
     tiny_open(&tiny, spec, DT_F32, 2);
     shake(&tiny);
-    Batch batch = tiny_batch(spec, 3, 1);
     tiny_step(&tiny, &batch);
     Params *params = model_params(tiny.model);
     float *grads = calloc((size_t)params->trained, sizeof *grads);
@@ -75,6 +74,10 @@ static void check_gradients_of(const ModelSpec *spec) {
     free(grads);
     tiny_batch_free(&batch);
     tiny_close(&tiny);
+}
+
+static void check_gradients_of(const ModelSpec *spec) {
+    check_gradients_over(spec, tiny_batch(spec, 3, 1));
 }
 
 static void check_gradients(Tune vision, Tune connector, Tune llm, double dropout) {
@@ -222,6 +225,44 @@ TEST(gradient_of_the_tower_alone_matches_differences) {
 
 TEST(gradient_of_the_decoder_alone_matches_differences) {
     check_gradients(TUNE_FROZEN, TUNE_FROZEN, TUNE_LORA, 0);
+}
+
+/* Rows behind the last label of a sample are no part of the loss, and those of a sample without
+ * labels neither: whatever stands there, loss and gradients are the same bits, and the gradients
+ * are those of that loss. */
+TEST(what_stands_behind_the_last_label_is_no_part_of_the_loss) {
+    for (int family = 0; family < TINY_FAMILIES; family++) {
+        ModelSpec spec;
+        double loss[2];
+        float *grads[2];
+        size_t bytes = 0;
+        tiny_spec_of(&spec, (TinyFamily)family, TUNE_FULL, TUNE_FULL, TUNE_FULL);
+        for (int other = 0; other < 2; other++) {
+            Tiny tiny;
+            tiny_open(&tiny, &spec, DT_F32, 1);
+            shake(&tiny);
+            Batch batch = tiny_batch(&spec, 3, 1);
+            tiny_batch_cut_labels(&batch, 3);
+            ASSERT_INT(batch.labels, >, 3);
+            int32_t *ids = (int32_t *)(uintptr_t)batch.ids;
+            for (int s = 0; s < 3 && other; s++)
+                for (int row = batch.starts[s + 1] - (s == 1 ? 4 : 3); row < batch.starts[s + 1];
+                     row++)
+                    ids[row] = 3 + (ids[row] + 5) % (TINY_VOCAB - 3);
+            loss[other] = tiny_step(&tiny, &batch);
+            grads[other] = tiny_grads(&tiny);
+            bytes = (size_t)model_params(tiny.model)->trained * sizeof(float);
+            tiny_batch_free(&batch);
+            tiny_close(&tiny);
+        }
+        ASSERT_REAL(loss[0], ==, loss[1]);
+        ASSERT_TRUE(!memcmp(grads[0], grads[1], bytes));
+        free(grads[0]);
+        free(grads[1]);
+        Batch batch = tiny_batch(&spec, 3, 1);
+        tiny_batch_cut_labels(&batch, 3);
+        check_gradients_over(&spec, batch);
+    }
 }
 
 TEST(first_patch_can_be_dropped) {

@@ -138,6 +138,20 @@ Batch tiny_batch(const ModelSpec *spec, int samples, uint64_t seed) {
                    .pixels = image};
 }
 
+void tiny_batch_cut_labels(Batch *batch, int rows) {
+    int32_t *label_rows = (int32_t *)(uintptr_t)batch->label_rows,
+            *targets = (int32_t *)(uintptr_t)batch->targets;
+    int kept = 0;
+    for (int i = 0; i < batch->labels; i++) {
+        int sample = 0;
+        while (batch->label_rows[i] >= batch->starts[sample + 1]) sample++;
+        if (sample == 1 || batch->label_rows[i] >= batch->starts[sample + 1] - rows) continue;
+        label_rows[kept] = label_rows[i];
+        targets[kept++] = targets[i];
+    }
+    batch->labels = kept;
+}
+
 void tiny_batch_free(Batch *batch) {
     free((void *)batch->ids);
     free((void *)batch->positions);

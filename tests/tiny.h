@@ -20,6 +20,9 @@ void tiny_spec_of(ModelSpec *spec, TinyFamily family, Tune vision, Tune connecto
 Batch tiny_batch(const ModelSpec *spec, int samples, uint64_t seed);
 void tiny_batch_free(Batch *batch);
 
+/* Takes the labels of the last `rows` rows of every sample away, and all of sample 1. */
+void tiny_batch_cut_labels(Batch *batch, int rows);
+
 /* An opened, initialised and prepared model; gradients in an array of its own. */
 typedef struct Tiny {
     Exec *ex;
