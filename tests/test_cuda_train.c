@@ -90,34 +90,47 @@ TEST(several_gpus_follow_one) {
     }
 }
 
+/* Masks of dropout are the same in every type: what differs is rounding, 2⁻⁹ of a number in bf16
+ * and 2⁻¹² in fp16, of which a mean over some thousand labels keeps little (measured: losses 8e-5
+ * and 7e-6 apart, norms of gradients 1.5e-3 and 4e-4); a fifth of the allowed, since each device
+ * adds in an order of its own. */
 TEST(recipe_with_lora_trains_in_bf16_and_fp16) {
+    static const struct {
+        const char *precision;
+        double loss, norm;
+    } cases[] = {{"bf16", 4e-4, 8e-3}, {"fp16", 4e-5, 2e-3}};
     prepare("slots: 2, max_steps: 4, eval_steps: 4",
             "use_lora: true\nlora: { r: 8, alpha: 16, dropout: 0.05 }\n");
     char more[256];
     train(1, test_path("cpu"), "device=cpu precision=f32 tune.llm=lora tune.vision=frozen");
     Losses cpu = read_losses(test_path("cpu"));
-    static const char *const precisions[] = {"bf16", "fp16"};
     for (int i = 0; i < 2; i++) {
         snprintf(more, sizeof more, "device=cuda precision=%s tune.llm=lora tune.vision=frozen",
-                 precisions[i]);
-        train(1, test_path(precisions[i]), more);
-        Losses found = read_losses(test_path(precisions[i]));
+                 cases[i].precision);
+        train(1, test_path(cases[i].precision), more);
+        Losses found = read_losses(test_path(cases[i].precision));
         ASSERT_INT(found.count, ==, 4);
-        for (int k = 0; k < found.count; k++) ASSERT_NEAR(found.loss[k] / cpu.loss[k], 1, 0.02);
+        for (int k = 0; k < found.count; k++) {
+            ASSERT_NEAR(found.loss[k] / cpu.loss[k], 1, cases[i].loss);
+            ASSERT_NEAR(found.norm[k] / cpu.norm[k], 1, cases[i].norm);
+        }
+        ASSERT_NEAR(found.val_loss / cpu.val_loss, 1, cases[i].loss);
     }
 }
 
 TEST(training_resumes_on_a_gpu_where_it_stopped) {
-    prepare("slots: 2, save_steps: 2, eval_steps: 4", "");
+    prepare("slots: 2, save_steps: 2, eval_steps: 4, lr_scheduler_type: constant", "");
     train(1, test_path("whole"), "device=cuda precision=f32 training.max_steps=4");
     train(1, test_path("parts"), "device=cuda precision=f32 training.max_steps=2");
     train(1, test_path("parts"), "device=cuda precision=f32 training.max_steps=4");
     Losses whole = read_losses(test_path("whole")), parts = read_losses(test_path("parts"));
     ASSERT_INT(parts.count, ==, 4);
-    ASSERT_REAL(parts.loss[0], ==, whole.loss[0]);
-    /* The schedule of the first two steps is that of a run of two: only what resuming does is
-     * compared, that the third step starts from saved weights. */
-    ASSERT_NEAR(parts.loss[2] / whole.loss[2], 1, 0.2);
+    /* The rate is that of the step alone, and a GPU adds in the same order each time. */
+    for (int i = 0; i < 4; i++) {
+        ASSERT_REAL(parts.loss[i], ==, whole.loss[i]);
+        ASSERT_REAL(parts.norm[i], ==, whole.norm[i]);
+    }
+    ASSERT_REAL(parts.val_loss, ==, whole.val_loss);
 }
 
 TEST(a_gpu_without_room_is_a_sentence) {
