@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -208,15 +207,6 @@ Err file_sync_directory(const char *path) {
     close(fd);
     REQUIRE(!failed, ERR_IO, "cannot sync the folder %s: %s", path, strerror(code));
     return OK;
-}
-
-Err file_lock_directory(int *fd, const char *path, const char *busy) {
-    *fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    REQUIRE(*fd >= 0, ERR_IO, "cannot open the folder %s: %s", path, strerror(errno));
-    if (flock(*fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return OK;
-    close(*fd);
-    *fd = -1;
-    FAIL(ERR_INPUT, "%s %s", busy, path);
 }
 
 Err file_rename(const char *from, const char *to) {

@@ -50,11 +50,6 @@ Err file_size(const char *path, uint64_t *bytes);
 Err file_make_directories(const char *path);
 Err file_sync_directory(const char *path);
 
-/* Locks a folder against other processes, of this machine or of all that share the file system, as
- * far as it knows locks; ERR_INPUT, "`busy` FOLDER", where another has it. Closing *fd, or the end
- * of the process, gives it back. */
-Err file_lock_directory(int *fd, const char *path, const char *busy);
-
 /* Renames and syncs the parent folder. */
 Err file_rename(const char *from, const char *to);
 

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "core/file.h"
+#include "core/folder_lock.h"
 #include "core/hash.h"
 #include "core/log.h"
 #include "core/text.h"
@@ -21,7 +22,7 @@ static const size_t SHARD_BYTES_DEFAULT = 64u << 20;
 
 struct DatasetWriter {
     char path[PATH_SIZE];
-    int folder; /* descriptor that holds the lock */
+    FolderLock *lock;
     bool made_folder;
     size_t shard_bytes;
     DatasetIndex index; /* of the shards written so far; counts of all samples */
@@ -71,8 +72,7 @@ static Err claim_folder(DatasetWriter *writer) {
     char index[PATH_SIZE];
     writer->made_folder = !file_exists(writer->path);
     TRY(file_make_directories(writer->path));
-    TRY(file_lock_directory(&writer->folder, writer->path,
-                            "another process is writing a dataset in"));
+    TRY(folder_lock(&writer->lock, writer->path, "another process is writing a dataset in"));
     TRY(path_join(index, writer->path, INDEX_NAME));
     REQUIRE(!file_exists(index), ERR_INPUT,
             "%s already holds a dataset: choose another folder, or delete it first", writer->path);
@@ -90,7 +90,6 @@ Err dataset_writer_open(DatasetWriter **out, const char *path, const char *prove
             "a provenance of %zu bytes; at most %d are possible", length, SHARD_PROVENANCE_MAX - 1);
     DatasetWriter *writer = calloc(1, sizeof *writer);
     CHECK(writer, "out of memory: a dataset writer");
-    writer->folder = -1;
     writer->shard_bytes = shard_bytes ? shard_bytes : SHARD_BYTES_DEFAULT;
     writer->columns.id_size = SHARD_ID_MAX + 1;
     writer->columns.source_size = SHARD_SOURCE_MAX + 1;
@@ -287,7 +286,6 @@ static void delete_shards(const DatasetWriter *writer) {
         char path[PATH_SIZE];
         if (path_join(path, writer->path, writer->index.shards[i].file) == OK) unlink(path);
     }
-    if (writer->made_folder) rmdir(writer->path); /* stays when something else lies in it */
 }
 
 Err dataset_writer_finish(DatasetWriter **writer) {
@@ -302,13 +300,16 @@ Err dataset_writer_finish(DatasetWriter **writer) {
 
 void dataset_writer_abandon(DatasetWriter **writer) {
     if (!*writer) return;
+    char made[PATH_SIZE] = "";
+    if ((*writer)->made_folder) strcpy(made, (*writer)->path);
     delete_shards(*writer);
     writer_free(writer);
+    if (made[0]) rmdir(made); /* stays when something else lies in it, another's lease too */
 }
 
 static void writer_free(DatasetWriter **writer) {
     DatasetWriter *w = *writer;
-    if (w->folder >= 0) close(w->folder);
+    folder_unlock(&w->lock);
     index_free(&w->index);
     shard_columns_free(&w->columns);
     for (int b = 0; b < BLOB_COUNT; b++) buf_free(&w->blobs[b]);

@@ -109,6 +109,38 @@ TEST(a_file_system_without_links_does_for_a_run) {
     kept_are(run, "step-000000005 step-000000006 ");
 }
 
+/* As on NFS without its lock server: a lease says who is at work. */
+TEST(where_folders_cannot_be_locked_two_runs_do_not_share_one) {
+    run_prepare(20, "slots: 1, max_steps: 100000", "");
+    const char *run = run_folder("run"), *said;
+    train_without("flock", run, 1); /* or the test is skipped here */
+    run_start("tests/deny flock", run, 3);
+    int code = test_run(&said, "tests/deny flock ./cadvlm train --config %s output_dir=%s",
+                        test_path("c.yaml"), run);
+    ASSERT(code == 1, "exit code %d:\n%s", code, said);
+    ASSERT_CONTAINS(said, "a lease file in it keeps others out");
+    ASSERT_CONTAINS(said, "another run is under way in");
+    ASSERT_CONTAINS(said, ": process ");
+    send_signal(run, "KILL");
+    run_wait(run, &said);
+    ASSERT_CONTAINS(train_without("flock", run, 5), "which is gone");
+    kept_are(run, "latest step-000000001 step-000000005 ");
+    ASSERT_INT(test_run(&said, "[ ! -e %s/.lease ]", run), ==, 0);
+}
+
+/* Suspended for so long that another took the folder: nothing of that one's is replaced. */
+TEST(a_run_whose_folder_was_taken_over_saves_nothing) {
+    run_prepare(20, "slots: 1, max_steps: 100000", "");
+    const char *run = run_folder("run"), *said;
+    run_start("", run, 2);
+    ASSERT_INT(test_run(&said, "sed -i 's/\"token\": \"./\"token\": \"x/' %s/.lease", run), ==, 0);
+    send_signal(run, "TERM");
+    int code = run_wait(run, &said);
+    ASSERT(code == 1, "exit code %d:\n%s", code, said);
+    ASSERT_CONTAINS(said, "is another's now: process ");
+    ASSERT_INT(test_run(&said, "ls %s/checkpoints", run), !=, 0);
+}
+
 TEST(a_copy_with_links_followed_goes_on) {
     run_prepare(20, "slots: 1, max_steps: 2, save_steps: 1, save_total_limit: 2", "");
     const char *run = run_folder("run"), *copy = run_folder("copy"), *said;

@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "core/clock.h"
 #include "core/log.h"
@@ -333,6 +332,7 @@ static Err run_validation(Trainer *t) {
 static Err save(Trainer *t) {
     Config described;
     if (t->saved_step == t->state.step) return OK;
+    TRY(comm_agree(t->comm, t->folder_lock ? folder_lock_check(t->folder_lock) : OK));
     train_describe_config(t, &described);
     TRY(checkpoint_save(t->comm, t->checkpoints, &described, &t->base.origin, t->tokenizer_file,
                         &t->optim, &t->state, (int)t->config->training.save_total_limit));
@@ -423,7 +423,7 @@ static void tear_down(Trainer *t) {
     free(t->losses);
     free(t->rank_reports);
     buf_free(&t->slot_samples);
-    if (t->folder_lock >= 0) close(t->folder_lock);
+    folder_unlock(&t->folder_lock);
 }
 
 /* Every rank measures at once, as they will run. */
@@ -443,8 +443,7 @@ Err train_run(Comm *comm, const Config *config, bool fresh, const Json *versions
                  .val_loss = NAN,
                  .loss = NAN,
                  .began = clock_seconds(),
-                 .saved_step = -1,
-                 .folder_lock = -1};
+                 .saved_step = -1};
     signals_catch();
     Err err = train_set_up(&t, fresh, versions);
     if (err == OK)

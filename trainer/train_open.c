@@ -333,7 +333,7 @@ static Err open_run_folder(Trainer *t) {
     TRY(log_open_file(path));
     TRY(path_join(t->checkpoints, folder, "checkpoints"));
     return comm_rank(t->comm) == 0
-               ? file_lock_directory(&t->folder_lock, folder, "another run is under way in")
+               ? folder_lock(&t->folder_lock, folder, "another run is under way in")
                : OK;
 }
 

@@ -2,6 +2,7 @@
 #ifndef CADVLM_TRAINER_TRAIN_PARTS_H
 #define CADVLM_TRAINER_TRAIN_PARTS_H
 
+#include "core/folder_lock.h"
 #include "core/progress.h"
 #include "trainer/base.h"
 #include "trainer/checkpoint.h"
@@ -63,7 +64,7 @@ typedef struct Trainer {
     double trained_seconds, trained_flops; /* of the steps of this process, without the first */
     int64_t trained_samples, trained_tokens;
     int64_t saved_step;
-    int folder_lock; /* rank 0: of output_dir; -1: none */
+    FolderLock *folder_lock; /* rank 0: of output_dir */
 } Trainer;
 
 /* ---- train_open.c ---- */
