@@ -64,6 +64,24 @@ TEST(a_lease_is_there_while_it_is_held) {
     lease_give(&lease);
 }
 
+static struct timespec touched(void) {
+    struct stat info;
+    ASSERT_INT(stat(lease_path(), &info), ==, 0);
+    return info.st_mtim;
+}
+
+TEST(a_lease_is_touched_while_it_is_held) {
+    Lease *lease;
+    ASSERT_OK(take(&lease, false, TIMES));
+    struct timespec before = touched(), now = before;
+    for (int i = 0; i < 2000 && !memcmp(&now, &before, sizeof now); i++) {
+        usleep(10000);
+        now = touched();
+    }
+    ASSERT_TRUE(memcmp(&now, &before, sizeof now) != 0);
+    lease_give(&lease);
+}
+
 TEST(the_lease_of_a_killed_process_is_taken_over_at_once) {
     Lease *lease;
     leave_one();
@@ -164,6 +182,33 @@ TEST(a_lease_that_was_deleted_comes_back) {
     ASSERT_TRUE(file_exists(lease_path()));
     ASSERT_OK(lease_check(lease));
     lease_give(&lease);
+}
+
+static void read_token(char out[32]) {
+    Json *root;
+    ASSERT_OK(js_read(&root, lease_path(), 1 << 16));
+    snprintf(out, 32, "%s", js_text(js_get(root, "token"), NULL));
+    js_free(&root);
+}
+
+/* Another takes the same one over a moment later: who was first finds that out. */
+TEST(whoever_is_overtaken_does_not_have_it) {
+    static const LeaseTimes patient = {.beat = 0.05, .stale = 20, .settle = 4};
+    Lease *lease;
+    char dead[32], now[32];
+    leave_one();
+    read_token(dead);
+    pid_t other = fork();
+    if (other == 0) {
+        do read_token(now);
+        while (!strcmp(now, dead));
+        forge("token", "0123456789abcdef");
+        _exit(0);
+    }
+    ASSERT_ERR(take(&lease, false, patient), ERR_INPUT, "busy: process ");
+    waitpid(other, NULL, 0);
+    read_token(now);
+    ASSERT_TEXT(now, "0123456789abcdef");
 }
 
 /* Tries when `go` ends, says that it has; says whether it has the lease when `ask` ends. */
