@@ -80,6 +80,7 @@ static Err claim_folder(DatasetWriter *writer) {
 }
 
 static void columns_reserve(ShardColumns *columns, size_t *capacity);
+static void give_up(DatasetWriter **writer);
 static void writer_free(DatasetWriter **writer);
 
 Err dataset_writer_open(DatasetWriter **out, const char *path, const char *provenance,
@@ -99,7 +100,7 @@ Err dataset_writer_open(DatasetWriter **out, const char *path, const char *prove
     Err err = path_format(writer->path, "%s", path);
     if (err == OK) err = claim_folder(writer);
     if (err != OK)
-        writer_free(&writer);
+        give_up(&writer);
     else
         *out = writer;
     return err;
@@ -298,13 +299,18 @@ Err dataset_writer_finish(DatasetWriter **writer) {
     return err;
 }
 
-void dataset_writer_abandon(DatasetWriter **writer) {
-    if (!*writer) return;
+/* A folder that was made for it goes, unless something lies in it, another's lease too. */
+static void give_up(DatasetWriter **writer) {
     char made[PATH_SIZE] = "";
     if ((*writer)->made_folder) strcpy(made, (*writer)->path);
-    delete_shards(*writer);
     writer_free(writer);
-    if (made[0]) rmdir(made); /* stays when something else lies in it, another's lease too */
+    if (made[0]) rmdir(made);
+}
+
+void dataset_writer_abandon(DatasetWriter **writer) {
+    if (!*writer) return;
+    delete_shards(*writer);
+    give_up(writer);
 }
 
 static void writer_free(DatasetWriter **writer) {
