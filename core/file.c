@@ -1,6 +1,7 @@
 /* Files and paths; see the header. */
 #include "core/file.h"
 
+#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -8,9 +9,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "core/text.h"
 
 /* Some bytes, of `size` that must still be there; *got > 0. */
 static Err read_some(void *out, size_t *got, int fd, size_t size, const char *path) {
@@ -31,19 +35,46 @@ static Err read_descriptor(Buf *out, int fd, size_t size, const char *path) {
     return OK;
 }
 
-/* Files are opened with O_NONBLOCK so that a pipe of that name is refused, not waited for. */
+/* ---- opening ---- */
 
-/* Opens a regular file of at most `max_bytes`; the descriptor is the caller's. */
-static Err open_regular(int *out, size_t *size, const char *path, size_t max_bytes) {
+static bool begins(const char *text, size_t size, const char *start) {
+    return size >= strlen(start) && !strncasecmp(text, start, strlen(start));
+}
+
+static bool is_html_name(const char *path) {
+    const char *extension = path_extension(path);
+    return !strcasecmp(extension, ".html") || !strcasecmp(extension, ".htm");
+}
+
+/* What stands in the place of a file that was not downloaded: a Git LFS pointer after a clone, a
+ * page of a server that says why not. */
+static Err refuse_stand_in(int fd, const char *path) {
+    char start[256];
+    ssize_t got = pread(fd, start, sizeof start, 0);
+    size_t size = got > 0 ? (size_t)got : 0, at = text_mark_size(start, size);
+    REQUIRE(!begins(start, size, "version https://git-lfs.github.com/"), ERR_INPUT,
+            "%s is a Git LFS pointer in the place of the file: run git lfs pull in its folder, or "
+            "download it again",
+            path);
+    while (at < size && isspace((unsigned char)start[at])) at++;
+    bool page =
+        begins(start + at, size - at, "<!doctype html") || begins(start + at, size - at, "<html");
+    REQUIRE(!page || is_html_name(path), ERR_INPUT,
+            "%s is an HTML page in the place of the file: what a server said instead of sending "
+            "it; download it again",
+            path);
+    return OK;
+}
+
+/* With O_NONBLOCK, so that a pipe of that name is refused, not waited for. */
+Err file_open(int *out, size_t *size, const char *path) {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     REQUIRE(fd >= 0, ERR_INPUT, "cannot open %s: %s", path, strerror(errno));
     Err err = OK;
     struct stat info;
     REQUIRE_GOTO(err, fstat(fd, &info) == 0, ERR_IO, "cannot stat %s: %s", path, strerror(errno));
     REQUIRE_GOTO(err, S_ISREG(info.st_mode), ERR_INPUT, "%s is not a regular file", path);
-    REQUIRE_GOTO(err, (uint64_t)info.st_size <= max_bytes, ERR_INPUT,
-                 "%s has %lld bytes, more than the %zu allowed", path, (long long)info.st_size,
-                 max_bytes);
+    TRY_GOTO(err, refuse_stand_in(fd, path));
     *out = fd;
     *size = (size_t)info.st_size;
     return OK;
@@ -52,11 +83,28 @@ done:
     return err;
 }
 
+Err file_check(const char *path) {
+    int fd;
+    size_t size;
+    TRY(file_open(&fd, &size, path));
+    close(fd);
+    return OK;
+}
+
+static Err open_at_most(int *fd, size_t *size, const char *path, size_t max_bytes) {
+    TRY(file_open(fd, size, path));
+    if (*size <= max_bytes) return OK;
+    close(*fd);
+    FAIL(ERR_INPUT, "%s has %zu bytes, more than the %zu allowed", path, *size, max_bytes);
+}
+
+/* ---- reading and writing ---- */
+
 Err file_read(Buf *out, const char *path, size_t max_bytes) {
     int fd;
     size_t size;
     buf_clear(out);
-    TRY(open_regular(&fd, &size, path, max_bytes));
+    TRY(open_at_most(&fd, &size, path, max_bytes));
     Err err = read_descriptor(out, fd, size, path);
     close(fd);
     return err;
@@ -116,19 +164,17 @@ Err file_write(const char *path, const void *bytes, size_t size) {
 }
 
 Err file_map(const void **data, size_t *size, const char *path) {
+    int fd;
+    size_t bytes;
     *data = NULL;
     *size = 0;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    REQUIRE(fd >= 0, ERR_INPUT, "cannot open %s: %s", path, strerror(errno));
+    TRY(file_open(&fd, &bytes, path));
     Err err = OK;
-    struct stat info;
-    REQUIRE_GOTO(err, fstat(fd, &info) == 0, ERR_IO, "cannot stat %s: %s", path, strerror(errno));
-    REQUIRE_GOTO(err, S_ISREG(info.st_mode), ERR_INPUT, "%s is not a regular file", path);
-    if (info.st_size == 0) goto done;
-    void *mapped = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_SHARED, fd, 0);
+    if (bytes == 0) goto done;
+    void *mapped = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, 0);
     REQUIRE_GOTO(err, mapped != MAP_FAILED, ERR_IO, "cannot map %s: %s", path, strerror(errno));
     *data = mapped;
-    *size = (size_t)info.st_size;
+    *size = bytes;
 done:
     close(fd);
     return err;
@@ -156,7 +202,7 @@ Err file_copy(const char *from, const char *to, size_t max_bytes) {
     int fd;
     size_t size;
     FileWriter writer;
-    TRY(open_regular(&fd, &size, from, max_bytes));
+    TRY(open_at_most(&fd, &size, from, max_bytes));
     Err err = file_writer_open(&writer, to);
     if (err == OK) err = copy_descriptor(&writer, fd, size, from);
     if (err == OK) err = file_writer_finish(&writer);
@@ -165,9 +211,22 @@ Err file_copy(const char *from, const char *to, size_t max_bytes) {
     return err;
 }
 
+/* A folder that may not be searched hides what is in it: only these two say that nothing is there.
+ */
+static bool says_absent(int code) {
+    return code == ENOENT || code == ENOTDIR;
+}
+
 bool file_exists(const char *path) {
     struct stat info;
-    return stat(path, &info) == 0;
+    return stat(path, &info) == 0 || !says_absent(errno);
+}
+
+Err file_reach(const char *path) {
+    struct stat info;
+    REQUIRE(stat(path, &info) == 0 || says_absent(errno), ERR_INPUT, "cannot look at %s: %s", path,
+            strerror(errno));
+    return OK;
 }
 
 bool file_is_directory(const char *path) {
@@ -289,6 +348,11 @@ Err path_format(char out[PATH_SIZE], const char *format, ...) {
 
 Err path_join(char out[PATH_SIZE], const char *directory, const char *name) {
     return path_format(out, "%s/%s", directory, name);
+}
+
+const char *path_home(void) {
+    const char *home = getenv("HOME");
+    return home && home[0] == '/' && file_is_directory(home) ? home : NULL;
 }
 
 const char *path_name(const char *path) {

@@ -11,6 +11,13 @@
 
 enum { PATH_SIZE = 4096 };
 
+/* Opens a regular file for reading. ERR_INPUT says why not: not there, not permitted, a folder or a
+ * pipe; or a Git LFS pointer or an HTML page in its place. All that read files go through here. */
+Err file_open(int *fd, size_t *size, const char *path);
+
+/* The same for a file that another library opens. */
+Err file_check(const char *path);
+
 /* Reads a whole regular file; more than `max_bytes` is an error (user files are hostile). `out` is
  * cleared first. */
 Err file_read(Buf *out, const char *path, size_t max_bytes);
@@ -42,8 +49,15 @@ void file_unmap(const void **data, size_t size);
 /* Copies through file_write's temporary-and-rename; `max_bytes` as in file_read. */
 Err file_copy(const char *from, const char *to, size_t max_bytes);
 
+/* Also true where nobody can tell, since a folder on the way may not be searched: opening says so.
+ */
 bool file_exists(const char *path);
 bool file_is_directory(const char *path);
+
+/* ERR_INPUT where nobody can tell whether there is a file or folder, and why. To be called before
+ * it is said that there is none. */
+Err file_reach(const char *path);
+
 Err file_size(const char *path, uint64_t *bytes);
 
 /* mkdir -p. */
@@ -70,6 +84,9 @@ Err path_join(char out[PATH_SIZE], const char *directory, const char *name);
 
 /* snprintf into a path; an error when it does not fit. */
 Err path_format(char out[PATH_SIZE], const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* The user's home folder; NULL where HOME names none, as for users of services (/nonexistent). */
+const char *path_home(void);
 
 /* The part after the last '/'. */
 const char *path_name(const char *path);

@@ -82,10 +82,9 @@ static const char *environment(const char *name) {
 
 /* As huggingface_hub does, a leading ~ is the home folder. */
 static Err expand_home(char out[PATH_SIZE], const char *path, const char *below) {
-    const char *home = environment("HOME");
+    const char *home = path_home();
     if (path[0] != '~' || (path[1] && path[1] != '/')) return path_format(out, "%s%s", path, below);
-    REQUIRE(home, ERR_INPUT,
-            "HOME is not set: set HF_HOME to the folder of the Hugging Face cache");
+    REQUIRE(home, ERR_INPUT, "HOME names no folder: set HF_HOME to that of the Hugging Face cache");
     return path_format(out, "%s%s%s", home, path + 1, below);
 }
 

@@ -253,6 +253,7 @@ Err index_read(const char *folder, DatasetIndex *index) {
     char path[PATH_SIZE];
     Json *root;
     *index = (DatasetIndex){0};
+    TRY(file_reach(folder));
     REQUIRE(file_is_directory(folder), ERR_INPUT, "%s is not a dataset: there is no such folder",
             folder);
     TRY(path_join(path, folder, INDEX_NAME));

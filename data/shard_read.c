@@ -35,6 +35,7 @@ struct Dataset {
 static Err check_against_index(const char *path, const ShardEntry *entry) {
     uint64_t bytes, read, head;
     REQUIRE(file_exists(path), ERR_INPUT, "%s is missing, but %s names it", path, INDEX_NAME);
+    TRY(file_check(path));
     TRY(file_size(path, &bytes));
     REQUIRE(bytes == entry->bytes, ERR_INPUT,
             "%s has %llu bytes where %s says %llu: it is damaged or cut short", path,

@@ -316,6 +316,8 @@ Err cad_score_command(const Command *command, int argc, char **argv) {
     Err err = OK;
     if (!arguments.helped) {
         const char *pred = arguments.items[0], *ref = arguments.items[1];
+        TRY_GOTO(err, file_reach(pred));
+        TRY_GOTO(err, file_reach(ref));
         bool folders = file_is_directory(pred);
         REQUIRE_GOTO(err, folders == file_is_directory(ref), ERR_CONFIG,
                      "%s and %s: two files or two folders are expected", pred, ref);

@@ -219,6 +219,7 @@ Err fetch_run(FetchStats *stats, const FetchJob *job) {
     Buf endpoint = {0};
     TRY(name_resolve(&hub.repo, job->name));
     TRY(hub_check_revision(hub.revision));
+    if (!job->folder) TRY(hub_repo_folder(place.repo, &hub.repo)); /* there is a cache */
     TRY(http_open(&hub.http, job->stall, job->stopped));
     snprintf(stats->id, sizeof stats->id, "%s%s", hub.repo.dataset ? "datasets/" : "", hub.repo.id);
     Err err = OK;

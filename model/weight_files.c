@@ -195,6 +195,7 @@ Err weight_files_refuse_pickle(const char *folder, const char *what) {
 /* Why there are no weights in a folder, or in one of its parts. */
 static Err explain(const char *folder, const char *place) {
     char adapter[PATH_SIZE];
+    TRY(file_reach(folder));
     REQUIRE(file_is_directory(folder), ERR_INPUT, "%s is no folder: one with a model is expected",
             folder);
     if (has_pickle(place)) return weight_files_refuse_pickle(folder, "weights");

@@ -22,6 +22,7 @@
 static Err find_folder(char out[PATH_SIZE], const char *name) {
     if (hub_is_id(name)) return hub_resolve(out, name, NULL);
     TRY(path_format(out, "%s", name));
+    TRY(file_reach(out));
     REQUIRE(file_is_directory(out), ERR_INPUT,
             "%s is no folder: a checkpoint, a run folder, a published model or its hub id "
             "(owner/name) is expected",

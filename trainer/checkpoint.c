@@ -133,6 +133,7 @@ static int compare_steps(const void *a, const void *b) {
 
 Err checkpoint_list(FileNames *names, const char *folder) {
     *names = (FileNames){0};
+    TRY(file_reach(folder));
     if (!file_is_directory(folder)) return OK;
     TRY(file_list(names, folder));
     size_t kept = 0;
@@ -406,6 +407,7 @@ Err checkpoint_load(Optim *optim, const char *path) {
 
 Err checkpoint_resolve(char resolved[PATH_SIZE], const char *path) {
     char inside[PATH_SIZE];
+    TRY(file_reach(path));
     REQUIRE(file_is_directory(path), ERR_INPUT,
             "%s is no folder: a checkpoint or a run folder is expected", path);
     TRY(path_join(inside, path, "manifest.json"));

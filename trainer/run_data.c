@@ -194,6 +194,7 @@ static void read_versions(RunData *run) {
 
 Err run_data_read(RunData *run, const char *path) {
     *run = (RunData){0};
+    TRY(file_reach(path));
     REQUIRE(file_is_directory(path), ERR_INPUT, "%s is no folder: a run folder is expected", path);
     char *real = realpath(path, NULL);
     REQUIRE(real, ERR_IO, "cannot find %s", path);

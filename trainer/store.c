@@ -47,9 +47,9 @@ static uint64_t hash_files(uint64_t hash, const char *folder, bool deep) {
 
 /* Where programs keep what they can make again. */
 static Err cache_folder(char out[PATH_SIZE], const Base *base) {
-    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    const char *cache = getenv("XDG_CACHE_HOME"), *home = path_home();
     if (cache && cache[0] == '/') return path_join(out, cache, "cadvlm");
-    REQUIRE(home && home[0] == '/', ERR_IO,
+    REQUIRE(home, ERR_IO,
             "no place for the weights of %s in the type that is computed in: its folder cannot be "
             "written, and neither XDG_CACHE_HOME nor HOME says where a cache is",
             base->folder);

@@ -20,6 +20,7 @@ typedef struct Files {
 
 static Err find_files(Files *files, const char *path, int depth) {
     if (!file_is_directory(path)) {
+        TRY(file_reach(path));
         if (!text_ends_with(path, ".json")) return OK;
         if (files->count == files->capacity) {
             files->capacity = files->capacity ? 2 * files->capacity : 64;
