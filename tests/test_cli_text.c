@@ -85,6 +85,7 @@ static int plain_lines(const char *text) {
 
 TEST(names_of_files_neither_drive_the_terminal_nor_forge_lines) {
     const char *said;
+    static const char keys[] = "\"se\\x1b[2Jed\\n\": 1\n\"\\u202e\": 2\n";
     static const char code[] = "SketchPlane0 = add_sketchplane(\nx\033[31m = 1\n";
     ASSERT_OK(file_write(test_path(EVIL ".py"), code, sizeof code - 1));
     ASSERT_OK(file_write(test_path("b.json"), "{\"a\033[31m\": \xff}", 12));
@@ -105,7 +106,7 @@ TEST(names_of_files_neither_drive_the_terminal_nor_forge_lines) {
     ASSERT_INT(plain_lines(said), ==, 1);
     ASSERT_INT(test_run(&said, "./cadvlm train -c '%s'", test_path("none" EVIL)), ==, 2);
     ASSERT_INT(plain_lines(said), ==, 1);
-    ASSERT_OK(file_write(test_path("c.yaml"), "\"se\\x1b[2Jed\\n\": 1\n\"\\u202e\": 2\n", 32));
+    ASSERT_OK(file_write(test_path("c.yaml"), keys, sizeof keys - 1));
     ASSERT_INT(test_run(&said, "./cadvlm train -c '%s'", test_path("c.yaml")), ==, 2);
     ASSERT_CONTAINS(said, "unknown key se\\x1b[2Jed\\n");
     ASSERT_INT(plain_lines(said), ==, 3);
