@@ -8,7 +8,7 @@
 
 #include "core/err.h"
 
-/* Reads `text`; ERR_CONFIG otherwise, *line says where (0: nowhere). Free with
+/* Reads `text`; ERR_CONFIG otherwise, *line says where. Free with
  * yaml_document_delete. */
 Err document_read(yaml_document_t *out, const char *text, size_t size, size_t *line);
 

@@ -348,3 +348,28 @@ TEST(a_base_has_the_name_of_a_base) {
     ASSERT_ERR(read_origin(buf_cstr(&longest), false, ""), ERR_INPUT, "longer than 1023 bytes");
     buf_free(&longest);
 }
+
+/* A base may be what no config may say; then nobody could read the checkpoints. */
+TEST(a_config_that_could_not_be_read_again_is_refused_before_the_run) {
+    Config *config = malloc(sizeof *config);
+    config_defaults(config);
+    strcpy(config->base_model, "a/base"); /* no contradiction: it is not in the checkpoint */
+    strcpy(config->model.system_prompt, "Several\nlines, \"quoted\": # ~");
+    ASSERT_OK(checkpoint_check_config(config));
+    config->model.llm.norm_eps = 5;
+    ASSERT_ERR(checkpoint_check_config(config), ERR_CONFIG, "config.yaml of a checkpoint: 1 mis");
+    config_defaults(config);
+    strcpy(config->model.system_prompt, "a\033[2J");
+    ASSERT_ERR(checkpoint_check_config(config), ERR_CONFIG, "1 mistake");
+    config_defaults(config);
+    config->dataset_count = CONFIG_DATASETS; /* each is taken, all of them are too long a file */
+    for (int i = 0; i < CONFIG_DATASETS; i++) {
+        config->datasets[i].weight = 1;
+        snprintf(config->datasets[i].name, sizeof config->datasets[i].name, "%d", i);
+        memset(config->datasets[i].path, 'p', CONFIG_TEXT - 1);
+    }
+    ASSERT_ERR(checkpoint_check_config(config), ERR_CONFIG, "1 mistake");
+    for (int i = 0; i < CONFIG_DATASETS; i++) config->datasets[i].path[100] = 0;
+    ASSERT_OK(checkpoint_check_config(config));
+    free(config);
+}

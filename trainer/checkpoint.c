@@ -27,14 +27,33 @@ enum { FILE_COUNT = sizeof FILES / sizeof FILES[0] };
 
 /* ---- writing ---- */
 
+static void print_config(Buf *out, const Config *config) {
+    Config *described = malloc(sizeof *described);
+    CHECK(described, "out of memory: a config");
+    *described = *config;
+    described->base_model[0] = 0;
+    described->model.from_scratch = true;
+    buf_text(out, "# How to build the model of this checkpoint, and how it was trained.\n");
+    config_print(out, described);
+    free(described);
+}
+
+Err checkpoint_check_config(const Config *config) {
+    Config *again = malloc(sizeof *again);
+    Buf text = {0};
+    CHECK(again, "out of memory: a config");
+    print_config(&text, config);
+    Err err =
+        config_parse(again, buf_cstr(&text), text.size, "config.yaml of a checkpoint", NULL, 0);
+    buf_free(&text);
+    free(again);
+    return err;
+}
+
 static Err write_config(const char *folder, const Config *config) {
     char path[PATH_SIZE];
-    Config described = *config;
-    described.base_model[0] = 0;
-    described.model.from_scratch = true;
     Buf text = {0};
-    buf_text(&text, "# How to build the model of this checkpoint, and how it was trained.\n");
-    config_print(&text, &described);
+    print_config(&text, config);
     Err err = path_join(path, folder, "config.yaml");
     if (err == OK) err = file_write(path, text.data, text.size);
     buf_free(&text);

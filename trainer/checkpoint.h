@@ -23,6 +23,10 @@
 #include "trainer/origin.h"
 #include "trainer/train_state.h"
 
+/* Whether the config that checkpoints of this run will have can be read again: what it has from a
+ * base must keep to the same limits as what users write. To be asked before the first step. */
+Err checkpoint_check_config(const Config *config);
+
 /* Collective. Rank 0 writes; all ranks have the same weights, which is checked. `tokenizer`: a
  * file, or a folder that has its files. Keeps the newest `keep` checkpoints, this one counted;
  * later ones, which can only be damaged, are none of them. */
