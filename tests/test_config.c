@@ -180,6 +180,62 @@ TEST(every_key_is_documented) {
     buf_free(&doc);
 }
 
+/* The next item of a cell, without back quotes; false at its end. */
+static bool next_item(const char **at, char out[64]) {
+    while (**at == ' ' || **at == ',' || **at == '`') ++*at;
+    size_t length = strcspn(*at, ",`|");
+    while (length && (*at)[length - 1] == ' ') length--;
+    snprintf(out, 64, "%.*s", (int)length, *at);
+    *at += length;
+    return length > 0;
+}
+
+/* 1e-4 and 0.0001, [0.5] and 0.5, "" and nothing are the same. */
+static void same_default(const char *path, const char *documented) {
+    static Config config;
+    Buf printed = {0};
+    config_defaults(&config);
+    key_print(&printed, key_find(path), &config);
+    const char *is = buf_cstr(&printed);
+    char *end;
+    double number = strtod(documented, &end);
+    if (!*documented)
+        ASSERT(!strcmp(is, "\"\"") || !strcmp(is, "false"), "%s: %s, not documented", path, is);
+    else if (!*end)
+        ASSERT(strtod(is + (*is == '['), NULL) == number, "%s: %s, documented %s", path, is,
+               documented);
+    else
+        ASSERT(!strncmp(is + (*is == '"'), documented, strlen(documented)), "%s: %s, documented %s",
+               path, is, documented);
+    buf_free(&printed);
+}
+
+TEST(defaults_are_those_of_the_manual) {
+    Buf doc = {0};
+    char path[PATH_SIZE], key[64], value[64];
+    int compared = 0;
+    bool of_defaults = false;
+    snprintf(path, sizeof path, "%s/docs/configuration.md", test_source_folder());
+    ASSERT_OK(file_read(&doc, path, 1 << 20));
+    for (char *line = strtok(doc.data, "\n"); line; line = strtok(NULL, "\n")) {
+        if (line[0] != '|') of_defaults = false;
+        if (!strncmp(line, "| key | default |", 17)) of_defaults = true;
+        if (!of_defaults || strncmp(line, "| `", 3) != 0) continue;
+        const char *keys = line + 2, *values = strchr(keys, '|');
+        if (!values) continue;
+        values++;
+        value[0] = 0;
+        while (next_item(&keys, key) && key_find(key)) {
+            char next[64]; /* one value stands for all keys of its row, or each has its own */
+            if (next_item(&values, next)) strcpy(value, next);
+            same_default(key, value);
+            compared++;
+        }
+    }
+    ASSERT_INT(compared, ==, config_key_count);
+    buf_free(&doc);
+}
+
 TEST(all_mistakes_are_told_at_once_with_their_lines) {
     const char *said = mistakes_of(
         "seed: 1\nlearning_rat: 3\ntraining:\n  max_steps: many\n  slots: -4\ndevice: tpu\n"
@@ -210,6 +266,44 @@ TEST(contradictions_are_refused) {
     ASSERT_CONTAINS(mistakes_of("train_data: a\ndatasets: [ { path: b } ]"),
                     "both train_data and datasets");
     ASSERT_CONTAINS(mistakes_of("datasets: [ { path: b }, { path: c/b } ]"), "two are named b");
+}
+
+TEST(contradictions_within_the_model_are_refused) {
+    ASSERT_CONTAINS(mistakes_of("model: { llm: { layers: 2, q_heads: [4, 4], kv_heads: [2, 3] } }"),
+                    "layer 1 has 4 query heads for 3 key heads");
+    ASSERT_CONTAINS(mistakes_of("model: { vision: { image_size: 8, patch_size: 16, width: 4, "
+                                "heads: 2 } }"),
+                    "patch_size 16 is larger than image_size 8");
+    ASSERT_CONTAINS(mistakes_of("model: { vision: { channels: 2 } }"), "1 (gray) or 3 (colour)");
+    ASSERT_CONTAINS(mistakes_of("model: { vision: { mean: [1, 2] } }"), "2 numbers for 3 channels");
+    ASSERT_CONTAINS(mistakes_of("model: { vision: { std: [1, 2] } }"), "2 numbers for 3 channels");
+    ASSERT_CONTAINS(mistakes_of("model: { llm: { rotary_share: 0.3 } }"), "is 19.2 channels");
+    ASSERT_CONTAINS(mistakes_of("model: { llm: { head_dim: 6, rotary_share: 0.5 } }"),
+                    "is 3 channels; an even number");
+    ASSERT_CONTAINS(mistakes_of("model: { llm: { head_dim: 7, rotary_share: 0 } }"),
+                    "head_dim: 7; rotary positions need an even number");
+    ASSERT_CONTAINS(mistakes_of("model: { llm: { layers: 3, ffn: [4, 4] } }"),
+                    "model.llm.ffn: 2 numbers for 3 layers");
+    ASSERT_CONTAINS(mistakes_of("model: { llm: { layers: 3, kv_heads: [4, 4] } }"),
+                    "model.llm.kv_heads: 2 numbers for 3 layers");
+    ASSERT_CONTAINS(mistakes_of("tune: { connector: lora }"), "it is full or frozen");
+    ASSERT_CONTAINS(mistakes_of("learning_rate: 0\nmm_projector_lr: 0.1"),
+                    "0 beside the rate of a part");
+}
+
+TEST(without_lora_what_would_have_adapters_is_trained_whole) {
+    static Config config;
+    ASSERT_OK(parse(&config, "use_lora: false\ntune: { vision: lora }"));
+    ASSERT_TRUE(config.tune.llm == TUNE_FULL && config.tune.vision == TUNE_FULL);
+    ASSERT_OK(parse(&config, "use_lora: false\ntune: { llm: frozen }"));
+    ASSERT_TRUE(config.tune.llm == TUNE_FROZEN && config.tune.vision == TUNE_FROZEN);
+    ASSERT_OK(parse(&config, "tune: { vision: lora }"));
+    ASSERT_TRUE(config.tune.llm == TUNE_LORA && config.tune.vision == TUNE_LORA);
+    ASSERT_TRUE(!config.model.from_scratch);
+    ASSERT_OK(parse(&config, "model: { template: phi }"));
+    ASSERT_TRUE(!config.model.from_scratch); /* of a base too */
+    ASSERT_OK(parse(&config, "model: { connector: { norm: true } }"));
+    ASSERT_TRUE(config.model.from_scratch);
 }
 
 TEST(broken_yaml_is_a_sentence) {
