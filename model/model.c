@@ -301,15 +301,18 @@ Err model_loss(Model *model, double *sum, int64_t *hits) {
 /* ---- FLOPs ---- */
 
 /* 2 · rows · in · out for each pass over a matrix: forward; the input's gradient where something
- * below is trained; the weight's where it is. Adapters have two matrices of rank r. */
+ * below is trained; the weight's where it is. Adapters have two matrices of rank r, of which both
+ * are trained. */
 static double linear_flops(const Model *model, const Linear *l, double rows, bool train,
                            bool below) {
-    double weight = 2.0 * rows * (double)l->in * (double)l->out, adapter = 0;
-    for (int i = 0; i < l->lora_count; i++)
-        adapter += 2.0 * rows * (double)l->lora[i].r * (double)(l->in + l->lora[i].count);
-    if (!train) return weight + adapter;
-    bool full = model->params.items[l->weight].trained;
-    return weight * (1 + (below ? 1 : 0) + (full ? 1 : 0)) + adapter * 3;
+    double weight = 2.0 * rows * (double)l->in * (double)l->out, down = 0, up = 0;
+    for (int i = 0; i < l->lora_count; i++) {
+        down += 2.0 * rows * (double)l->lora[i].r * (double)l->in;
+        up += 2.0 * rows * (double)l->lora[i].r * (double)l->lora[i].count;
+    }
+    if (!train) return weight + down + up;
+    int inputs = below ? 1 : 0, weights = model->params.items[l->weight].trained ? 1 : 0;
+    return weight * (1 + inputs + weights) + down * (2 + inputs) + up * 3;
 }
 
 double model_flops(const Model *model, const Batch *batch, bool train) {
@@ -332,8 +335,11 @@ double model_flops(const Model *model, const Batch *batch, bool train) {
                  (double)v->width; /* backward: five products for two */
     }
     double image_rows = (double)batch->images * batch->image_rows;
-    total += linear_flops(model, &model->connector_1, image_rows, features, tower) +
-             linear_flops(model, &model->connector_2, image_rows, features, true);
+    bool connector_norm =
+        model->spec.connector.norm && train && model->spec.tune[PART_CONNECTOR] == TUNE_FULL;
+    total +=
+        linear_flops(model, &model->connector_1, image_rows, features, tower || connector_norm) +
+        linear_flops(model, &model->connector_2, image_rows, features, true);
     double pairs = 0, last_pairs = 0,
            active = 0; /* what queries see: of a layer, of the last one */
     for (int s = 0, label = 0; s < batch->samples; s++) {

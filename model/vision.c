@@ -288,8 +288,9 @@ static void remake(Model *model, const VisionLayer *layer, VisionActs *a) {
     op_act_fwd(model->ex, a->g, a->f1, model->spec.vision.activation);
 }
 
+/* `below`: something before the layer is trained. */
 static void layer_backward(Model *model, const VisionLayer *layer, VisionActs *a, Tensor dh,
-                           Tensor dn, Tensor dg, Tensor dqkv) {
+                           Tensor dn, Tensor dg, Tensor dqkv, bool below) {
     Exec *ex = model->ex;
     const VisionConfig *c = &model->spec.vision;
     int64_t w = c->width;
@@ -305,8 +306,8 @@ static void layer_backward(Model *model, const VisionLayer *layer, VisionActs *a
     op_attention_bwd(ex, tensor_cols(dqkv, 0, w), tensor_cols(dqkv, w, w),
                      tensor_cols(dqkv, 2 * w, w), dn, a->att, a->lse, tensor_cols(a->qkv, 0, w),
                      tensor_cols(a->qkv, w, w), tensor_cols(a->qkv, 2 * w, w), &spec);
-    linear_backward(model, &layer->qkv, dn, false, dqkv, a->n1, &a->l_qkv);
-    norm_backward(model, layer->norm1, dh, true, dn, a->h, a->stats1);
+    linear_backward(model, &layer->qkv, below ? dn : tensor_none(), false, dqkv, a->n1, &a->l_qkv);
+    if (below) norm_backward(model, layer->norm1, dh, true, dn, a->h, a->stats1);
     arena_release(&model->arena, mark);
 }
 
@@ -345,11 +346,13 @@ static void tower_backward(Model *model, Tensor dh) {
     Tensor dn = take_act(model, dh.rows, c->width),
            dg = take_roomy(model, dh.rows, c->mlp, tower_room(model)),
            dqkv = take_act(model, dh.rows, 3 * c->width);
+    bool full = model->spec.tune[PART_VISION] == TUNE_FULL;
     for (int64_t i = c->layers - 1; i >= 0; i--) {
-        layer_backward(model, &model->vision[i], &model->vision_acts[i], dh, dn, dg, dqkv);
+        layer_backward(model, &model->vision[i], &model->vision_acts[i], dh, dn, dg, dqkv,
+                       full || i > 0);
         announce_gradients(model, model->vision[i].first);
     }
-    if (model->spec.tune[PART_VISION] == TUNE_FULL) tower_inputs_backward(model, dh);
+    if (full) tower_inputs_backward(model, dh);
     arena_release(&model->arena, mark);
 }
 

@@ -3,6 +3,7 @@
 #include "model/model.h"
 
 #include "core/rng.h"
+#include "model/parts.h"
 #include "tests/test.h"
 #include "tests/tiny.h"
 
@@ -128,6 +129,15 @@ static void check_levels(const ModelSpec *given, const char *name, DType dtype) 
         ASSERT_TRUE(!memcmp(grads[level], grads[0], bytes));
     }
     for (int level = 0; level < 3; level++) free(grads[level]);
+}
+
+static double read_number(Tensor t, int64_t row, int64_t col) {
+    int64_t at = row * t.stride + col;
+    if (t.dtype == DT_F32) return (double)((const float *)t.data)[at];
+    uint32_t bits = (uint32_t)((const uint16_t *)t.data)[at] << 16;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return (double)x;
 }
 
 static void need_bf16(void) {
@@ -340,6 +350,43 @@ TEST(bf16_stays_near_f32) {
     tiny_batch_free(&batch);
     tiny_close(&wide);
     tiny_close(&narrow);
+}
+
+/* Rounded to the nearest number of so many bits, ties to even. */
+static double of_eight_bits(double x) {
+    int exponent;
+    double significand = frexp(x, &exponent);
+    return ldexp(rint(ldexp(significand, 8)), exponent - 8);
+}
+
+/* Gemma's rows enter times √width, which is a number of the compute type: of 18, 4.2426 in f32 and
+ * 4.25 in bf16. */
+TEST(rows_enter_times_a_factor_of_the_compute_type) {
+    static const DType types[] = {DT_F32, DT_BF16};
+    for (int i = 0; i < 2; i++) {
+        ModelSpec spec;
+        Tiny tiny;
+        tiny_spec_of(&spec, TINY_GEMMA, TUNE_FULL, TUNE_FULL, TUNE_FULL);
+        spec.llm.width = 18;
+        if (i) need_bf16();
+        tiny_open(&tiny, &spec, types[i], 1);
+        Batch batch = tiny_batch(&spec, 2, 1);
+        tiny_step(&tiny, &batch);
+        Tensor h = tiny.model->acts[0].h,
+               table = param_value(model_params(tiny.model), tiny.model->embedding);
+        int checked = 0;
+        for (int row = 0; row < batch.tokens; row++)
+            for (int c = 0; c < 18 && batch.ids[row] >= 0; c++, checked++) {
+                double x = read_number(table, batch.ids[row], c), found = read_number(h, row, c);
+                if (types[i] == DT_F32)
+                    ASSERT_NEAR(found, x * sqrt(18), fabs(found) * 0x1p-23);
+                else
+                    ASSERT_REAL(found, ==, of_eight_bits(4.25 * x));
+            }
+        ASSERT_INT(checked, >, 100);
+        tiny_batch_free(&batch);
+        tiny_close(&tiny);
+    }
 }
 
 TEST(samples_of_a_batch_do_not_see_each_other) {

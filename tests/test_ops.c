@@ -32,6 +32,15 @@ TEST(the_processor_has_the_types_it_multiplies) {
     }
 }
 
+/* In a process of its own, as every test: oneDNN looks at the variable once. */
+TEST(what_onednn_may_not_use_is_not_used) {
+    setenv("ONEDNN_MAX_CPU_ISA", "AVX2", 1);
+    Exec *ex = open_cpu(1);
+    ASSERT_TRUE(!exec_has_dtype(ex, DT_BF16));
+    op_check_match(ex, &op_cases[3], exec_fast_dtype(ex));
+    exec_close(&ex);
+}
+
 TEST(every_operation_matches_the_plain_loops_in_f32) {
     Exec *ex = open_cpu(2);
     for (int i = 0; i < op_case_count; i++) op_check_match(ex, &op_cases[i], DT_F32);

@@ -233,13 +233,14 @@ def first_notice(build, options, fault, source):
         print(f"    {name} fails without any fault: left out")
 
 
-def try_fault(build, fault):
+def try_fault(build, fault, named):
     if not build.usable:
         return ABSENT, ""
     if fault.line(TREE) is None:
         return STALE, ""
     source = (TREE / fault.file).read_text(encoding="utf-8")
-    for options in ["-R", fault.tests, "-LE", "^schedules$"], TESTS_OF_ROOM[fault.room]:
+    runs = [["-R", fault.tests, "-LE", "^schedules$"], TESTS_OF_ROOM[fault.room]]
+    for options in runs[:1] if named else runs:
         status, name = first_notice(build, options, fault, source)
         if status != SURVIVED:
             break
@@ -269,14 +270,14 @@ def write_state(state):
     STATE.with_suffix(".new").replace(STATE)
 
 
-def plant(faults, state, jobs, limit):
+def plant(faults, state, jobs, limit, named):
     copy_tree()
     builds, statuses = {}, []
     for number, fault in enumerate(faults, 1):
         if fault.preset not in builds:
             builds[fault.preset] = Build(fault.preset, jobs, limit)
         began = time.monotonic()
-        status, by = try_fault(builds[fault.preset], fault)
+        status, by = try_fault(builds[fault.preset], fault, named)
         seconds = time.monotonic() - began
         print(f"{number}/{len(faults)} {status}: {fault.place()}: {fault.what}"
               f"{' (' + by + ')' if by else ''}, {seconds:.0f} s", flush=True)
@@ -326,6 +327,7 @@ def parse_arguments():
     parser.add_argument("--turn", type=int, default=datetime.date.today().toordinal(),
                         help="of --some: which choice; default: the number of this day")
     parser.add_argument("--again", action="store_true")
+    parser.add_argument("--named", action="store_true", help="run the tests that a fault names, and not those of its room")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--limit", type=int, default=1800, metavar="SECONDS", help="of each build and each run of tests")
     parser.add_argument("--table", type=pathlib.Path, metavar="FILE")
@@ -357,7 +359,7 @@ def main():
     if arguments.list:
         print("\n".join(f"{f.place()}: {f.what} ({state.get(f.key, {}).get('status', 'not tried')})" for f in chosen))
         return 0
-    statuses = plant(chosen, state, arguments.jobs, arguments.limit)
+    statuses = plant(chosen, state, arguments.jobs, arguments.limit, arguments.named)
     for status in sorted(set(statuses)):
         print(f"{statuses.count(status)} {status}")
     return 2 if set(statuses) & {STALE, UNBUILT, LATE} else 1 if SURVIVED in statuses else 0
