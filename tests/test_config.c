@@ -167,65 +167,6 @@ TEST(what_is_adapted_is_said_by_lists_and_pairs) {
     ASSERT_CONTAINS(mistakes_of("lora: { target_modules: [[q_proj]] }"), "plain values");
 }
 
-static const Key *find_key(const char *name, size_t length) {
-    for (int i = 0; i < config_key_count; i++)
-        if (!strncmp(config_keys[i].path, name, length) && !config_keys[i].path[length])
-            return &config_keys[i];
-    return NULL;
-}
-
-/* The value in a cell that lists one for each key, or one for all; without its marks. */
-static void documented_value(char out[64], const char *cell, int keys, int number) {
-    char text[256] = "";
-    size_t used = 0;
-    int commas = 0, at = 0;
-    for (; *cell && used < sizeof text - 1; cell++)
-        if (*cell != '`') text[used++] = *cell;
-    for (const char *c = text; *c; c++) commas += *c == ',';
-    ASSERT(commas == 0 || commas == keys - 1, "%d keys, \"%s\"", keys, text);
-    const char *from = text;
-    for (; commas && at < number; at++) from = strchr(from, ',') + 1;
-    from += strspn(from, " ");
-    snprintf(out, 64, "%.*s", (int)strcspn(from, ","), from);
-}
-
-/* A row of a table of defaults: | `key`, `key` | value, value | … */
-static int check_row(char *row) {
-    static Config plain, said;
-    char *cells[2] = {strtok(row, "|"), strtok(NULL, "|")}, value[64], text[200];
-    int keys = 0, number = 0;
-    for (const char *c = cells[0]; *c; c++) keys += *c == '`';
-    keys /= 2;
-    config_defaults(&plain);
-    for (char *name = strtok(cells[0], "`, "); name; name = strtok(NULL, "`, "), number++) {
-        if (!find_key(name, strlen(name))) return 0;
-        documented_value(value, cells[1], keys, number);
-        bool none = !value[strspn(value, " ")];
-        snprintf(text, sizeof text, "%s: %s\n", name, none ? "\"\"" : value);
-        ASSERT_OK(parse(&said, text));
-        ASSERT(config_same_key(&plain, &said, name), "%s is not the default", text);
-    }
-    return number;
-}
-
-TEST(every_default_is_the_documented_one) {
-    Buf doc = {0};
-    char path[PATH_SIZE], *line, *rest;
-    bool defaults = false;
-    int checked = 0;
-    snprintf(path, sizeof path, "%s/docs/configuration.md", test_source_folder());
-    ASSERT_OK(file_read(&doc, path, 1 << 20));
-    for (line = doc.data; line && *line; line = rest) {
-        rest = strchr(line, '\n');
-        if (rest) *rest++ = 0;
-        if (line[0] != '|') defaults = false;
-        if (strstr(line, "| default |")) defaults = true;
-        if (defaults && !strncmp(line, "| `", 3)) checked += check_row(line);
-    }
-    ASSERT_INT(checked, ==, config_key_count);
-    buf_free(&doc);
-}
-
 TEST(every_key_is_documented) {
     Buf doc = {0};
     char path[PATH_SIZE];
@@ -293,6 +234,44 @@ TEST(defaults_are_those_of_the_manual) {
     }
     ASSERT_INT(compared, ==, config_key_count);
     buf_free(&doc);
+}
+
+/* Where a formula divides by 1 - x, x or a count, and what is a share. The last that is possible
+ * stands beside the first that is not. */
+TEST(numbers_that_a_formula_cannot_bear_are_refused) {
+    static Config config;
+    static const struct {
+        const char *key, *good, *bad;
+    } cases[] = {
+        {"lora.dropout", "0.95", "1"},
+        {"lora.dropout", "0", "-0.05"},
+        {"lora.r", "1", "0"},
+        {"model.llm.residual_dropout", "0.95", "1"},
+        {"training.adam_beta1", "0.999", "1"},
+        {"training.adam_beta2", "0.9999", "1"},
+        {"training.adam_epsilon", "1e-12", "0"},
+        {"training.learning_rate", "1e-9", "-1e-9"},
+        {"training.weight_decay", "0.1", "-0.1"},
+        {"training.max_grad_norm", "0", "-1"},
+        {"training.min_lr_ratio", "1", "1.01"},
+        {"training.warmup_ratio", "1", "1.01"},
+        {"training.warmup_ratio", "0", "-0.01"},
+        {"training.per_device_batch_size", "1", "0"},
+        {"training.save_total_limit", "1", "0"},
+        {"model.vision.std", "0.5", "0"},
+        {"model.vision.patch_size", "1", "0"},
+        {"model.llm.rope_theta", "1e4", "0"},
+        {"model.llm.rotary_share", "1", "1.5"},
+        {"model.llm.norm_eps", "1e-6", "-1e-6"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char good[80], bad[80];
+        snprintf(good, sizeof good, "%s: %s\n", cases[i].key, cases[i].good);
+        snprintf(bad, sizeof bad, "%s: %s\n", cases[i].key, cases[i].bad);
+        ASSERT_OK(parse(&config, good));
+        ASSERT_CONTAINS(mistakes_of(bad), cases[i].key);
+        ASSERT_CONTAINS(mistakes_of(bad), "is possible");
+    }
 }
 
 TEST(all_mistakes_are_told_at_once_with_their_lines) {
