@@ -3,6 +3,10 @@
 set(CADVLM_WARNINGS -Wall -Wextra -Wshadow -Wpointer-arith -Wundef -Wformat=2 -Wcast-align -Wimplicit-fallthrough -Wvla
                     -Wunused -Wdouble-promotion)
 set(CADVLM_C_WARNINGS -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition)
+if(CADVLM_FUZZ) # gcc is asked; clang calls INFINITY as a double and a format that is passed on wrong
+  set(CADVLM_WARNINGS)
+  set(CADVLM_C_WARNINGS)
+endif()
 
 add_library(cadvlm_flags INTERFACE)
 target_include_directories(cadvlm_flags INTERFACE ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR}/generated)
@@ -15,6 +19,10 @@ endif()
 if(CADVLM_SANITIZE)
   target_compile_options(cadvlm_flags INTERFACE -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
   target_link_options(cadvlm_flags INTERFACE -fsanitize=address,undefined)
+endif()
+if(CADVLM_FUZZ)
+  target_compile_options(cadvlm_flags INTERFACE -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_link_options(cadvlm_flags INTERFACE -fsanitize=address,undefined -Wl,--as-needed)
 endif()
 
 function(cadvlm_room name)

@@ -3,6 +3,7 @@
 #
 #   launch/setup.sh           install what is missing (as root, or with sudo)
 #   launch/setup.sh --check   only report; exit 1 when something is missing
+#   launch/setup.sh --dev     also what only those who work on cadvlm need (before --check, to ask for these too)
 #
 # CUDA and NCCL are used where they are found and never required.
 set -eu
@@ -38,12 +39,22 @@ libpcre2-dev|tokenizer patterns
 zstd|checks of what nvcc made, and bundles
 "
 
+DEV_PACKAGES="
+clang-14|the fuzz harnesses (tests/fuzz)
+libclang-rt-14-dev|libFuzzer and the sanitizers of clang
+clang-format-14|tools/format.sh
+"
+
 check_only=0
+if [ "${1:-}" = --dev ]; then
+    PACKAGES="$PACKAGES$DEV_PACKAGES"
+    shift
+fi
 case "${1:-}" in
     "") ;;
     --check) check_only=1 ;;
-    -h | --help) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 0 ;;
-    *) echo "setup.sh: unknown option $1 (there is --check)" >&2; exit 2 ;;
+    -h | --help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) echo "setup.sh: unknown option $1 (there are --dev and --check)" >&2; exit 2 ;;
 esac
 
 names() { printf '%s\n' "$PACKAGES" | sed -n 's/|.*//p'; }

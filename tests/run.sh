@@ -2,7 +2,8 @@
 # Builds and runs the tests. The fast tier by default: the cpu preset with every test, those of ops, model and trainer once more on
 # what a processor without AVX-512 has, the asan preset for core, config, cad, data and model and for what the trainer reads, the
 # CUDA kernels over the emulation (emu), and nvcc for sm_80. --full runs everything: under the sanitizers, the emulation
-# in all its builds and thread orders, nvcc for every architecture, a dozen planted faults, a short demo.
+# in all its builds and thread orders, nvcc for every architecture, a dozen planted faults, ten seconds of each fuzz harness (by itself:
+# tests/fuzz/run.sh), a short demo.
 #
 # What of CUDA needs NVIDIA's headers or nvcc is left out where they are not, and said.
 #
@@ -18,7 +19,7 @@ while [ $# -gt 0 ]; do
         --full) full=1 ;;
         --no-setup) setup=0 ;;
         -R) filter="$2"; shift ;;
-        -h | --help) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        -h | --help) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 0 ;;
         *) echo "run.sh: unknown option $1; see --help" >&2; exit 2 ;;
     esac
     shift
@@ -112,6 +113,18 @@ fi
 if [ $full = 1 ] && [ -z "$filter" ]; then
     echo "== faults: a dozen"
     python3 tests/faults/faults.py --some 12 || failed=1
+fi
+
+# Each parser against inputs that nobody thought of; longer by tests/fuzz/run.sh.
+if [ $full = 1 ] && [ -z "$filter" ]; then
+    echo "== fuzz: ten seconds each"
+    fuzzed=0
+    tests/fuzz/run.sh --seconds 10 --jobs "$(nproc)" || fuzzed=$?
+    case $fuzzed in
+        0) ;;
+        3) skip fuzz "clang is missing (launch/setup.sh --dev)" ;;
+        *) failed=1 ;;
+    esac
 fi
 
 # The whole way in little: data, two stages, evaluations, report.

@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# Runs the fuzz harnesses (all, or those named: "language" is fuzz_language.c), two at a time.
+#
+#   tests/fuzz/run.sh [--minutes M | --seconds S] [--jobs N] [--no-build] [--record] [NAME…]
+#
+# Each runs so long (10 minutes, if nothing is said) or until its first finding. What it has learnt is kept in
+# build/fuzz/corpus/NAME and taken up again; findings lie in build/fuzz/findings, each an input that
+# `build/fuzz/tests/fuzz_NAME FILE` repeats. --record puts the results into tests/fuzz/results.md.
+#
+# Ends with 0 when nothing was found, 1 when something was, 2 when the usage is wrong, 3 when there is no clang with libFuzzer.
+set -eu
+cd "$(dirname "$0")/../.."
+
+seconds=600 jobs=2 build=1 record=0 names=""
+while [ $# -gt 0 ]; do
+    case "$1" in
+        --minutes) seconds=$(awk -v m="$2" 'BEGIN { printf "%d", 60 * m }'); shift ;;
+        --seconds) seconds=$2; shift ;;
+        --jobs) jobs=$2; shift ;;
+        --no-build) build=0 ;;
+        --record) record=1 ;;
+        -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        -*) echo "run.sh: unknown option $1; see --help" >&2; exit 2 ;;
+        *) names="$names $1" ;;
+    esac
+    shift
+done
+all=$(cd tests/fuzz && ls fuzz_*.c | sed -n 's/^fuzz_\(.*\)\.c$/\1/p' | grep -v '^main$')
+for name in $names; do
+    echo "$all" | grep -qx "$name" || { echo "run.sh: there is no harness $name; there are: "$all >&2; exit 2; }
+done
+names=${names:-$all}
+
+work=build/fuzz
+if [ $build = 1 ]; then
+    mkdir -p $work
+    log=$work/configure.log
+    cmake --preset fuzz >$log 2>&1 || { cat $log >&2; grep -q 'setup.sh --dev' $log && exit 3; exit 1; }
+    log=$work/build.log
+    cmake --build --preset fuzz --target $(printf ' fuzz_%s' $names) >$log 2>&1 || { cat $log >&2; exit 1; }
+fi
+
+# one NAME SECONDS: runs it and leaves a row of the table in build/fuzz/rows/NAME
+one() {
+    corpus=$work/corpus/$1 log=$work/logs/$1 result=clean
+    mkdir -p $corpus $work/logs $work/findings $work/rows
+    $work/tests/fuzz_$1 --seeds $work/seeds/$1 >/dev/null
+    $work/tests/fuzz_$1 -max_total_time=$2 -timeout=60 -rss_limit_mb=3072 -print_final_stats=1 -verbosity=1 \
+        -artifact_prefix=$work/findings/$1- $corpus $work/seeds/$1 >$log 2>&1 || result=$(sed -n 's/^SUMMARY: *//p' $log | tail -n 1)
+    runs=$(sed -n 's/^stat::number_of_executed_units: *//p' $log)
+    edges=$(sed -n 's/.* cov: \([0-9]*\) .*/\1/p' $log | tail -n 1)
+    took=$(sed -n 's/^Done [0-9]* runs in \([0-9]*\) .*/\1/p' $log | tail -n 1)
+    printf '| %s | %s | %s | %s | %s | %s |\n' "$1" "$(date -u +%F)" "$(awk -v s="${took:-0}" 'BEGIN { printf "%.1f", s / 60 }')" \
+        "${runs:-?}" "${edges:-?}" "${result:-ended without a word}" >$work/rows/$1
+    cat $work/rows/$1
+    [ "$result" = clean ]
+}
+export -f one
+export work
+failed=0
+rm -f $(printf " $work/rows/%s" $names)
+printf '%s\n' $names | xargs -P "$jobs" -I{} bash -c "one {} $seconds" || failed=1
+
+# The rows of this run take the place of those of the same name.
+record_rows() {
+    table=tests/fuzz/results.md
+    { cat $(printf " $work/rows/%s" $names); grep -E '^\| [a-z_]+ \| [0-9]' $table || true; } | sort -s -t'|' -k2,2 -u >$work/table
+    processor=$(sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo | head -n 1)
+    head=$(sed '/^| harness/,$d' $table | sed "s|^Processor: .*|Processor: $processor.|")
+    tail=$(sed '1,/^| --- /d' $table | grep -vE '^\| [a-z_]+ \| [0-9]' || true)
+    printf '%s\n\n| harness | date | minutes | executions | edges | result |\n| --- | --- | --- | --- | --- | --- |\n%s\n%s\n' \
+        "$head" "$(cat $work/table)" "$tail" >$table
+}
+[ $record = 0 ] || record_rows
+exit $failed
