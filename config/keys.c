@@ -418,11 +418,10 @@ void key_copy(const Key *key, void *to, const void *from) {
 
 /* ---- printing ---- */
 
-/* What YAML takes for no part of a text as it is: the mark of byte order, and two that are no
- * characters. */
+/* The two that YAML does not take as they are. */
 static bool is_unwritable(const char *text, size_t length) {
     uint32_t code = utf8_code(text, length);
-    return code == 0xFEFF || code == 0xFFFE || code == 0xFFFF;
+    return code == 0xFFFE || code == 0xFFFF;
 }
 
 /* In double quotes, where YAML writes characters out as we do (text_escape). */

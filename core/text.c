@@ -94,6 +94,14 @@ TextKind text_kind(const char *text, size_t size, size_t *length) {
     return is_hidden(code) ? TEXT_HIDDEN : TEXT_PLAIN;
 }
 
+bool text_is_sound(const char *text) {
+    for (size_t left = strlen(text), length; left; text += length, left -= length) {
+        TextKind kind = text_kind(text, left, &length);
+        if (kind == TEXT_CONTROL || kind == TEXT_BROKEN) return false;
+    }
+    return true;
+}
+
 /* ---- text that others wrote ---- */
 
 enum { WRITTEN_OUT = 12 }; /* room for one character that is written out */

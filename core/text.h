@@ -40,6 +40,9 @@ typedef enum TextKind {
 /* What stands at the front of `text` (size ≥ 1), and how many bytes it has. */
 TextKind text_kind(const char *text, size_t size, size_t *length);
 
+/* UTF-8 without control characters: what files keep and read again. */
+bool text_is_sound(const char *text);
+
 /* ---- text that others wrote ---- */
 
 /* Copies `text` so that it is UTF-8 on one line that no terminal obeys: all that is not plain is

@@ -7,6 +7,7 @@
 #include "core/clock.h"
 #include "core/json.h"
 #include "core/log.h"
+#include "core/text.h"
 #include "launch/fetch_steps.h"
 
 enum {
@@ -125,13 +126,6 @@ static void list_url(Buf *out, const Hub *hub) {
 
 /* ---- the list ---- */
 
-/* A character that a terminal may obey (C0, DEL, and C1 as UTF-8 writes it), or another separator.
- */
-static bool is_unsafe_at(const char *at) {
-    const unsigned char *c = (const unsigned char *)at;
-    return c[0] < 0x20 || c[0] == 0x7f || c[0] == '\\' || (c[0] == 0xc2 && c[1] < 0xa0);
-}
-
 /* Paths come from the server and become files here: relative, no "..", no control characters, no
  * .git (whose hooks would run), no longer than file systems take. */
 static Err check_path(const char *path, size_t size) {
@@ -140,19 +134,19 @@ static Err check_path(const char *path, size_t size) {
         size_t length = strcspn(part, "/");
         good = length > 0 && length <= PART_BYTES_MOST && strncmp(part, "..", length) != 0 &&
                (length != 4 || strncasecmp(part, ".git", 4) != 0);
-        for (size_t i = 0; i < length && good; i++) good = !is_unsafe_at(part + i);
+        for (size_t i = 0, bytes; i < length && good; i += bytes)
+            good = text_kind(part + i, length - i, &bytes) == TEXT_PLAIN && part[i] != '\\';
         part += length;
         if (!*part) break;
     }
     if (good) return OK;
-    char shown[64];
-    size_t n = size < sizeof shown - 1 ? size : sizeof shown - 1;
-    for (size_t i = 0; i < n; i++) shown[i] = path[i] >= 0x20 && path[i] < 0x7f ? path[i] : '?';
-    shown[n] = 0;
+    enum { SHOWN = 63 };
+    char start[8 * SHOWN];
+    text_escape_some(start, sizeof start, path, size < SHOWN ? size : SHOWN);
     FAIL(ERR_INPUT,
          "the list of files has a path that is not safe: \"%s\"%s (%zu bytes). Nothing was "
          "downloaded",
-         shown, n < size ? "…" : "", size);
+         start, size > SHOWN ? "…" : "", size);
 }
 
 static bool is_hex(const char *text, size_t digits) {

@@ -40,6 +40,7 @@ for name in ("cut", "no-range", "wrong-once", "wrong", "reset", "changed", "new-
 HOSTILE = {
     "up": ("../evil.json", 10, None), "inside": ("a/../../evil.json", 10, None), "root": ("/tmp/evil.json", 10, None),
     "git": ("x/.git/hooks/config.json", 10, None), "control": ("a\u001b[31m.json", 10, None), "c1": ("a\u009b31m.json", 10, None),
+    "turned": ("a\u202egpj.json", 10, None),
     "zero": ("config.json\u0000.png", 10, None),
     "empty-part": ("a//config.json", 10, None), "long": (300 * "x" + "/config.json", 10, None), "none": ("", 10, None),
     "negative": ("config.json", -1, None), "huge": ("config.json", 1 << 60, None), "no-space": ("config.json", 1 << 43, None),

@@ -373,3 +373,18 @@ TEST(a_config_that_could_not_be_read_again_is_refused_before_the_run) {
     ASSERT_OK(checkpoint_check_config(config));
     free(config);
 }
+
+TEST(a_base_whose_place_cannot_be_kept_is_refused_before_the_run) {
+    Origin origin = {.name = "base", .folder = "/models/caf\xc3\xa9"}, again;
+    ASSERT_OK(origin_check(&origin));
+    ASSERT_OK(origin_write(&origin, test_folder()));
+    ASSERT_OK(origin_read(&again, test_folder()));
+    ASSERT_TEXT(again.folder, origin.folder);
+    strcpy(origin.folder, "/models/caf\xe9");
+    ASSERT_ERR(origin_check(&origin), ERR_CONFIG, "the base lies in /models/caf\\xe9");
+    strcpy(origin.folder, "/models/a\nb");
+    ASSERT_ERR(origin_check(&origin), ERR_CONFIG, "the base lies in /models/a\\nb");
+    strcpy(origin.folder, "/models");
+    strcpy(origin.adapter, "/adapters/a\xc2\x9b");
+    ASSERT_ERR(origin_check(&origin), ERR_CONFIG, "the base lies in /adapters/a\\u009b");
+}

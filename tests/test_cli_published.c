@@ -373,6 +373,12 @@ TEST(what_does_not_fit_is_said) {
          "", "connector._connector.0.bias[0] is nan"},
         {"true", "lora.target_modules=q_porj", "names no linear"},
         {"true", "base_model=$LOOP", "is no published model"},
+        {"echo 'version https://git-lfs.github.com/spec/v1' > model.safetensors", "",
+         "model.safetensors is a Git LFS pointer"},
+        {"yes '[' | head -c 60000 | tr -d '\\n' > cadvlm.yaml", "",
+         "cadvlm.yaml:1: nested deeper than 8"},
+        {"yes '[' | head -c 900000 > cadvlm.yaml", "", "more than the 65536 allowed"},
+        {"echo '{ x: &x 1, y: *x }' > cadvlm.yaml", "", "cadvlm.yaml:1: the alias *x"},
         {"sed -i 's/\"vocab_size\": 320/\"vocab_size\": 200/' config.json", "", "200"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)

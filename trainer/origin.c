@@ -5,8 +5,19 @@
 
 #include "core/hub.h"
 #include "core/json.h"
+#include "core/text.h"
 
 enum { ORIGIN_FILE_MAX = 1 << 20 };
+
+Err origin_check(const Origin *origin) {
+    const char *const paths[] = {origin->folder, origin->adapter};
+    for (int i = 0; i < 2; i++)
+        REQUIRE(text_is_sound(paths[i]), ERR_CONFIG,
+                "the base lies in %s: a checkpoint can only keep a path of UTF-8 without control "
+                "characters; move it",
+                paths[i]);
+    return OK;
+}
 
 Err origin_write(const Origin *origin, const char *folder) {
     char path[PATH_SIZE];
@@ -30,9 +41,7 @@ static Err read_text(const char **out, const Json *root, const char *key, size_t
     TRY(js_need_text(out, root, key, path));
     REQUIRE(strlen(*out) < most, ERR_INPUT, "%s: \"%s\" is longer than %zu bytes", path, key,
             most - 1);
-    for (const char *c = *out; *c; c++)
-        REQUIRE((unsigned char)*c >= ' ' && *c != 0x7f, ERR_INPUT,
-                "%s: \"%s\" has a control character", path, key);
+    REQUIRE(text_is_sound(*out), ERR_INPUT, "%s: \"%s\" has a control character", path, key);
     return OK;
 }
 

@@ -15,6 +15,9 @@ typedef struct Origin {
     bool changed;            /* an adapter of cadvlm was merged into it too: of an earlier stage */
 } Origin;
 
+/* Whether base.json can keep where the base lies; to be asked before the first step. */
+Err origin_check(const Origin *origin);
+
 /* Writes base.json into a folder; nothing where there is no origin. */
 Err origin_write(const Origin *origin, const char *folder);
 

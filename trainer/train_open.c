@@ -359,6 +359,7 @@ static Err write_what_it_is(const Trainer *t, const Json *versions) {
     char path[PATH_SIZE];
     if (comm_rank(t->comm) != 0) return OK;
     TRY(checkpoint_check_config(&t->described));
+    TRY(origin_check(&t->base.origin));
     TRY(write_config(t));
     if (!versions) return OK;
     TRY(path_join(path, t->config->output_dir, "version.json"));
