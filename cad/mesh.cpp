@@ -3,18 +3,20 @@
 
 #include <BRepMesh_IncrementalMesh.hxx>
 #include <BRep_Tool.hxx>
+#include <IMeshData_Status.hxx>
 #include <IMeshTools_Parameters.hxx>
 #include <Poly_Triangulation.hxx>
 #include <TopExp_Explorer.hxx>
 #include <TopoDS.hxx>
 #include <utility>
 
-void cad::mesh_shape(const TopoDS_Shape &shape, double deflection, double angle) {
+bool cad::mesh_shape(const TopoDS_Shape &shape, double deflection, double angle) {
     IMeshTools_Parameters parameters;
     parameters.Deflection = deflection;
     parameters.Angle = angle;
     parameters.InParallel = Standard_False;
     BRepMesh_IncrementalMesh mesh(shape, parameters);
+    return !(mesh.GetStatusFlags() & IMeshData_Failure);
 }
 
 void cad::face_triangles(const TopoDS_Face &face, std::vector<Triangle> *out) {
@@ -40,4 +42,14 @@ std::vector<cad::Triangle> cad::shape_triangles(const TopoDS_Shape &shape) {
     for (TopExp_Explorer face(shape, TopAbs_FACE); face.More(); face.Next())
         face_triangles(TopoDS::Face(face.Current()), &triangles);
     return triangles;
+}
+
+double cad::mesh_volume(const std::vector<Triangle> &triangles) {
+    double sum = 0;
+    gp_XYZ about = triangles.empty() ? gp_XYZ() : triangles[0].corner[0];
+    for (const Triangle &t : triangles) {
+        gp_XYZ a = t.corner[0] - about, b = t.corner[1] - about, c = t.corner[2] - about;
+        sum += a.Dot(b.Crossed(c)) / 6;
+    }
+    return sum;
 }

@@ -14,12 +14,15 @@ struct Triangle {
 };
 
 // Triangulates what has no triangles yet: chords off by at most `deflection`, or turning by `angle`
-// (radians) at most.
-void mesh_shape(const TopoDS_Shape &shape, double deflection, double angle);
+// (radians) at most. False where some faces could not be.
+bool mesh_shape(const TopoDS_Shape &shape, double deflection, double angle);
 
 // Appends the triangles of a face, or of all faces; flat ones are left out.
 void face_triangles(const TopoDS_Face &face, std::vector<Triangle> *out);
 std::vector<Triangle> shape_triangles(const TopoDS_Shape &shape);
+
+// What closed triangles enclose.
+double mesh_volume(const std::vector<Triangle> &triangles);
 
 } // namespace cad
 

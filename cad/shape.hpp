@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <exception>
 #include <memory>
+#include <string>
 
 // The C headers are C23; this is what they need to be read by a C++17 compiler.
 #define _Noreturn [[noreturn]]
@@ -22,6 +23,7 @@ extern "C" {
 struct Solid {
     TopoDS_Shape shape; // a solid, or a compound of solids
     bool jittered = false;
+    bool doubtful = false; // read from a file, and not found good in every way
 };
 
 namespace cad {
@@ -32,6 +34,12 @@ __attribute__((format(printf, 2, 3))) inline void write_note(SolidNote *note, co
     va_start(args, format);
     std::vsnprintf(note->text, sizeof note->text, format, args);
     va_end(args);
+}
+
+// Another sentence beside those that a note has.
+inline void add_note(SolidNote *note, const SolidNote &more) {
+    std::string all = std::string(note->text) + (note->text[0] ? "; " : "") + more.text;
+    write_note(note, "%s", all.c_str());
 }
 
 // Runs `body` and turns whatever the kernel throws into `failed` with a sentence: nothing may pass

@@ -1,10 +1,9 @@
-// Solids from the bytes of STEP files, and to those of STEP and STL files.
+// Solids to the bytes of STEP and STL files; solid_read.cpp is the way back.
 #include <APIHeaderSection_MakeHeader.hxx>
 #include <IFSelect_ReturnStatus.hxx>
 #include <Message.hxx>
 #include <Message_Messenger.hxx>
 #include <Message_Printer.hxx>
-#include <STEPControl_Reader.hxx>
 #include <STEPControl_Writer.hxx>
 #include <Standard_Version.hxx>
 #include <StepBasic_Product.hxx>
@@ -13,9 +12,7 @@
 #include <StepData_StepWriter.hxx>
 #include <TCollection_HAsciiString.hxx>
 #include <XSControl_WorkSession.hxx>
-#include <istream>
 #include <sstream>
-#include <streambuf>
 #include <vector>
 
 #include "cad/mesh.hpp"
@@ -31,28 +28,6 @@ constexpr const char *STEP_TIME = "2000-01-01T00:00:00";
 
 Handle(TCollection_HAsciiString) text(const char *characters) {
     return new TCollection_HAsciiString(characters);
-}
-
-// Bytes in memory as a stream.
-struct Bytes : std::streambuf {
-    explicit Bytes(const Buf *file) { setg(file->data, file->data, file->data + file->size); }
-};
-
-CadStatus read_step(Solid *solid, const char *name, const Buf *file, SolidNote *note) {
-    STEPControl_Reader reader;
-    Bytes bytes(file);
-    std::istream stream(&bytes);
-    if (reader.ReadStream(name, stream) != IFSelect_RetDone) {
-        cad::write_note(note, "%.160s is not a readable STEP file", name);
-        return CAD_PARSE_FAIL;
-    }
-    reader.TransferRoots();
-    solid->shape = cad::only_solids(reader.OneShape());
-    if (solid->shape.IsNull()) {
-        cad::write_note(note, "there is no solid in %.160s", name);
-        return CAD_EMPTY_SOLID;
-    }
-    return CAD_OK;
 }
 
 void set_header(const Handle(StepData_StepModel) & model) {
@@ -137,17 +112,6 @@ template <typename Body> Err guarded_err(const char *what, Body body) {
 }
 
 } // namespace
-
-CadStatus solid_read_step(Solid **out, const char *name, const Buf *file, SolidNote *note) {
-    *out = nullptr;
-    note->text[0] = 0;
-    return cad::guarded("reading the STEP file", CAD_PARSE_FAIL, note, [&] {
-        auto solid = std::make_unique<Solid>();
-        CadStatus status = read_step(solid.get(), name, file, note);
-        if (status == CAD_OK) *out = solid.release();
-        return status;
-    });
-}
 
 Err solid_to_step(Buf *out, const Solid *solid) {
     return guarded_err("writing STEP", [&] { return step_bytes(out, solid->shape); });

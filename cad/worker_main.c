@@ -100,8 +100,14 @@ static void check_solid(const Solid *solid, CadReply *reply) {
     SolidFacts facts;
     SolidNote note;
     CadStatus status = solid_check(solid, &facts, &note);
-    bool keeps = status == CAD_OK && reply->status == CAD_OK && !note.text[0];
-    if (!keeps) say(reply, status, note.text); /* else what the code's reader had to say stays */
+    bool sound = status == CAD_OK && reply->status == CAD_OK;
+    if (sound && note.text[0] && reply->message[0]) { /* beside what the reader had to say */
+        char both[sizeof reply->message + sizeof note.text + 2];
+        snprintf(both, sizeof both, "%s; %s", reply->message, note.text);
+        say(reply, status, both);
+    } else if (!sound || note.text[0]) {
+        say(reply, status, note.text);
+    }
     reply->volume = facts.volume;
     reply->area = facts.area;
     reply->box_min = facts.box_min;
@@ -154,7 +160,7 @@ static void score_solid(const Solid *solid, const Item *item, CadReply *reply) {
     bool sound = status == CAD_OK && reply->status == CAD_OK;
     if (solid && reference) score_solids(&reply->score, solid, reference, points, sound);
     reply->score.reference_status = status;
-    if (status != CAD_OK && reply->status == CAD_OK && !reply->message[0])
+    if (other.message[0] && reply->status == CAD_OK && !reply->message[0])
         snprintf(reply->message, sizeof reply->message, "reference: %.200s", other.message);
     solid_free(&reference);
 }

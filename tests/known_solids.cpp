@@ -22,16 +22,20 @@ extern "C" {
 #include <BRepPrimAPI_MakeRevol.hxx>
 #include <BRepPrimAPI_MakeSphere.hxx>
 #include <BRepPrimAPI_MakeTorus.hxx>
+#include <BRep_Builder.hxx>
 #include <Geom_BezierCurve.hxx>
 #include <TColgp_Array1OfPnt.hxx>
 #include <TopExp_Explorer.hxx>
 #include <TopoDS.hxx>
+#include <TopoDS_Compound.hxx>
+#include <TopoDS_Shell.hxx>
 #include <TopoDS_Wire.hxx>
 #include <cmath>
 #include <cstring>
 #include <gp_Circ.hxx>
 #include <gp_Elips.hxx>
 #include <gp_GTrsf.hxx>
+#include <initializer_list>
 
 #include "cad/shape.hpp"
 
@@ -168,7 +172,7 @@ struct Made {
     TopoDS_Shape (*make)();
 };
 
-const double ball = 4 * PI / 3 * 343, ring = 2 * PI * PI * 10 * 9, none = NAN;
+const double ball_volume = 4 * PI / 3 * 343, ring = 2 * PI * PI * 10 * 9, none = NAN;
 const double bored = 4 * PI / 3 * std::pow(49 - 9, 1.5); // a ball of 7 with a hole of 3 through it
 const double bored_area = 4 * PI * (7 + 3) * std::sqrt(49. - 9); // 4π R √ and 4π r √
 // The tip of a cone 10 wide at z = 0 and pointed at z = 20, beyond the plane z = 8 + x/2: a third
@@ -188,8 +192,8 @@ const Made solids[] = {
     {{"frustum with a bore", frustum_volume(10, 5, 20) - 9 * PI * 20,
       frustum_side(10, 5, 20) + (125 - 18 + 120) * PI},
      [] { return cut(frustum(10, 5, 20), cylinder(3, -5, 25)); }},
-    {{"sphere", ball, 196 * PI}, [] { return BRepPrimAPI_MakeSphere(7).Shape(); }},
-    {{"half sphere", ball / 2, 147 * PI},
+    {{"sphere", ball_volume, 196 * PI}, [] { return BRepPrimAPI_MakeSphere(7).Shape(); }},
+    {{"half sphere", ball_volume / 2, 147 * PI},
      [] { return BRepPrimAPI_MakeSphere(7, 0, PI / 2).Shape(); }},
     {{"sphere with a bore", bored, bored_area},
      [] { return cut(BRepPrimAPI_MakeSphere(7).Shape(), cylinder(3, -10, 10)); }},
@@ -209,13 +213,13 @@ const Made solids[] = {
      [] { return cut_beyond(cylinder(10, 0, 20), gp_Pnt(0, 0, 10), gp_Dir(-1, 0, 2)); }},
     {{"cone cut aslant", frustum_volume(10, 0, 20) - slant, none},
      [] { return cut_beyond(frustum(10, 0, 20), gp_Pnt(0, 0, 8), gp_Dir(-1, 0, 2)); }},
-    {{"sphere cut aslant", ball - PI * 25 * (21 - 5) / 3, 196 * PI - 70 * PI + 45 * PI},
+    {{"sphere cut aslant", ball_volume - PI * 25 * (21 - 5) / 3, 196 * PI - 70 * PI + 45 * PI},
      [] {
          gp_Dir away(1, 2, 3);
          return cut_beyond(BRepPrimAPI_MakeSphere(7).Shape(), gp_Pnt(2 * away.XYZ()), away);
      }},
     {{"cylinder as splines", 2000 * PI, 600 * PI}, [] { return as_splines(cylinder(10, 0, 20)); }},
-    {{"sphere as splines", ball, 196 * PI},
+    {{"sphere as splines", ball_volume, 196 * PI},
      [] { return as_splines(BRepPrimAPI_MakeSphere(7).Shape()); }},
     {{"torus as splines", ring, 4 * PI *PI * 30},
      [] { return as_splines(BRepPrimAPI_MakeTorus(10, 3).Shape()); }},
@@ -244,6 +248,72 @@ gp_Trsf movement(Place place) {
     move.SetTranslation(gp_Vec(9000, -7000, 8000));
     return move * turn;
 }
+
+// ---- bodies ----
+
+TopoDS_Shape box(double x, double y, double z, double dx, double dy, double dz) {
+    return BRepPrimAPI_MakeBox(gp_Pnt(x, y, z), dx, dy, dz).Shape();
+}
+
+TopoDS_Compound compound(std::initializer_list<TopoDS_Shape> shapes) {
+    TopoDS_Compound all;
+    BRep_Builder builder;
+    builder.MakeCompound(all);
+    for (const TopoDS_Shape &shape : shapes) builder.Add(all, shape);
+    return all;
+}
+
+// `count` faces of a shape as a shell.
+TopoDS_Shape shell_of(const TopoDS_Shape &shape, int count, bool inverted) {
+    TopoDS_Shell shell;
+    BRep_Builder builder;
+    builder.MakeShell(shell);
+    for (TopExp_Explorer at(shape, TopAbs_FACE); at.More() && count > 0; at.Next(), count--)
+        builder.Add(shell, inverted ? at.Current().Reversed() : at.Current());
+    return shell;
+}
+
+// The faces of equal boxes, one of each.
+TopoDS_Shape loose_faces() {
+    TopoDS_Compound all = compound({});
+    for (int which = 0; which < 6; which++) {
+        TopExp_Explorer at(box(0, 0, 0, 10, 20, 30), TopAbs_FACE);
+        for (int i = 0; i < which; i++) at.Next();
+        BRep_Builder().Add(all, at.Current());
+    }
+    return all;
+}
+
+TopoDS_Shape bodies_shape(Bodies bodies) {
+    TopoDS_Shape brick = box(0, 0, 0, 10, 20, 30), plate = box(0, 0, 0, 20, 20, 10);
+    auto pin = [](double low, double high) {
+        return BRepPrimAPI_MakeCylinder(upright(10, 10, low), 4, high - low).Shape();
+    };
+    auto ball = [](double x) { return BRepPrimAPI_MakeSphere(gp_Pnt(x, 0, 0), 7).Shape(); };
+    switch (bodies) {
+    case CLOSED_SHELL: return shell_of(brick, 6, false);
+    case INVERTED_SHELL: return shell_of(brick, 6, true);
+    case OPEN_SHELL: return shell_of(brick, 5, false);
+    case LOOSE_FACES: return loose_faces();
+    case SOLID_AND_SHELL: return compound({brick, shell_of(box(20, 0, 0, 5, 5, 5), 5, false)});
+    case TWO_APART: return compound({brick, box(20, 0, 0, 10, 20, 30)});
+    case TWO_TOUCHING: return compound({brick, box(10, 0, 0, 10, 20, 30)});
+    case TWO_OVERLAPPING: return compound({brick, box(5, 0, 0, 10, 20, 30)});
+    case TWO_EQUAL: return compound({brick, box(0, 0, 0, 10, 20, 30)});
+    case ONE_IN_ANOTHER: return compound({box(0, 0, 0, 30, 30, 30), box(9, 9, 9, 5, 5, 5)});
+    case PIN_IN_HOLE: return compound({cut(plate, pin(-1, 11)), pin(-5, 15)});
+    case SPHERES_OVERLAPPING: return compound({ball(0), ball(5)});
+    case BODIES_COUNT: break;
+    }
+    return TopoDS_Shape();
+}
+
+TopoDS_Shape pocketed_sphere(int pockets) {
+    TopoDS_Shape ball = cut(BRepPrimAPI_MakeSphere(5).Shape(), box(3, -1, -1, 5, 2, 2));
+    return pockets > 1 ? cut(ball, box(-8, -1, -1, 5, 2, 2)) : ball;
+}
+
+// ---- making ----
 
 Solid *made(const Made &solid, const gp_Trsf &movement) {
     SolidNote note;
@@ -279,4 +349,19 @@ Solid *named_solid_new(const char *name, double move) {
     for (const Made &solid : solids)
         if (!std::strcmp(solid.known.name, name)) return made(solid, along);
     return nullptr;
+}
+
+Solid *bodies_new(Bodies bodies) {
+    Solid *solid = new Solid;
+    solid->shape = bodies_shape(bodies);
+    return solid;
+}
+
+Solid *pocketed_sphere_new(int pockets, double turn) {
+    gp_Trsf rotation;
+    rotation.SetRotation(gp_Ax1(gp_Pnt(0, 0, 0), gp_Dir(1, 1, 1)), turn);
+    Solid *solid = new Solid;
+    solid->shape =
+        BRepBuilderAPI_Transform(pocketed_sphere(pockets), rotation, Standard_True).Shape();
+    return solid;
 }
