@@ -16,10 +16,11 @@
 #include "core/process.h"
 #include "core/processors.h"
 #include "core/queue.h"
+#include "core/sanitized.h"
 #include "core/text.h"
 
-#define DEFAULT_SECONDS 30.0
-#define START_SECONDS   30.0 /* a worker must have said hello by then, even on a busy machine */
+#define DEFAULT_SECONDS (SANITIZED ? 300.0 : 30.0)
+#define START_SECONDS   30.0 /* until a worker has said hello */
 
 enum { DEFAULT_MEGABYTES = 3072, QUEUE_PER_WORKER = 2, WORKERS_MAX = 1024 };
 
@@ -71,12 +72,18 @@ static bool receive_frame(Process *process, FrameKind kind, Buf *content, double
     return true;
 }
 
+/* From now on it may use `seconds` of processor time; returns when it must be done by the clock. */
+static double begin_limits(Process *process, double seconds) {
+    process->cpu_limit = process_cpu_seconds(process) + seconds;
+    return clock_seconds() + CAD_WALL * seconds;
+}
+
 static Err check_hello(const CadPool *pool, Process *process) {
     Buf content = {0};
     int version = 0;
     bool timed_out = false;
-    bool said =
-        receive_frame(process, FRAME_HELLO, &content, clock_seconds() + START_SECONDS, &timed_out);
+    double deadline = begin_limits(process, START_SECONDS);
+    bool said = receive_frame(process, FRAME_HELLO, &content, deadline, &timed_out);
     bool understood = said && protocol_get_hello(&version, content.data, content.size);
     buf_free(&content);
     REQUIRE(!timed_out, ERR_IO, "the CAD worker %s did not answer within %g s", pool->program,
@@ -115,12 +122,14 @@ static void mark_busy(Worker *worker, pid_t pid) {
 /* Ends a worker that failed at an item, and says in the reply why. */
 static void bury_worker(Worker *worker, bool timed_out, CadReply *reply) {
     int status = 0, signal_number = 0;
+    double seconds = worker->pool->limits.seconds, cpu_limit = worker->process.cpu_limit;
+    bool busy = process_cpu_seconds(&worker->process) >= cpu_limit;
     kill(worker->process.pid, SIGKILL); /* changes nothing when it is dead already */
     process_finish(&worker->process, &status, &signal_number);
-    if (timed_out || signal_number == SIGALRM) {
+    if (timed_out || signal_number == SIGALRM || signal_number == SIGPROF) {
         reply->status = CAD_TIMEOUT;
-        snprintf(reply->message, sizeof reply->message, "not done within %g s",
-                 worker->pool->limits.seconds);
+        snprintf(reply->message, sizeof reply->message, "not done within %g s %s",
+                 busy ? seconds : CAD_WALL * seconds, busy ? "of processor time" : "by the clock");
         return;
     }
     reply->status = CAD_CRASH;
@@ -202,7 +211,8 @@ static void ask_worker(Worker *worker, const Parcel *parcel, CadReply *reply) {
     Buf content = {0};
     CadReply before = *reply;
     bool timed_out = false;
-    double begun = clock_seconds(), deadline = begun + worker->pool->limits.seconds;
+    double begun = clock_seconds();
+    double deadline = begin_limits(&worker->process, worker->pool->limits.seconds);
     mark_busy(worker, worker->process.pid);
     bool answered = send_parcel(&worker->process, parcel, deadline, &timed_out) &&
                     receive_frame(&worker->process, FRAME_REPLY, &content, deadline, &timed_out) &&

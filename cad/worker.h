@@ -88,8 +88,13 @@ void cad_score_clear(CadScore *score);
 /* Leaves a clear one. */
 void cad_reply_free(CadReply *reply);
 
+/* A worker that waits for its processor is not to blame, so items are limited by the processor time
+ * that they use; by the clock only those that use none. */
+#define CAD_WALL 10.0
+
 typedef struct CadLimits {
-    double seconds;   /* an item; 0: 30 */
+    double seconds;   /* of processor time for an item, and CAD_WALL times that by the clock; 0: 30,
+                         and   more under a sanitizer */
     size_t megabytes; /* address space of a worker; 0: 3072 */
 } CadLimits;
 

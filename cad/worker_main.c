@@ -19,16 +19,18 @@
 #include "cad/sheet.h"
 #include "cad/solid.h"
 #include "core/clock.h"
-#include "core/file.h"
+#include "core/sanitized.h"
 #include "core/text.h"
 
 #define ALARM_FACTOR   1.25 /* of the limit of an item … */
-#define ALARM_EXTRA    2.0  /* … and so many seconds more */
+#define ALARM_EXTRA    0.5  /* … and so many seconds more */
 #define EXACT_SECONDS  0.2  /* for all views by the kernel's exact hidden-line algorithm */
 #define POINTS_DEFAULT 8192
 #define POINTS_MAX     (1 << 20)
 #define HEAP_KEPT      (256 << 20) /* free memory that is not given back between items */
 #define HOOK_BYTES     (16 << 20)
+#define HOOK_SECONDS   2
+#define HOOK_TOIL      0.6
 #define EXPORT_MAX     (PROTOCOL_FRAME_MAX / 2)
 #define HEAP_GROWTH    (16 << 20)
 
@@ -175,23 +177,70 @@ static void serve_solid(const Solid *solid, const CadRequest *request, CadReply 
         say(reply, reply->status == CAD_OK ? CAD_EXEC_FAIL : reply->status, err_message());
 }
 
-/* Tests need workers that misbehave: with CADVLM_CAD_HOOKS set, code may ask for it. */
-static void obey_hook(const CadRequest *request) {
-    if (!request->code || !getenv("CADVLM_CAD_HOOKS")) return;
-    if (!strcmp(request->code, "# hook: crash")) {
-        signal(SIGSEGV, SIG_DFL);
-        raise(SIGSEGV);
-    }
-    if (!strcmp(request->code, "# hook: exit")) _exit(3);
-    if (!strcmp(request->code, "# hook: memory"))
-        for (size_t size = HOOK_BYTES;; size += HOOK_BYTES) {
-            void *bytes = malloc(HOOK_BYTES);
-            CHECK(bytes, "out of memory at %zu MiB", size >> 20);
-            memset(bytes, 1, HOOK_BYTES);
-        }
-    if (!strcmp(request->code, "# hook: hang"))
-        for (;;) pause();
+/* ---- workers that misbehave, for tests ---- */
+
+static void crash(void) {
+    signal(SIGSEGV, SIG_DFL);
+    raise(SIGSEGV);
 }
+
+static void leave(void) {
+    _exit(3);
+}
+
+static void take_memory(void) {
+    for (size_t size = HOOK_BYTES;; size += HOOK_BYTES) {
+        void *bytes = malloc(HOOK_BYTES);
+        CHECK(bytes, "out of memory at %zu MiB", size >> 20);
+        memset(bytes, 1, HOOK_BYTES);
+    }
+}
+
+static void hang(void) {
+    for (;;) pause();
+}
+
+static void spin(void) {
+    for (volatile int turns = 0;;) turns = !turns;
+}
+
+static void ignore_alarms(void) {
+    signal(SIGALRM, SIG_IGN);
+    signal(SIGPROF, SIG_IGN);
+}
+
+/* Takes time by the clock, and none of the processor. */
+static void doze(void) {
+    for (struct timespec left = {.tv_sec = HOOK_SECONDS}; nanosleep(&left, &left) != 0;) {
+    }
+}
+
+static double own_cpu_seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void toil(void) {
+    for (double end = own_cpu_seconds() + HOOK_TOIL; own_cpu_seconds() < end;) {
+    }
+}
+
+/* With CADVLM_CAD_HOOKS set, code that is only "# hook: WORD" makes a worker misbehave. */
+static void obey_hook(const CadRequest *request) {
+    static const struct {
+        const char *word;
+        void (*act)(void);
+    } hooks[] = {{"crash", crash},        {"exit", leave}, {"memory", take_memory}, {"hang", hang},
+                 {"deaf", ignore_alarms}, {"doze", doze},  {"toil", toil},          {"spin", spin}};
+    static const char prefix[] = "# hook: ";
+    const char *code = request->code;
+    if (!code || !getenv("CADVLM_CAD_HOOKS") || strncmp(code, prefix, strlen(prefix)) != 0) return;
+    for (size_t i = 0; i < sizeof hooks / sizeof hooks[0]; i++)
+        if (!strcmp(code + strlen(prefix), hooks[i].word)) hooks[i].act();
+}
+
+/* ---- serving ---- */
 
 static void serve(const Item *item, CadReply *reply) {
     const CadRequest *request = &item->request;
@@ -215,11 +264,18 @@ static void serve(const Item *item, CadReply *reply) {
 
 /* ---- the process ---- */
 
-static void set_alarm(double seconds) {
+static void set_timer(int which, double seconds) {
     struct itimerval timer = {0};
     timer.it_value.tv_sec = (time_t)seconds;
     timer.it_value.tv_usec = (suseconds_t)((seconds - (double)timer.it_value.tv_sec) * 1e6);
-    setitimer(ITIMER_REAL, &timer, NULL);
+    setitimer(which, &timer, NULL);
+}
+
+/* Behind the limits of the program that waits, for when it does not. 0: no longer. */
+static void set_alarms(double seconds) {
+    double later = seconds > 0 ? seconds * ALARM_FACTOR + ALARM_EXTRA : 0;
+    set_timer(ITIMER_PROF, later);
+    set_timer(ITIMER_REAL, CAD_WALL * later);
 }
 
 static void limit(int resource, rlim_t value) {
@@ -229,10 +285,8 @@ static void limit(int resource, rlim_t value) {
 
 static void live_under_limits(int parent, size_t megabytes) {
     limit(RLIMIT_CORE, 0);
-#ifndef __SANITIZE_ADDRESS__ /* whose shadow memory takes terabytes of addresses */
-    limit(RLIMIT_AS, (rlim_t)megabytes << 20);
-#endif
-    (void)megabytes;
+    /* The shadow memory of a sanitizer takes terabytes of addresses. */
+    if (!SANITIZED) limit(RLIMIT_AS, (rlim_t)megabytes << 20);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent) exit(1); /* it died before we could ask to be told */
     /* Solids are built and dropped all the time: memory that is free stays here for the next. */
@@ -244,13 +298,10 @@ static void live_under_limits(int parent, size_t megabytes) {
 /* The kernel's own pools of memory make solids an eighth faster, but it chooses them from its
  * environment before main begins: so the program starts itself once more. */
 static void choose_pools(char **argv) {
-#ifndef __SANITIZE_ADDRESS__ /* which sees more without pools */
-    if (getenv("MMGT_OPT")) return;
+    if (SANITIZED || getenv("MMGT_OPT")) return; /* a sanitizer sees more without pools */
     setenv("MMGT_OPT", "1", 1);
     setenv("MMGT_MMAP", "0", 1); /* large blocks by malloc, too */
     execv(argv[0], argv);        /* without pools where that fails */
-#endif
-    (void)argv;
 }
 
 /* Replies go to a descriptor of their own, so that nothing a library prints can get among them. */
@@ -287,9 +338,9 @@ static void serve_requests(int out, double seconds) {
     while (write_all(out, &answer) && read_item(&item)) {
         CadReply reply;
         cad_reply_clear(&reply);
-        set_alarm(seconds * ALARM_FACTOR + ALARM_EXTRA);
+        set_alarms(seconds);
         serve(&item, &reply);
-        set_alarm(0);
+        set_alarms(0);
         buf_clear(&answer);
         protocol_put_reply(&answer, &reply);
         cad_reply_free(&reply);

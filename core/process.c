@@ -3,14 +3,19 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/clock.h"
+
+#define LONGEST_WAIT  1e5  /* seconds at a time */
+#define SHORTEST_WAIT 0.01 /* its processor clock need not be watched more closely than that */
 
 extern char **environ;
 
@@ -54,15 +59,28 @@ Err process_start(Process *process, const char *const argv[]) {
     return OK;
 }
 
-/* Waits until `fd` is ready. False when the deadline has passed. */
-static bool wait_ready(int fd, short events, double deadline) {
+double process_cpu_seconds(const Process *process) {
+    clockid_t clock;
+    struct timespec t;
+    if (clock_getcpuclockid(process->pid, &clock) != 0 || clock_gettime(clock, &t) != 0) return 0;
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* How long it may still take: no process with one thread uses its processor time up any sooner. */
+static double patience(const Process *process, double deadline) {
+    double left = LONGEST_WAIT;
+    if (deadline > 0) left = fmin(left, deadline - clock_seconds());
+    if (process->cpu_limit > 0)
+        left = fmin(left, process->cpu_limit - process_cpu_seconds(process));
+    return left;
+}
+
+/* Waits until `fd` is ready. False when the time is up. */
+static bool wait_ready(const Process *process, int fd, short events, double deadline) {
     for (;;) {
-        int timeout = -1;
-        if (deadline > 0) {
-            double left = deadline - clock_seconds();
-            if (left <= 0) return false;
-            timeout = left > 1e6 ? 1000000000 : (int)(left * 1000) + 1;
-        }
+        double left = patience(process, deadline);
+        if (left <= 0) return false;
+        int timeout = (int)(fmax(left, SHORTEST_WAIT) * 1000) + 1;
         struct pollfd wait = {.fd = fd, .events = events};
         int ready = poll(&wait, 1, timeout);
         if (ready > 0) return true;
@@ -87,7 +105,7 @@ bool process_send(Process *process, const void *bytes, size_t size, double deadl
             at += wrote;
             size -= (size_t)wrote;
         } else if (wrote < 0 && errno == EAGAIN) {
-            if (!wait_ready(process->to, POLLOUT, deadline)) {
+            if (!wait_ready(process, process->to, POLLOUT, deadline)) {
                 if (timed_out) *timed_out = true;
                 sent = false;
                 break;
@@ -111,7 +129,7 @@ bool process_receive(Process *process, void *bytes, size_t size, double deadline
             at += got;
             size -= (size_t)got;
         } else if (got < 0 && errno == EAGAIN) {
-            if (!wait_ready(process->from, POLLIN, deadline)) {
+            if (!wait_ready(process, process->from, POLLIN, deadline)) {
                 if (timed_out) *timed_out = true;
                 return false;
             }

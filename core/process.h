@@ -10,16 +10,22 @@
 #include "core/err.h"
 
 typedef struct Process {
-    pid_t pid;    /* 0: none */
-    int to, from; /* its standard input and output */
+    pid_t pid;        /* 0: none */
+    int to, from;     /* its standard input and output */
+    double cpu_limit; /* processor time of its life (process_cpu_seconds) after which send and
+                         receive no longer wait; 0: none */
 } Process;
 
 /* Starts argv[0] (a path; no shell) with its standard input and output as pipes and standard error
  * shared. */
 Err process_start(Process *process, const char *const argv[]);
 
-/* Sends or receives exactly `size` bytes. When the peer is gone or `deadline` (clock_seconds; 0:
- * none) has passed, they return false; *timed_out (may be NULL) tells the two apart. */
+/* What it has used of the processors since it was started, in seconds; 0 when that is not known. */
+double process_cpu_seconds(const Process *process);
+
+/* Sends or receives exactly `size` bytes. When the peer is gone, or `deadline` (clock_seconds; 0:
+ * none) or its cpu_limit has passed, they return false; *timed_out (may be NULL) tells the two
+ * apart. */
 bool process_send(Process *process, const void *bytes, size_t size, double deadline,
                   bool *timed_out);
 bool process_receive(Process *process, void *bytes, size_t size, double deadline, bool *timed_out);

@@ -3,13 +3,8 @@
 #define CADVLM_TESTS_POOL_FIXTURE_H
 
 #include "cad/worker.h"
+#include "core/sanitized.h"
 #include "tests/parts.h"
-
-#ifdef __SANITIZE_ADDRESS__
-enum { SANITIZED = 1 };
-#else
-enum { SANITIZED = 0 };
-#endif
 
 static inline CadPool *open_pool(int workers, CadLimits limits) {
     CadPool *pool;
