@@ -7,19 +7,22 @@
 #
 # What of CUDA needs NVIDIA's headers or nvcc is left out where they are not, and said.
 #
-#   tests/run.sh [--full] [--no-setup] [-R REGEX]
+#   tests/run.sh [--full] [--busy] [--no-setup] [-R REGEX]
+#
+# --busy runs them beside as many busy loops as there are processors: no test may mind. (--full does so with the CAD tests.)
 #
 # Set CADVLM_SAMPLES to a folder of real sample files to run the tests that use them; else they are skipped and counted.
 set -eu
 cd "$(dirname "$0")/.."
 
-full=0 setup=1 filter=""
+full=0 busy=0 setup=1 filter=""
 while [ $# -gt 0 ]; do
     case "$1" in
         --full) full=1 ;;
+        --busy) busy=1 ;;
         --no-setup) setup=0 ;;
         -R) filter="$2"; shift ;;
-        -h | --help) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        -h | --help) sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 0 ;;
         *) echo "run.sh: unknown option $1; see --help" >&2; exit 2 ;;
     esac
     shift
@@ -62,12 +65,31 @@ run_tests() {
 $preset${CADVLM_CPU_ISA:+ on $CADVLM_CPU_ISA}: $(grep -E 'tests passed|No tests' "$log" | tail -n 1), $(grep -c 'Skipped$\|(Skipped)' "$log" || true) skipped"
 }
 
+loops=""
+start_loops() {
+    for _ in $(seq "$(nproc)"); do
+        (while :; do :; done) &
+        loops="$loops $!"
+    done
+}
+stop_loops() {
+    [ -z "$loops" ] || kill $loops
+    loops=""
+}
+trap stop_loops EXIT
+[ $busy = 0 ] || start_loops
+
 configure cpu
 build cpu
 run_tests cpu -E '^cuda(_model|_train)?\.' # these run below
 export ONEDNN_MAX_CPU_ISA=AVX2 CADVLM_CPU_ISA=avx2
 run_tests cpu -L '^(ops|model|trainer)$'
 unset ONEDNN_MAX_CPU_ISA CADVLM_CPU_ISA
+if [ $full$busy = 10 ]; then
+    start_loops
+    run_tests cpu -L '^cad$'
+    stop_loops
+fi
 configure asan
 build asan
 if [ $full = 1 ]; then

@@ -38,6 +38,10 @@ const char *test_source_folder(void);
  * use a shell. */
 int test_run(const char **output, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* A limit that only ends what hangs: `seconds` were plenty on an idle machine; under a sanitizer
+ * and on a machine that is busy it is longer. */
+double test_patience(double seconds);
+
 #define TEST_BODY_(name)                                                                           \
     static void test_##name(void);                                                                 \
     __attribute__((constructor)) static void register_##name(void) {                               \

@@ -243,7 +243,7 @@ TEST(eval_says_what_went_wrong_on_one_and_two_ranks) {
         for (int ranks = 1; ranks <= 2; ranks++) {
             int code = test_run(&said,
                                 "set -- $(echo '%s' | sed 's#RUN#%s#g; s#DATA#%s#g; "
-                                "s#FOLDER#%s#g'); timeout 60 %s ./cadvlm eval \"$@\"",
+                                "s#FOLDER#%s#g'); timeout 600 %s ./cadvlm eval \"$@\"",
                                 cases[i].arguments, test_path("run"), test_path("data"),
                                 test_folder(), ranks == 1 ? "" : fixture_mpirun(2));
             ASSERT(code == cases[i].code && strstr(said, cases[i].said),

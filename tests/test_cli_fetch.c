@@ -37,7 +37,7 @@ static void start_hub(void) {
     process_kill(&server); /* of the test before, where all run in one process */
     const char *argv[] = {"/usr/bin/env", "python3", script, test_path("log"), NULL};
     ASSERT_OK(process_start(&server, argv));
-    if (!process_receive(&server, ports, 12, clock_seconds() + 10, NULL))
+    if (!process_receive(&server, ports, 12, clock_seconds() + test_patience(10), NULL))
         test_skip("python3 is not there, or may not open ports");
     snprintf(endpoint, sizeof endpoint, "http://127.0.0.1:%d/", atoi(ports));
     setenv("HF_ENDPOINT", endpoint, 1);
@@ -346,7 +346,7 @@ TEST(a_stalled_transfer_is_tried_again) {
     start_hub();
     double start = clock_seconds();
     ASSERT_INT(fetch(&output, "test/stall --stall 1"), ==, 0);
-    ASSERT_REAL(clock_seconds() - start, <, 15);
+    ASSERT_REAL(clock_seconds() - start, <, test_patience(15));
     ASSERT_CONTAINS(requests(), "range=bytes=500000-");
     expect_file("model.safetensors", BIG);
 }
@@ -380,7 +380,8 @@ static void stop_midway(int number) {
     ASSERT_OK(path_format(program, "%s/cadvlm", test_build_folder()));
     const char *argv[] = {program, "data", "fetch", "test/slow", test_path("out"), NULL};
     ASSERT_OK(process_start(&process, argv));
-    for (double end = clock_seconds() + 20; size < 200 * KB && clock_seconds() < end;) {
+    for (double end = clock_seconds() + test_patience(20);
+         size < 200 * KB && clock_seconds() < end;) {
         usleep(10000);
         if (is_there("out/model.safetensors.incomplete"))
             ASSERT_OK(file_size(test_path("out/model.safetensors.incomplete"), &size));
@@ -471,7 +472,7 @@ TEST(sizes_other_than_announced_are_refused) {
     double start = clock_seconds();
     ASSERT_INT(fetch(&output, "test/endless"), ==, 1); /* 3 GB, were they taken */
     ASSERT_CONTAINS(output, "sends more than the 3000000 bytes of the list");
-    ASSERT_REAL(clock_seconds() - start, <, 10);
+    ASSERT_REAL(clock_seconds() - start, <, test_patience(10));
     ASSERT_TRUE(!is_there("out/model.safetensors.incomplete"));
 }
 

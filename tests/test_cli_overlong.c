@@ -258,7 +258,7 @@ TEST(the_policy_error_names_the_sample_and_ends_every_rank) {
     for (int ranks = 1; ranks <= 2; ranks++) {
         int code = test_run(
             &said,
-            "timeout 60 %s ./cadvlm train --config %s seed=%llu training.max_length=%d "
+            "timeout 600 %s ./cadvlm train --config %s seed=%llu training.max_length=%d "
             "output_dir=%s-%d",
             ranks_prefix(ranks), test_path("c.yaml"), seed, length, test_path("run"), ranks);
         ASSERT(code == 1, "exit code %d:\n%s", code, said);
@@ -281,7 +281,7 @@ TEST(the_policy_error_ends_every_rank_in_a_validation_too) {
     for (int ranks = 1; ranks <= 2; ranks++) {
         int code =
             test_run(&said,
-                     "timeout 60 %s ./cadvlm train --config %s limit=5 "
+                     "timeout 600 %s ./cadvlm train --config %s limit=5 "
                      "training.max_length=%d output_dir=%s-%d",
                      ranks_prefix(ranks), test_path("c.yaml"), length, test_path("run"), ranks);
         ASSERT(code == 1, "exit code %d:\n%s", code, said);
@@ -299,7 +299,7 @@ TEST(a_dataset_without_a_fitting_sample_ends_every_rank) {
              ranked_rows(false, 0));
     for (int ranks = 1; ranks <= 2; ranks++) {
         int code = test_run(
-            &said, "timeout 60 %s ./cadvlm train --config %s seed=%llu training.max_length=10",
+            &said, "timeout 600 %s ./cadvlm train --config %s seed=%llu training.max_length=10",
             ranks_prefix(ranks), test_path("c.yaml"), seed);
         ASSERT(code == 1, "exit code %d:\n%s", code, said);
         ASSERT_CONTAINS(said, sentence);

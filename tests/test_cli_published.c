@@ -389,7 +389,7 @@ TEST(what_does_not_fit_is_said) {
                 "LOOP=$WORK/adapter; sed -i \"s#\\\"base_model_name_or_path\\\": [^,]*#"
                 "\\\"base_model_name_or_path\\\": \\\"$LOOP\\\"#\" "
                 "$LOOP/adapter_config.json; "
-                "(cd $WORK; %s); timeout 60 %s ./cadvlm train --config openecad_0.89b "
+                "(cd $WORK; %s); timeout 600 %s ./cadvlm train --config openecad_0.89b "
                 "base_model=$WORK train_data=%s val_data= output_dir=%s lora.r=4 "
                 "training.max_steps=1 device=cpu %s",
                 model, small, test_folder(), cases[i].damage, ranks == 1 ? "" : fixture_mpirun(2),

@@ -227,7 +227,7 @@ TEST(a_second_run_in_the_same_folder_is_refused) {
     for (int ranks = 1; ranks <= 2; ranks++) {
         int code =
             test_run(&said,
-                     "mkdir -p %s && flock %s timeout 60 %s ./cadvlm train --config %s "
+                     "mkdir -p %s && flock %s timeout 600 %s ./cadvlm train --config %s "
                      "output_dir=%s",
                      run, run, ranks == 1 ? "" : fixture_mpirun(2), test_path("c.yaml"), run);
         ASSERT(code == 1 && strstr(said, "another run is under way in"), "exit code %d:\n%s", code,
@@ -300,7 +300,7 @@ TEST(truncated_shard_stops_every_rank_with_its_name) {
             ASSERT_INT(test_run(&said, "truncate -s -100 %s/%s", test_path("data"), names.names[i]),
                        ==, 0);
     file_names_free(&names);
-    int code = test_run(&said, "timeout 60 %s ./cadvlm train --config %s", fixture_mpirun(2),
+    int code = test_run(&said, "timeout 600 %s ./cadvlm train --config %s", fixture_mpirun(2),
                         test_path("c.yaml"));
     ASSERT_INT(code, ==, 1);
     ASSERT_CONTAINS(said, ".h5");

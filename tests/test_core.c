@@ -362,15 +362,16 @@ TEST(process_answers_dies_and_hangs) {
     char back[6] = "";
     bool timed_out;
     ASSERT_TRUE(process_send(&process, "hello", 5, 0, NULL));
-    ASSERT_TRUE(process_receive(&process, back, 5, clock_seconds() + 10, NULL));
+    ASSERT_TRUE(process_receive(&process, back, 5, clock_seconds() + test_patience(10), NULL));
     ASSERT_TEXT(back, "hello");
     ASSERT_TRUE(!process_receive(&process, back, 1, clock_seconds() + 0.05, &timed_out));
     ASSERT_TRUE(timed_out);
     kill(process.pid, SIGKILL);
-    ASSERT_TRUE(!process_receive(&process, back, 1, clock_seconds() + 10, &timed_out));
+    ASSERT_TRUE(
+        !process_receive(&process, back, 1, clock_seconds() + test_patience(10), &timed_out));
     ASSERT_TRUE(!timed_out);
     /* Its input may be closed a moment after its output; no SIGPIPE reaches us. */
-    double limit = clock_seconds() + 10;
+    double limit = clock_seconds() + test_patience(10);
     while (process_send(&process, back, 1, 0, NULL)) ASSERT_REAL(clock_seconds(), <, limit);
     int status, signal_number;
     process_finish(&process, &status, &signal_number);

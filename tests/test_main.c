@@ -9,6 +9,7 @@
 
 #include "core/buf.h"
 #include "core/file.h"
+#include "core/sanitized.h"
 
 enum { TESTS_MAX = 512, EXIT_SKIPPED = 77 };
 
@@ -96,6 +97,12 @@ int test_run(const char **output, const char *format, ...) {
     buf_free(&command);
     *output = buf_cstr(&text);
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+double test_patience(double seconds) {
+    double load = 0, processors = (double)sysconf(_SC_NPROCESSORS_ONLN);
+    if (getloadavg(&load, 1) != 1) load = 0;
+    return seconds * fmax(1, load / fmax(processors, 1)) * (SANITIZED ? 8 : 1);
 }
 
 static void run(int index) {

@@ -128,7 +128,7 @@ static void expect_end(Job *job, int slot, int code, const char *part) {
 
 /* Ends well with a sentence when it is too late for it. */
 static void expect_within(double began, double seconds) {
-    ASSERT_REAL(clock_seconds() - began, <, seconds);
+    ASSERT_REAL(clock_seconds() - began, <, test_patience(seconds));
 }
 
 /* ---- what a rank may do ---- */
