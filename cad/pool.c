@@ -20,6 +20,7 @@
 #include "core/text.h"
 
 #define DEFAULT_SECONDS (SANITIZED ? 300.0 : 30.0)
+#define DEFAULT_WALL    20.0 /* times the processor time */
 #define START_SECONDS   30.0 /* until a worker has said hello */
 
 enum { DEFAULT_MEGABYTES = 3072, QUEUE_PER_WORKER = 2, WORKERS_MAX = 1024 };
@@ -73,16 +74,16 @@ static bool receive_frame(Process *process, FrameKind kind, Buf *content, double
 }
 
 /* From now on it may use `seconds` of processor time; returns when it must be done by the clock. */
-static double begin_limits(Process *process, double seconds) {
+static double begin_limits(Process *process, double seconds, double wall_seconds) {
     process->cpu_limit = process_cpu_seconds(process) + seconds;
-    return clock_seconds() + CAD_WALL * seconds;
+    return clock_seconds() + wall_seconds;
 }
 
 static Err check_hello(const CadPool *pool, Process *process) {
     Buf content = {0};
     int version = 0;
     bool timed_out = false;
-    double deadline = begin_limits(process, START_SECONDS);
+    double deadline = begin_limits(process, START_SECONDS, DEFAULT_WALL * START_SECONDS);
     bool said = receive_frame(process, FRAME_HELLO, &content, deadline, &timed_out);
     bool understood = said && protocol_get_hello(&version, content.data, content.size);
     buf_free(&content);
@@ -101,11 +102,13 @@ static Err check_hello(const CadPool *pool, Process *process) {
 
 static Err start_worker(Worker *worker) {
     CadPool *pool = worker->pool;
-    char parent[24], seconds[32], megabytes[32];
+    char parent[24], seconds[32], wall_seconds[32], megabytes[32];
     snprintf(parent, sizeof parent, "%d", (int)getpid());
     snprintf(seconds, sizeof seconds, "%.3f", pool->limits.seconds);
+    snprintf(wall_seconds, sizeof wall_seconds, "%.3f", pool->limits.wall_seconds);
     snprintf(megabytes, sizeof megabytes, "%zu", pool->limits.megabytes);
-    const char *argv[] = {pool->program, "--worker", parent, seconds, megabytes, NULL};
+    const char *argv[] = {pool->program, "--worker", parent, seconds,
+                          wall_seconds,  megabytes,  NULL};
     TRY(process_start(&worker->process, argv));
     Err err = check_hello(pool, &worker->process);
     if (err != OK) process_kill(&worker->process);
@@ -122,14 +125,15 @@ static void mark_busy(Worker *worker, pid_t pid) {
 /* Ends a worker that failed at an item, and says in the reply why. */
 static void bury_worker(Worker *worker, bool timed_out, CadReply *reply) {
     int status = 0, signal_number = 0;
-    double seconds = worker->pool->limits.seconds, cpu_limit = worker->process.cpu_limit;
-    bool busy = process_cpu_seconds(&worker->process) >= cpu_limit;
+    const CadLimits *limits = &worker->pool->limits;
+    bool busy = process_cpu_seconds(&worker->process) >= worker->process.cpu_limit;
     kill(worker->process.pid, SIGKILL); /* changes nothing when it is dead already */
     process_finish(&worker->process, &status, &signal_number);
     if (timed_out || signal_number == SIGALRM || signal_number == SIGPROF) {
         reply->status = CAD_TIMEOUT;
         snprintf(reply->message, sizeof reply->message, "not done within %g s %s",
-                 busy ? seconds : CAD_WALL * seconds, busy ? "of processor time" : "by the clock");
+                 busy ? limits->seconds : limits->wall_seconds,
+                 busy ? "of processor time" : "by the clock");
         return;
     }
     reply->status = CAD_CRASH;
@@ -212,7 +216,8 @@ static void ask_worker(Worker *worker, const Parcel *parcel, CadReply *reply) {
     CadReply before = *reply;
     bool timed_out = false;
     double begun = clock_seconds();
-    double deadline = begin_limits(&worker->process, worker->pool->limits.seconds);
+    const CadLimits *limits = &worker->pool->limits;
+    double deadline = begin_limits(&worker->process, limits->seconds, limits->wall_seconds);
     mark_busy(worker, worker->process.pid);
     bool answered = send_parcel(&worker->process, parcel, deadline, &timed_out) &&
                     receive_frame(&worker->process, FRAME_REPLY, &content, deadline, &timed_out) &&
@@ -331,6 +336,7 @@ Err cad_pool_open(CadPool **out, int workers, CadLimits limits) {
     REQUIRE(limits.seconds >= 0 && limits.seconds <= 1e6, ERR_CONFIG,
             "a time limit of %g s for a part", limits.seconds);
     if (limits.seconds == 0) limits.seconds = DEFAULT_SECONDS;
+    if (limits.wall_seconds == 0) limits.wall_seconds = DEFAULT_WALL * limits.seconds;
     if (limits.megabytes == 0) limits.megabytes = DEFAULT_MEGABYTES;
     CadPool *pool = calloc(1, sizeof *pool);
     CHECK(pool, "out of memory: a CAD pool");

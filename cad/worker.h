@@ -88,14 +88,12 @@ void cad_score_clear(CadScore *score);
 /* Leaves a clear one. */
 void cad_reply_free(CadReply *reply);
 
-/* A worker that waits for its processor is not to blame, so items are limited by the processor time
- * that they use; by the clock only those that use none. */
-#define CAD_WALL 10.0
-
+/* A worker that waits for a processor is not to blame: an item is limited by the processor time
+ * that it uses, and by the clock only so that what uses none ends too. */
 typedef struct CadLimits {
-    double seconds;   /* of processor time for an item, and CAD_WALL times that by the clock; 0: 30,
-                         and   more under a sanitizer */
-    size_t megabytes; /* address space of a worker; 0: 3072 */
+    double seconds;      /* of processor time for an item; 0: 30, more under a sanitizer */
+    double wall_seconds; /* by the clock; 0: 20 times `seconds` */
+    size_t megabytes;    /* address space of a worker; 0: 3072 */
 } CadLimits;
 
 typedef struct CadPool CadPool;

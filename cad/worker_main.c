@@ -271,11 +271,11 @@ static void set_timer(int which, double seconds) {
     setitimer(which, &timer, NULL);
 }
 
-/* Behind the limits of the program that waits, for when it does not. 0: no longer. */
-static void set_alarms(double seconds) {
-    double later = seconds > 0 ? seconds * ALARM_FACTOR + ALARM_EXTRA : 0;
-    set_timer(ITIMER_PROF, later);
-    set_timer(ITIMER_REAL, CAD_WALL * later);
+/* Limits of an item, in seconds; 0: no longer. They lie behind those of the program that waits, for
+ * when it does not. */
+static void set_alarms(double cpu, double wall) {
+    set_timer(ITIMER_PROF, cpu > 0 ? cpu * ALARM_FACTOR + ALARM_EXTRA : 0);
+    set_timer(ITIMER_REAL, wall > 0 ? wall * ALARM_FACTOR + ALARM_EXTRA : 0);
 }
 
 static void limit(int resource, rlim_t value) {
@@ -331,16 +331,16 @@ static bool read_item(Item *item) {
 }
 
 /* Until the parent is done with us and closes the pipe. */
-static void serve_requests(int out, double seconds) {
+static void serve_requests(int out, double cpu, double wall) {
     Item item = {0};
     Buf answer = {0};
     protocol_put_hello(&answer, PROTOCOL_VERSION);
     while (write_all(out, &answer) && read_item(&item)) {
         CadReply reply;
         cad_reply_clear(&reply);
-        set_alarms(seconds);
+        set_alarms(cpu, wall);
         serve(&item, &reply);
-        set_alarms(0);
+        set_alarms(0, 0);
         buf_clear(&answer);
         protocol_put_reply(&answer, &reply);
         cad_reply_free(&reply);
@@ -357,15 +357,14 @@ int main(int argc, char **argv) {
                solid_kernel_version());
         return 0;
     }
-    if (argc != 5 || strcmp(argv[1], "--worker") != 0) {
+    if (argc != 6 || strcmp(argv[1], "--worker") != 0) {
         fprintf(stderr, "cadvlm-cad is started by cadvlm, not by hand\n");
         return 2;
     }
     choose_pools(argv);
-    double seconds = atof(argv[3]);
-    live_under_limits(atoi(argv[2]), (size_t)atoll(argv[4]));
+    live_under_limits(atoi(argv[2]), (size_t)atoll(argv[5]));
     int out = take_standard_output();
     solid_quiet();
-    serve_requests(out, seconds > 0 ? seconds : 1);
+    serve_requests(out, atof(argv[3]), atof(argv[4]));
     return 0;
 }

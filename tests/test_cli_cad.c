@@ -567,7 +567,7 @@ TEST(a_folder_of_failures_alone_has_no_distances) {
     put("pred/b.py", "# hook: hang");
     setenv("CADVLM_CAD_HOOKS", "1", 1);
     Json *root =
-        run_json(1, "cad score '%s' '%s' --seconds 1", test_path("pred"), test_path("ref"));
+        run_json(1, "cad score '%s' '%s' --seconds 0.3", test_path("pred"), test_path("ref"));
     const Json *pairs = js_get(root, "pairs"), *summary = js_get(root, "summary");
     ASSERT_TEXT(text_of(js_at(pairs, 0), "status_pred"), "crash");
     ASSERT_TEXT(text_of(js_at(pairs, 1), "status_pred"), "timeout");

@@ -41,8 +41,8 @@ TEST(a_worker_that_says_nothing_leaves_nothing_known) {
     expect_nothing_known("freed", reply);
     static const char *const hooks[] = {"# hook: crash", "# hook: exit", "# hook: hang"};
     const char *box = box_code(1, 2, 3);
-    CadPool *pool = open_pool(1, (CadLimits){.seconds = 0.4});
     for (int i = 0; i < 3; i++) {
+        CadPool *pool = open_pool(1, (CadLimits){.wall_seconds = i < 2 ? 0 : 0.4});
         CadRequest request = {.code = hooks[i],
                               .code_size = strlen(hooks[i]),
                               .reference_code = box,
@@ -50,8 +50,8 @@ TEST(a_worker_that_says_nothing_leaves_nothing_known) {
         ASSERT_OK(cad_pool_run(pool, &request, &reply));
         ASSERT_TEXT(cad_status_name(reply.status), i < 2 ? "crash" : "timeout");
         expect_nothing_known(hooks[i], reply);
+        cad_pool_close(&pool);
     }
-    cad_pool_close(&pool);
 }
 
 /* The first worker dies of its item, and the program of the next is gone. */
@@ -68,38 +68,48 @@ TEST(a_worker_that_cannot_be_replaced_leaves_nothing_known) {
     cad_pool_close(&pool);
 }
 
-/* ---- limits of time: the pool's, and behind them the worker's own ---- */
+/* ---- limits of time: the pool's two, and behind them the worker's own ---- */
+
+enum { FOR_EVER = 100000 }; /* seconds */
+
+static const CadLimits BY_PROCESSOR = {.seconds = 0.4, .wall_seconds = FOR_EVER};
+static const CadLimits BY_CLOCK = {.seconds = FOR_EVER, .wall_seconds = 0.4};
 
 TEST(a_worker_that_hangs_or_spins_is_stopped) {
-    CadPool *pool = open_pool(1, (CadLimits){.seconds = 0.4});
     double begun = clock_seconds();
-    expect("hang", run_code(pool, "# hook: hang"), CAD_TIMEOUT, "within 4 s by the clock");
-    ASSERT_REAL(clock_seconds() - begun, >=, 4);
+    CadPool *pool = open_pool(1, BY_CLOCK);
+    expect("hang", run_code(pool, "# hook: hang"), CAD_TIMEOUT, "within 0.4 s by the clock");
+    ASSERT_REAL(clock_seconds() - begun, >=, 0.4);
+    cad_pool_close(&pool);
+    pool = open_pool(1, BY_PROCESSOR);
     CadReply reply = run_code(pool, "# hook: spin");
     expect("spin", reply, CAD_TIMEOUT, "within 0.4 s of processor time");
     ASSERT_REAL(reply.seconds, >=, 0.4);
     cad_pool_close(&pool);
-    pool = open_pool(1, (CadLimits){.seconds = 20});
+    pool = open_pool(1, (CadLimits){.seconds = 0.1}); /* 20 times that by the clock */
+    expect("hang", run_code(pool, "# hook: hang"), CAD_TIMEOUT, "within 2 s by the clock");
+    cad_pool_close(&pool);
+    pool = open_pool(1, (CadLimits){0});
     expect("box", run_code(pool, box_code(1, 2, 3)), CAD_OK, "");
     cad_pool_close(&pool);
 }
 
 TEST(the_pool_stops_a_worker_that_hears_no_alarm) {
-    CadPool *pool = open_pool(1, (CadLimits){.seconds = 0.4});
     static const char *const hooks[] = {"# hook: hang", "# hook: spin"};
     for (int i = 0; i < 2; i++) {
+        CadPool *pool = open_pool(1, i ? BY_PROCESSOR : BY_CLOCK);
         run_code(pool, "# hook: deaf"); /* the same worker gets the next item */
         expect(hooks[i], run_code(pool, hooks[i]), CAD_TIMEOUT, "not done within");
+        cad_pool_close(&pool);
     }
-    cad_pool_close(&pool);
 }
 
 /* A worker that is asked directly, without a pool that watches it. */
-static int signal_of_worker(const char *code) {
+static int signal_of_worker(const char *code, const char *seconds, const char *wall_seconds) {
     char program[PATH_SIZE], parent[24];
     ASSERT_OK(path_join(program, test_build_folder(), "cadvlm-cad"));
     snprintf(parent, sizeof parent, "%d", (int)getpid());
-    const char *argv[] = {program, "--worker", parent, "0.1", "3072", NULL};
+    const char *argv[] = {program, "--worker", parent, seconds, wall_seconds, "3072", NULL};
     Process process;
     FrameHeader header;
     char hello[sizeof(int64_t)], byte;
@@ -119,13 +129,13 @@ static int signal_of_worker(const char *code) {
 }
 
 TEST(a_worker_that_nobody_stops_stops_itself) {
-    ASSERT_INT(signal_of_worker("# hook: hang"), ==, SIGALRM);
-    ASSERT_INT(signal_of_worker("# hook: spin"), ==, SIGPROF);
+    ASSERT_INT(signal_of_worker("# hook: hang", "100000", "0.1"), ==, SIGALRM);
+    ASSERT_INT(signal_of_worker("# hook: spin", "0.1", "100000"), ==, SIGPROF);
 }
 
 /* On a machine that is busy, an item takes long by the clock and is not to blame. */
 TEST(time_that_an_item_does_not_use_is_not_counted) {
-    CadPool *pool = open_pool(1, (CadLimits){.seconds = 1});
+    CadPool *pool = open_pool(1, BY_PROCESSOR);
     CadReply reply = run_code(pool, "# hook: doze");
     expect("doze", reply, CAD_EXEC_FAIL, "");
     ASSERT_REAL(reply.seconds, >=, 2);
@@ -133,7 +143,7 @@ TEST(time_that_an_item_does_not_use_is_not_counted) {
 }
 
 TEST(processor_time_is_counted_for_each_item_alone) {
-    CadPool *pool = open_pool(1, (CadLimits){.seconds = 1});
+    CadPool *pool = open_pool(1, (CadLimits){.seconds = 1, .wall_seconds = FOR_EVER});
     for (int i = 0; i < 4; i++) {
         CadReply reply = run_code(pool, "# hook: toil");
         expect("toil", reply, CAD_EXEC_FAIL, "");
@@ -145,7 +155,7 @@ TEST(processor_time_is_counted_for_each_item_alone) {
 /* A field of 70 × 70 holes through a plate that another field of holes crosses from the side: a
  * program that is really slow, not one that only says so. */
 TEST(a_program_that_is_really_slow_is_stopped) {
-    CadPool *pool = open_pool(1, (CadLimits){.seconds = 1});
+    CadPool *pool = open_pool(1, (CadLimits){.seconds = 1, .wall_seconds = FOR_EVER});
     CadProgram program = {0};
     enum { HOLES = 22 };
     Extrude *plate = part_extrude(&program, plane_z(0), OP_NEW_BODY, EXTENT_ONE_SIDE, 200, 0);
