@@ -27,8 +27,8 @@ void fuzz_seed(const void *bytes, size_t size);
 void fuzz_seed_text(const char *text);
 void fuzz_seed_file(const char *path);
 
-/* Writes `name` into this process's folder in memory and returns its path, which is valid until
- * the fifth call after this one. */
+/* Writes `name` into this process's folder in memory (test_folder) and returns its path, which is
+ * valid until the fourth call after this one. */
 const char *fuzz_file(const char *name, const void *bytes, size_t size);
 
 /* An input that stands for several: what is left of it, from the front. A piece ends at a byte 0xff
@@ -40,5 +40,10 @@ typedef struct FuzzInput {
 /* The next piece as text with a zero behind it, in memory of its own; free it. */
 char *fuzz_piece(FuzzInput *input, size_t *size);
 void fuzz_piece_append(Buf *seed, const void *bytes, size_t size);
+
+/* Pieces as the files of a folder: of those names (ended by NULL), below test_folder. Of an empty
+ * piece there is no file. The other way: such a piece for each of the files that `folder` has. */
+void fuzz_folder(FuzzInput *input, const char *const *names);
+void fuzz_folder_append(Buf *seed, const char *folder, const char *const *names);
 
 #endif

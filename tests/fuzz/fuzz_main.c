@@ -92,6 +92,12 @@ static int write_seeds(const char *into) {
 const char *fuzz_file(const char *name, const void *bytes, size_t size) {
     const char *path = test_path(name);
     FILE *file = fopen(path, "wb");
+    if (!file) { /* in a folder that is not there yet */
+        char parent[PATH_SIZE];
+        snprintf(parent, sizeof parent, "%.*s", (int)(path_name(path) - path), path);
+        ASSERT_OK(file_make_directories(parent));
+        file = fopen(path, "wb");
+    }
     if (!file || fwrite(bytes, 1, size, file) != size || fclose(file) != 0)
         test_fail(__FILE__, __LINE__, "%s cannot be written", path);
     return path;
@@ -111,8 +117,33 @@ char *fuzz_piece(FuzzInput *input, size_t *size) {
 }
 
 void fuzz_piece_append(Buf *seed, const void *bytes, size_t size) {
-    if (seed->size) buf_append(seed, SEPARATOR, sizeof SEPARATOR);
+    if (seed->data) buf_append(seed, SEPARATOR, sizeof SEPARATOR);
     buf_append(seed, bytes, size);
+}
+
+static void write_piece(const char *name, FuzzInput *input) {
+    size_t size;
+    char *piece = fuzz_piece(input, &size);
+    if (size)
+        fuzz_file(name, piece, size);
+    else
+        unlink(test_path(name));
+    free(piece);
+}
+
+void fuzz_folder(FuzzInput *input, const char *const *names) {
+    for (int i = 0; names[i]; i++) write_piece(names[i], input);
+}
+
+void fuzz_folder_append(Buf *seed, const char *from, const char *const *names) {
+    for (int i = 0; names[i]; i++) {
+        char path[PATH_SIZE];
+        Buf bytes = {0};
+        ASSERT_OK(path_join(path, from, names[i]));
+        if (file_exists(path)) ASSERT_OK(file_read(&bytes, path, 64 << 20));
+        fuzz_piece_append(seed, buf_cstr(&bytes), bytes.size);
+        buf_free(&bytes);
+    }
 }
 
 /* ---- libFuzzer's entries ---- */

@@ -47,7 +47,7 @@ one() {
     $work/tests/fuzz_$1 --seeds $work/seeds/$1 >/dev/null
     $work/tests/fuzz_$1 -max_total_time=$2 -timeout=60 -rss_limit_mb=3072 -print_final_stats=1 -verbosity=1 \
         -artifact_prefix=$work/findings/$1- $corpus $work/seeds/$1 >$log 2>&1 || result=$(sed -n 's/^SUMMARY: *//p' $log | tail -n 1)
-    runs=$(sed -n 's/^stat::number_of_executed_units: *//p' $log)
+    runs=$(sed -n "s/^stat::number_of_executed_units: *//p" $log | tail -n 1)
     edges=$(sed -n 's/.* cov: \([0-9]*\) .*/\1/p' $log | tail -n 1)
     took=$(sed -n 's/^Done [0-9]* runs in \([0-9]*\) .*/\1/p' $log | tail -n 1)
     printf '| %s | %s | %s | %s | %s | %s |\n' "$1" "$(date -u +%F)" "$(awk -v s="${took:-0}" 'BEGIN { printf "%.1f", s / 60 }')" \
