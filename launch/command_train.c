@@ -1,6 +1,7 @@
 /* cadvlm train. */
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/log.h"
@@ -75,17 +76,18 @@ static void print_result(const TrainResult *r, bool json) {
     printf("\ncheckpoint: %s\n", shown(r->checkpoint));
 }
 
-static Err train(Comm *comm, const char *path, const char *const *overrides, int override_count,
-                 bool fresh, bool json) {
-    Config config;
-    /* Rank 0 first, so that mistakes are told once. */
-    Err err = comm_rank(comm) == 0 ? config_load(&config, path, overrides, override_count) : OK;
-    TRY(comm_agree(comm, err));
-    if (comm_rank(comm) != 0) err = config_load(&config, path, overrides, override_count);
-    TRY(comm_agree(comm, err));
+/* Rank 0 first, so that mistakes are told once. */
+static Err load_config(Comm *comm, Config *config, const char *path, const char *const *overrides,
+                       int count) {
+    bool first = comm_rank(comm) == 0;
+    TRY(comm_agree(comm, first ? config_load(config, path, overrides, count) : OK));
+    return comm_agree(comm, first ? OK : config_load(config, path, overrides, count));
+}
+
+static Err train(Comm *comm, const Config *config, bool fresh, bool json) {
     TrainResult result;
     Json *versions = version_json();
-    err = train_run(comm, &config, fresh, versions, &result);
+    Err err = train_run(comm, config, fresh, versions, &result);
     js_free(&versions);
     TRY(err);
     if (comm_rank(comm) == 0) print_result(&result, json);
@@ -127,11 +129,15 @@ static Err run_train(const Command *command, int argc, char **argv) {
     const char *overrides[OVERRIDES_MAX];
     int count = collect_overrides(&arguments, values, made, overrides);
     Comm *comm;
+    Config *loaded = malloc(sizeof *loaded);
+    CHECK(loaded, "out of memory: a config");
     Err err = comm_open(&comm);
     if (err == OK && !config)
         err = comm_agree(
             comm, err_raise(ERR_CONFIG, __FILE__, __LINE__, "cadvlm train needs --config FILE"));
-    if (err == OK) err = train(comm, config, overrides, count, fresh, json);
+    if (err == OK) err = load_config(comm, loaded, config, overrides, count);
+    if (err == OK) err = train(comm, loaded, fresh, json);
+    free(loaded);
     arguments_free(&arguments);
     return comm_finish(&comm, err);
 }

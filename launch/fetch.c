@@ -215,27 +215,29 @@ Err fetch_run(FetchStats *stats, const FetchJob *job) {
                .token = from_environment("HF_TOKEN"),
                .revision = job->revision ? job->revision : "main"};
     Listing listing = {0};
-    Place place;
+    Place *place = malloc(sizeof *place);
+    CHECK(place, "out of memory: a place");
     Buf endpoint = {0};
-    TRY(name_resolve(&hub.repo, job->name));
-    TRY(hub_check_revision(hub.revision));
-    if (!job->folder) TRY(hub_repo_folder(place.repo, &hub.repo)); /* there is a cache */
-    TRY(http_open(&hub.http, job->stall, job->stopped));
-    snprintf(stats->id, sizeof stats->id, "%s%s", hub.repo.dataset ? "datasets/" : "", hub.repo.id);
     Err err = OK;
+    TRY_GOTO(err, name_resolve(&hub.repo, job->name));
+    TRY_GOTO(err, hub_check_revision(hub.revision));
+    if (!job->folder) TRY_GOTO(err, hub_repo_folder(place->repo, &hub.repo)); /* there is a cache */
+    TRY_GOTO(err, http_open(&hub.http, job->stall, job->stopped));
+    snprintf(stats->id, sizeof stats->id, "%s%s", hub.repo.dataset ? "datasets/" : "", hub.repo.id);
     TRY_GOTO(err, open_endpoint(&hub, &endpoint));
     TRY_GOTO(err, listing_get(&listing, &hub));
     TRY_GOTO(err, listing_choose(&listing, &hub));
     snprintf(stats->commit, sizeof stats->commit, "%s", listing.commit);
-    TRY_GOTO(err, place_open(&place, &hub, listing.commit));
-    TRY_GOTO(err, path_format(stats->folder, "%s", place.folder));
-    TRY_GOTO(err, look_around(stats, &listing, &hub, &place));
-    TRY_GOTO(err, download(stats, &listing, &hub, &place));
-    TRY_GOTO(err, publish(&listing, &hub, &place));
+    TRY_GOTO(err, place_open(place, &hub, listing.commit));
+    TRY_GOTO(err, path_format(stats->folder, "%s", place->folder));
+    TRY_GOTO(err, look_around(stats, &listing, &hub, place));
+    TRY_GOTO(err, download(stats, &listing, &hub, place));
+    TRY_GOTO(err, publish(&listing, &hub, place));
 done:
     stats->seconds = clock_seconds() - start;
     http_close(&hub.http);
     listing_free(&listing);
     buf_free(&endpoint);
+    free(place);
     return err;
 }

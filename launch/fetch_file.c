@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -64,9 +65,8 @@ uint64_t file_bytes_started(const HubFile *file, const char *target) {
 }
 
 /* Adds the first `size` bytes of a file to a digest. */
-static Err digest_start_of(Digest *digest, const Hub *hub, int fd, uint64_t size,
-                           const char *path) {
-    char chunk[CHUNK_SIZE];
+static Err digest_in_chunks(Digest *digest, const Hub *hub, int fd, uint64_t size, const char *path,
+                            char *chunk) {
     for (uint64_t at = 0; at < size;) {
         size_t want = size - at < CHUNK_SIZE ? (size_t)(size - at) : CHUNK_SIZE;
         ssize_t got = pread(fd, chunk, want, (off_t)at);
@@ -77,6 +77,15 @@ static Err digest_start_of(Digest *digest, const Hub *hub, int fd, uint64_t size
         at += (uint64_t)got;
     }
     return OK;
+}
+
+static Err digest_start_of(Digest *digest, const Hub *hub, int fd, uint64_t size,
+                           const char *path) {
+    char *chunk = malloc(CHUNK_SIZE);
+    CHECK(chunk, "out of memory: %d bytes", CHUNK_SIZE);
+    Err err = digest_in_chunks(digest, hub, fd, size, path, chunk);
+    free(chunk);
+    return err;
 }
 
 Err file_is_there(bool *out, const Hub *hub, const HubFile *file, const char *path, bool read_all) {

@@ -324,3 +324,24 @@ TEST(losses_follow_the_golden_curve) {
     }
     buf_free(&losses);
 }
+
+/* Batch systems, containers and threads leave little; a main thread may have far less than 8 MiB.
+ */
+TEST(a_small_stack_is_enough) {
+#ifdef __SANITIZE_ADDRESS__
+    test_skip("frames of the sanitizers are larger");
+#endif
+    static const char *const isas[] = {"", "ONEDNN_MAX_CPU_ISA=AVX2 CADVLM_CPU_ISA=avx2"};
+    run_prepare(20, "slots: 2, save_steps: 2", "threads: 2\nlora: { r: 4 }");
+    const char *run = run_folder("run"), *config = test_path("c.yaml"), *said;
+    for (int i = 0; i < 2; i++) {
+        int code = test_run(&said,
+                            "rm -rf %s; ulimit -s 384; export OMP_STACKSIZE=256k %s; "
+                            "for steps in 3 4; do ./cadvlm train --config %s output_dir=%s "
+                            "tune.llm=lora tune.vision=lora training.max_steps=$steps || exit 1; "
+                            "done; ./cadvlm eval -c %s --data %s",
+                            run, isas[i], config, run, run, test_path("data"));
+        ASSERT(code == 0, "exit code %d:\n%s", code, said);
+        ASSERT_CONTAINS(said, "resuming after step 3");
+    }
+}

@@ -86,7 +86,9 @@ typedef struct Export {
     bool base_there;   /* the published folder is where it was, with the weights it had */
     bool base_changed; /* it has others */
     Published published;
-    float *flat; /* device: masters */
+    float *flat;    /* device: masters */
+    ModelSpec spec; /* of the model that is opened to prove it, and what it is opened from */
+    Base base;
     Lines data, recipe, figures;
     Buf card, preparation;
     SmallFile beside[BESIDE];
@@ -247,13 +249,13 @@ static Err open_filled(Export *e, const ModelSpec *spec, const Base *base, Preci
 static Err open_before(Export *e, Precision precision, Model **model) {
     char path[PATH_SIZE];
     int found;
-    ModelSpec spec = *model_spec(e->before.model);
-    spec.mapped = false;
-    Base base = {.kind = BASE_PUBLISHED};
-    TRY(path_format(base.folder, "%s", e->origin.folder));
-    TRY(path_format(base.adapter, "%s", e->origin.adapter));
+    e->spec = *model_spec(e->before.model);
+    e->spec.mapped = false;
+    e->base = (Base){.kind = BASE_PUBLISHED};
+    TRY(path_format(e->base.folder, "%s", e->origin.folder));
+    TRY(path_format(e->base.adapter, "%s", e->origin.adapter));
     bool exact = e->base_there && !e->origin.changed;
-    TRY(open_filled(e, &spec, exact ? &base : NULL, precision, model));
+    TRY(open_filled(e, &e->spec, exact ? &e->base : NULL, precision, model));
     TRY(path_join(path, e->before.checkpoint, "trained.safetensors"));
     return model_load(*model, path, NULL, &found);
 }
@@ -271,13 +273,12 @@ static Err check_preparation(const Export *e, const Base *base) {
 
 /* What was written, found and merged as others would. */
 static Err open_after(Export *e, Precision precision, Model **model) {
-    ModelSpec spec = *model_spec(e->before.model);
-    Base base;
-    spec.mapped = false;
-    for (int part = 0; part < PART_COUNT; part++) spec.tune[part] = TUNE_FROZEN;
-    Err err = base_find(&base, e->options->folder);
-    if (err == OK) err = check_preparation(e, &base);
-    if (err == OK) err = open_filled(e, &spec, &base, precision, model);
+    e->spec = *model_spec(e->before.model);
+    e->spec.mapped = false;
+    for (int part = 0; part < PART_COUNT; part++) e->spec.tune[part] = TUNE_FROZEN;
+    Err err = base_find(&e->base, e->options->folder);
+    if (err == OK) err = check_preparation(e, &e->base);
+    if (err == OK) err = open_filled(e, &e->spec, &e->base, precision, model);
     return err == OK ? OK : err_prefix(err, "reading %s again: ", e->options->folder);
 }
 
@@ -318,9 +319,8 @@ static Err run(Export *e, Comm *comm, ExportResult *result) {
         TRY(dataset_open(&dataset, e->options->data));
         dataset_close(&dataset);
     }
-    Base run;
-    TRY(base_find(&run, e->options->checkpoint));
-    REQUIRE(run.kind == BASE_CHECKPOINT, ERR_INPUT,
+    TRY(base_find(&e->base, e->options->checkpoint));
+    REQUIRE(e->base.kind == BASE_CHECKPOINT, ERR_INPUT,
             "%s is no checkpoint of cadvlm: there is nothing trained", e->options->checkpoint);
     TRY(reader_open(&e->before, comm, e->options->checkpoint));
     TRY(train_state_read(&e->state, e->before.checkpoint));

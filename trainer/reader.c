@@ -72,11 +72,14 @@ static Err open_model(Reader *r, Base *base, const Comm *comm, const char *path)
 }
 
 Err reader_open(Reader *r, Comm *comm, const char *path) {
-    Base base;
+    Base *base = malloc(sizeof *base);
+    CHECK(base, "out of memory: a base");
     *r = (Reader){0};
-    TRY(comm_agree(comm, open_model(r, &base, comm, path)));
-    if (base.kind == BASE_PUBLISHED) TRY(base_load(r->model, &base, NULL, comm));
-    return comm_agree(comm, prepare(r));
+    Err err = comm_agree(comm, open_model(r, base, comm, path));
+    if (err == OK && base->kind == BASE_PUBLISHED) err = base_load(r->model, base, NULL, comm);
+    if (err == OK) err = comm_agree(comm, prepare(r));
+    free(base);
+    return err;
 }
 
 void reader_close(Reader *r) {

@@ -330,12 +330,14 @@ static Err run_validation(Trainer *t) {
 }
 
 static Err save(Trainer *t) {
-    Config described;
     if (t->saved_step == t->state.step) return OK;
     TRY(comm_agree(t->comm, t->folder_lock ? folder_lock_check(t->folder_lock) : OK));
-    train_describe_config(t, &described);
-    TRY(checkpoint_save(t->comm, t->checkpoints, &described, &t->base.origin, t->tokenizer_file,
-                        &t->optim, &t->state, (int)t->config->training.save_total_limit));
+    Config *described = train_describe_config(t);
+    Err err =
+        checkpoint_save(t->comm, t->checkpoints, described, &t->base.origin, t->tokenizer_file,
+                        &t->optim, &t->state, (int)t->config->training.save_total_limit);
+    free(described);
+    TRY(err);
     t->saved_step = t->state.step;
     return comm_agree(t->comm, comm_rank(t->comm) == 0
                                    ? best_weights_prune(t->checkpoints, t->state.best_step)
@@ -436,34 +438,40 @@ static Err measure_peak(Trainer *t) {
     return err;
 }
 
+/* From the first step to the last of a run that is set up. */
+static Err go(Trainer *t, TrainResult *result) {
+    bool first = comm_rank(t->comm) == 0;
+    TRY(reducer_open(&t->reducer, t->comm, t->ex, t->optim.count, t->state.slots,
+                     t->config->deterministic));
+    TRY(measure_peak(t));
+    train_describe(t);
+    if (first) progress_open(&t->progress, "training", "steps", t->state.step, t->steps);
+    Err err = loop(t);
+    if (first) progress_close(&t->progress, NULL);
+    tell_overlong(t);
+    fill_result(t, result);
+    TRY(err);
+    REQUIRE(!t->stopping || t->state.step >= t->steps, ERR_STOPPED,
+            "stopped by a signal after step %lld, saved; run it again to go on",
+            (long long)t->state.step);
+    return OK;
+}
+
 Err train_run(Comm *comm, const Config *config, bool fresh, const Json *versions,
               TrainResult *result) {
-    Trainer t = {.comm = comm,
-                 .config = config,
-                 .val_loss = NAN,
-                 .loss = NAN,
-                 .began = clock_seconds(),
-                 .saved_step = -1};
+    Trainer *t = malloc(sizeof *t); /* it holds a whole config */
+    CHECK(t, "out of memory: a run");
+    *t = (Trainer){.comm = comm,
+                   .config = config,
+                   .val_loss = NAN,
+                   .loss = NAN,
+                   .began = clock_seconds(),
+                   .saved_step = -1};
     signals_catch();
-    Err err = train_set_up(&t, fresh, versions);
-    if (err == OK)
-        err = reducer_open(&t.reducer, comm, t.ex, t.optim.count, t.state.slots,
-                           config->deterministic);
-    if (err == OK) err = measure_peak(&t);
-    if (err == OK) {
-        train_describe(&t);
-        if (comm_rank(comm) == 0)
-            progress_open(&t.progress, "training", "steps", t.state.step, t.steps);
-        err = loop(&t);
-        if (comm_rank(comm) == 0) progress_close(&t.progress, NULL);
-        tell_overlong(&t);
-        fill_result(&t, result);
-    }
-    if (err == OK && t.stopping && t.state.step < t.steps)
-        err = err_raise(ERR_STOPPED, __FILE__, __LINE__,
-                        "stopped by a signal after step %lld, saved; run it again to go on",
-                        (long long)t.state.step);
-    tear_down(&t);
+    Err err = train_set_up(t, fresh, versions);
+    if (err == OK) err = go(t, result);
+    tear_down(t);
     signals_release();
+    free(t);
     return err;
 }

@@ -181,9 +181,7 @@ static Err open_tokenizer(Trainer *t) {
     return tokenizer_open(&t->tokenizer, t->tokenizer_file);
 }
 
-static Err open_model(Trainer *t) {
-    TRY(find_base(t));
-    TRY(open_tokenizer(t));
+static Err make_model(Trainer *t) {
     ModelSpec spec;
     const Config *d = &t->described;
     model_spec_from_config(&spec, d, tokenizer_vocab(t->tokenizer));
@@ -191,7 +189,13 @@ static Err open_model(Trainer *t) {
     bool all_trained =
         d->tune.vision == TUNE_FULL && d->tune.connector == TUNE_FULL && d->tune.llm == TUNE_FULL;
     spec.mapped = exec_is_host(t->ex) && t->base.kind != BASE_NONE && !all_trained;
-    TRY(model_open(&t->model, t->ex, &spec, precision_dtype(t->ex, d->precision)));
+    return model_open(&t->model, t->ex, &spec, precision_dtype(t->ex, d->precision));
+}
+
+static Err open_model(Trainer *t) {
+    TRY(find_base(t));
+    TRY(open_tokenizer(t));
+    TRY(make_model(t));
     TRY(check_trained(t->model));
     warn_of_idle_names(t);
     return OK;
@@ -235,11 +239,14 @@ static Err load_masters(Trainer *t) {
     return t->config->adapter[0] ? load_adapter(t) : OK;
 }
 
-void train_describe_config(const Trainer *t, Config *out) {
+Config *train_describe_config(const Trainer *t) {
+    Config *out = malloc(sizeof *out);
+    CHECK(out, "out of memory: a config");
     *out = t->described;
     out->model.llm.vocab = model_spec(t->model)->llm.vocab;
     out->tokenizer[0] = 0; /* it lies in the checkpoint */
     out->adapter[0] = 0;   /* likewise, as it is by now */
+    return out;
 }
 
 /* Takes up the newest good checkpoint of this run, if there is one. */

@@ -78,7 +78,7 @@ void train_describe(const Trainer *t);
 /* Device memory of this rank. */
 size_t train_memory(const Trainer *t);
 
-/* The config with the sizes of the model filled in: what checkpoints describe. */
-void train_describe_config(const Trainer *t, Config *out);
+/* The config with the sizes of the model filled in: what checkpoints describe. Free with free. */
+Config *train_describe_config(const Trainer *t);
 
 #endif

@@ -226,6 +226,12 @@ static Err add_loop(Import *in, Extrude *extrude, const Buf *curves, const char 
     return OK;
 }
 
+typedef struct ProfileLoops {
+    Buf loops[PROGRAM_LOOPS_MAX];
+    Box2 bounds[PROGRAM_LOOPS_MAX];
+    int order[PROGRAM_LOOPS_MAX];
+} ProfileLoops;
+
 /* Reads one loop after the other, then adds them sorted by their lower left corner. is_outer is
  * true for every loop of every file, so it is not looked at. */
 static Err read_profile(Import *in, Extrude *extrude, const Json *json, const char *where) {
@@ -234,23 +240,22 @@ static Err read_profile(Import *in, Extrude *extrude, const Json *json, const ch
     size_t count = js_count(list);
     REQUIRE(count >= 1 && count <= PROGRAM_LOOPS_MAX, ERR_INPUT,
             "%s: %zu loops; a profile has 1 to %d", where, count, PROGRAM_LOOPS_MAX);
-    Buf loops[PROGRAM_LOOPS_MAX];
-    Box2 bounds[PROGRAM_LOOPS_MAX];
-    int order[PROGRAM_LOOPS_MAX];
-    memset(loops, 0, count * sizeof *loops);
+    ProfileLoops *p = calloc(1, sizeof *p);
+    CHECK(p, "out of memory: loops of a profile");
     Err err = OK;
     for (size_t j = 0; j < count; j++) {
         char inside[WHERE_SIZE];
         snprintf(inside, sizeof inside, "%.200s, loop %zu", where, j);
-        TRY_GOTO(err, read_loop(in, &loops[j], js_at(list, j), inside));
-        bounds[j] =
-            loop_bounds(&(Loop){(Curve *)loops[j].data, (int)(loops[j].size / sizeof(Curve))});
+        const Buf *loop = &p->loops[j];
+        TRY_GOTO(err, read_loop(in, &p->loops[j], js_at(list, j), inside));
+        p->bounds[j] = loop_bounds(&(Loop){(Curve *)loop->data, (int)(loop->size / sizeof(Curve))});
     }
-    loops_sort(order, bounds, (int)count);
+    loops_sort(p->order, p->bounds, (int)count);
     for (size_t j = 0; j < count; j++)
-        TRY_GOTO(err, add_loop(in, extrude, &loops[order[j]], where));
+        TRY_GOTO(err, add_loop(in, extrude, &p->loops[p->order[j]], where));
 done:
-    for (size_t j = 0; j < count; j++) buf_free(&loops[j]);
+    for (size_t j = 0; j < count; j++) buf_free(&p->loops[j]);
+    free(p);
     return err;
 }
 
