@@ -1,6 +1,9 @@
 /* From DeepCAD files and the generator to a model trained on a mix of both, as its users do it. */
+#include "cad/code.h"
 #include "core/file.h"
 #include "core/json.h"
+#include "data/shard.h"
+#include "data/synth/make.h"
 #include "tests/deepcad_fixture.h"
 #include "tests/test.h"
 #include "tests/train_fixture.h"
@@ -82,6 +85,62 @@ static void train_on_a_mix(const char *folder, int files) {
     ASSERT_INT(synth + deepcad, ==, 24);
     ASSERT_INT(synth, >=, 8);
     ASSERT_INT(deepcad, >=, 8);
+}
+
+/* Every sample's split again, from its code alone. */
+static void expect_splits_of_code(const char *path, int held_out) {
+    Dataset *dataset;
+    Buf memory = {0};
+    int counts[SPLIT_COUNT] = {0};
+    ASSERT_OK(dataset_open(&dataset, path));
+    for (size_t i = 0; i < dataset_count(dataset); i++) {
+        Sample sample;
+        CadProgram program;
+        ASSERT_OK(dataset_read(dataset, i, &sample, &memory));
+        ASSERT_OK(code_parse(&program, sample.code, sample.code_size, sample.id, NULL));
+        ASSERT(sample.split == part_split(program_hash(&program), 0.4, 0.2),
+               "%s: %s is of the split %s", path, sample.id, split_name(sample.split));
+        counts[sample.split]++;
+        program_free(&program);
+    }
+    printf("%s: %d train, %d val, %d test\n", path, counts[0], counts[1], counts[2]);
+    ASSERT_INT(counts[SPLIT_VAL] + counts[SPLIT_TEST], >=, held_out);
+    buf_free(&memory);
+    dataset_close(&dataset);
+}
+
+/* Two runs of the generator, and an importer, share parts: one that is held out of one of them must
+ * not be trained on in another. */
+TEST(the_split_of_a_part_follows_from_its_code_alone) {
+    const char *said;
+    for (int seed = 1; seed <= 2; seed++) {
+        char path[PATH_SIZE];
+        snprintf(path, sizeof path, "%s/synth-%d", test_folder(), seed);
+        int code = test_run(&said,
+                            "./cadvlm data synth '%s' --count 12 --seed %d --size 64 --val 0.4 "
+                            "--test 0.2",
+                            path, seed);
+        ASSERT(code == 0, "exit code %d:\n%s", code, said);
+        expect_splits_of_code(path, 3);
+    }
+    ASSERT_OK(file_make_directories(test_path("files")));
+    for (int i = 0; i < 12; i++) put_plate(test_path("files"), i, 0.04 + 0.003 * i);
+    int code =
+        test_run(&said, "./cadvlm data import deepcad '%s' '%s' --size 64 --val 0.4 --test 0.2",
+                 test_path("files"), test_path("deepcad"));
+    ASSERT(code == 0, "exit code %d:\n%s", code, said);
+    expect_splits_of_code(test_path("deepcad"), 3);
+}
+
+/* Shares of the parts, from one end of the hashes to the other: val, test, train. */
+TEST(shares_of_a_split_are_shares_of_all_hashes) {
+    ASSERT_INT(part_split(0, 0.25, 0.25), ==, SPLIT_VAL);
+    ASSERT_INT(part_split(0x3fffffffffffffff, 0.25, 0.25), ==, SPLIT_VAL);
+    ASSERT_INT(part_split(0x4000000000000000, 0.25, 0.25), ==, SPLIT_TEST);
+    ASSERT_INT(part_split(0x7fffffffffffffff, 0.25, 0.25), ==, SPLIT_TEST);
+    ASSERT_INT(part_split(0x8000000000000000, 0.25, 0.25), ==, SPLIT_TRAIN);
+    ASSERT_INT(part_split(UINT64_MAX, 0.25, 0.75), ==, SPLIT_TEST);
+    ASSERT_INT(part_split(0, 0, 0), ==, SPLIT_TRAIN);
 }
 
 TEST(made_deepcad_files_train_in_a_mix) {

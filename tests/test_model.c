@@ -608,6 +608,71 @@ TEST(weights_come_back_from_their_files) {
     tiny_close(&other);
 }
 
+/* The batch with `more` rows behind the last label of each sample: nothing reads them. */
+static Batch with_rows_behind(const Batch *b, int more) {
+    int n = b->samples, tokens = b->tokens + n * more, label = 0;
+    Batch out = *b;
+    int32_t *starts = calloc((size_t)n + 1, sizeof *starts);
+    int32_t *ids = calloc((size_t)tokens, sizeof *ids),
+            *positions = calloc((size_t)tokens, sizeof *positions);
+    int32_t *rows = calloc((size_t)tokens, sizeof *rows),
+            *targets = calloc((size_t)tokens, sizeof *targets);
+    for (int s = 0; s < n; s++) {
+        int length = b->starts[s + 1] - b->starts[s];
+        starts[s + 1] = starts[s] + length + more;
+        for (int i = 0; i < length + more; i++) {
+            positions[starts[s] + i] = i;
+            ids[starts[s] + i] = i < length ? b->ids[b->starts[s] + i] : 3 + (i + s) % 5;
+        }
+        for (; label < b->labels && b->label_rows[label] < b->starts[s + 1]; label++) {
+            rows[label] = b->label_rows[label] + s * more;
+            targets[label] = b->targets[label];
+        }
+    }
+    out.tokens = tokens;
+    out.longest += more;
+    out.starts = starts;
+    out.ids = ids;
+    out.positions = positions;
+    out.label_rows = rows;
+    out.targets = targets;
+    return out;
+}
+
+/* Rows behind a sample's last label reach no loss, so their keys and values get no gradient: not
+ * what an earlier step, or a layer above, has left in their place. */
+TEST(rows_behind_the_last_label_change_nothing) {
+    for (int family = 0; family < TINY_FAMILIES; family++) {
+        ModelSpec spec;
+        Tiny tiny;
+        tiny_spec_of(&spec, (TinyFamily)family, TUNE_FULL, TUNE_FULL, TUNE_FULL);
+        tiny_open(&tiny, &spec, DT_F32, 1);
+        shake(&tiny);
+        Batch batch = tiny_batch(&spec, 3, 5), longer = with_rows_behind(&batch, 4),
+              other = tiny_batch(&spec, 5, 9);
+        int64_t count = model_params(tiny.model)->trained;
+        double expected_loss = tiny_step(&tiny, &batch);
+        float *expected = tiny_grads(&tiny);
+        tiny_step(&tiny, &other); /* leaves gradients of many rows behind */
+        double loss = tiny_step(&tiny, &longer);
+        float *found = tiny_grads(&tiny);
+        ASSERT_NEAR(loss / expected_loss, 1, 1e-6);
+        double apart = 0, size = 0;
+        for (int64_t i = 0; i < count; i++) {
+            apart = fmax(apart, fabs((double)found[i] - (double)expected[i]));
+            size = fmax(size, fabs((double)expected[i]));
+        }
+        printf("family %d: %.3g apart of %.3g\n", family, apart, size);
+        ASSERT_REAL(apart, <=, 1e-5 * size);
+        free(expected);
+        free(found);
+        Batch *all[] = {&batch, &longer, &other};
+        longer.pixels = NULL; /* the same as the first's */
+        for (int i = 0; i < 3; i++) tiny_batch_free(all[i]);
+        tiny_close(&tiny);
+    }
+}
+
 /* The cache must give what a full pass over the same tokens gives. */
 TEST(generation_with_a_cache_equals_full_passes) {
     ModelSpec spec;
