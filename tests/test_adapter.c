@@ -378,6 +378,11 @@ TEST(adapters_of_other_kinds_are_refused_by_name) {
     golden_close(&golden);
 }
 
+static int queries_alone_have_four(const char *module, int layer) {
+    (void)layer;
+    return strstr(module, "self_attn.q_proj") && strstr(module, "language_model") ? 4 : 0;
+}
+
 /* PEFT 0.21: how A and B began does not matter where the base is as it was. EVA gives each module a
  * rank of its own and says so. */
 TEST(adapters_that_began_in_other_ways_beside_the_same_base_are_read) {
@@ -413,6 +418,16 @@ TEST(adapters_that_began_in_other_ways_beside_the_same_base_are_read) {
         }
         adapter_close(&adapter);
     }
+    /* Two patterns fit: the first in the file counts. */
+    Adapter *adapter;
+    const char *folder = golden_new_folder("first");
+    write_adapter(folder, model_params(golden.model),
+                  &(Made){.config = "\"r\":8,\"rank_pattern\":{\"proj\":1,\"q_proj\":4,"
+                                    "\"self_attn.q_proj\":2}",
+                          .rank = queries_alone_have_four});
+    ASSERT_OK(adapter_open(&adapter, folder));
+    ASSERT_INT(adapter_count(adapter), >, 0);
+    adapter_close(&adapter);
     golden_close(&golden);
 }
 

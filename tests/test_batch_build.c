@@ -251,6 +251,11 @@ TEST(overlong_samples_are_cut_or_refused_as_asked) {
     ASSERT_INT(b->label_rows[35], ==, 40 + IMAGE_ROWS + 2);
     batch_free(&b);
 
+    ASSERT_OK(
+        batch_build(&b, &options, dataset, (size_t[]){3, 0}, 2)); /* the longest is not last */
+    ASSERT_INT(b->overlong_rows, ==, rows_of(options, dataset, 3));
+    batch_free(&b);
+
     options.overlong = OVERLONG_DROP;
     ASSERT_OK(batch_build(&b, &options, dataset, (size_t[]){0, 1, 2}, 3));
     ASSERT_INT(b->samples, ==, 2);

@@ -115,6 +115,8 @@ TEST(adapter_config_has_every_key_of_peft_0_10) {
     int64_t rank;
     ASSERT_TRUE(js_number(js_get(root, "lora_alpha"), &number) && number == 8.5);
     ASSERT_TRUE(js_number(js_get(root, "lora_dropout"), &number) && number == 0.05);
+    bool rslora = false;
+    ASSERT_TRUE(js_bool(js_get(root, "use_rslora"), &rslora) && rslora);
     const Json *ranks = js_get(root, "rank_pattern"), *alphas = js_get(root, "alpha_pattern");
     ASSERT_INT(js_count(ranks), ==, 3); /* full names, one a layer */
     ASSERT_INT(js_count(alphas), ==, 3);

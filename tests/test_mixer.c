@@ -182,3 +182,17 @@ TEST(impossible_mixes_are_named) {
     weights[1] = 1e308, weights[0] = 1e308, weights[2] = 1e308;
     ASSERT_ERR(mixer_open(&mixer, 0, 3, weights, counts), ERR_CONFIG, "no finite sum");
 }
+
+TEST(datasets_of_one_size_have_orders_of_their_own) {
+    enum { COUNT = 200 };
+    Mixer mixer = opened(8, 2, (double[]){1, 1}, (size_t[]){COUNT, COUNT});
+    size_t order[2][COUNT];
+    int drawn[2] = {0}, same = 0;
+    for (uint64_t n = 0; drawn[0] < COUNT || drawn[1] < COUNT; n++) {
+        MixerChoice choice = mixer_choose(&mixer, n);
+        int d = choice.dataset;
+        if (drawn[d] < COUNT) order[d][drawn[d]++] = choice.index;
+    }
+    for (int i = 0; i < COUNT; i++) same += order[0][i] == order[1][i];
+    ASSERT_INT(same, <, 10); /* one, if they are independent */
+}

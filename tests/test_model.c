@@ -608,6 +608,65 @@ TEST(weights_come_back_from_their_files) {
     tiny_close(&other);
 }
 
+/* ---- how weights begin ---- */
+
+static Tensor value_named(Tiny *tiny, const char *name) {
+    const Params *params = model_params(tiny->model);
+    ParamId id = params_find(params, name);
+    ASSERT(id != PARAM_NONE, "%s", name);
+    return param_value(params, id);
+}
+
+/* Mean square, and the least and largest value. */
+typedef struct Spread {
+    double square, low, high, mean;
+} Spread;
+
+static Spread spread_of(Tensor t) {
+    Spread s = {.low = INFINITY, .high = -INFINITY};
+    double count = (double)(t.rows * t.cols);
+    for (int64_t r = 0; r < t.rows; r++)
+        for (int64_t c = 0; c < t.cols; c++) {
+            double x = (double)((float *)t.data)[r * t.stride + c];
+            s.square += x * x / count;
+            s.mean += x / count;
+            s.low = fmin(s.low, x);
+            s.high = fmax(s.high, x);
+        }
+    return s;
+}
+
+/* 0.6/√in, at most 0.05; 0.4 of that for what adds to the stream (init_scale_of); A uniform within
+ * ±1/√in and B zero, as in PEFT; no two alike. */
+TEST(weights_begin_as_large_as_they_should) {
+    ModelSpec spec;
+    Tiny tiny;
+    tiny_spec_of(&spec, TINY_LLAMA, TUNE_FULL, TUNE_FULL, TUNE_LORA);
+    spec.llm.width = spec.llm.head_dim * 16;
+    spec.llm.q_heads = spec.llm.kv_heads = (IntList){1, {16}};
+    spec.lora.r = 16;
+    tiny_open(&tiny, &spec, DT_F32, 1);
+    double in = (double)spec.llm.width, large = fmin(0.05, 0.6 / sqrt(in));
+    Tensor q[2] = {value_named(&tiny, "language_model.model.layers.0.self_attn.q_proj.weight"),
+                   value_named(&tiny, "language_model.model.layers.1.self_attn.q_proj.weight")};
+    Tensor out = value_named(&tiny, "language_model.model.layers.0.self_attn.o_proj.weight");
+    Tensor a = value_named(&tiny, "language_model.model.layers.0.self_attn.q_proj.lora_A.weight");
+    Tensor b = value_named(&tiny, "language_model.model.layers.0.self_attn.q_proj.lora_B.weight");
+    ASSERT_NEAR(sqrt(spread_of(q[0]).square) / large, 1, 0.05);
+    ASSERT_NEAR(sqrt(spread_of(out).square) / (0.4 * large), 1, 0.05);
+    Spread s = spread_of(a);
+    double bound = 1 / sqrt(in);
+    ASSERT_NEAR(s.low / -bound, 1, 0.02);
+    ASSERT_NEAR(s.high / bound, 1, 0.02);
+    ASSERT_NEAR(s.mean / bound, 0, 0.1);
+    ASSERT_NEAR(sqrt(s.square) / (bound / sqrt(3)), 1, 0.05);
+    ASSERT_REAL(spread_of(b).square, ==, 0);
+    int same = 0;
+    for (int64_t i = 0; i < 100; i++) same += ((float *)q[0].data)[i] == ((float *)q[1].data)[i];
+    ASSERT_INT(same, ==, 0);
+    tiny_close(&tiny);
+}
+
 /* The batch with `more` rows behind the last label of each sample: nothing reads them. */
 static Batch with_rows_behind(const Batch *b, int more) {
     int n = b->samples, tokens = b->tokens + n * more, label = 0;
@@ -673,6 +732,62 @@ TEST(rows_behind_the_last_label_change_nothing) {
     }
 }
 
+enum { NEW = 9 };
+
+/* Generates, and finds each token again by a full pass over those before it. The first sample's
+ * tokens go to `first`; returns how many samples ended. */
+static int compare_generation(Tiny *tiny, const Batch *batch, int eos, int *first) {
+    Generation generations[3];
+    int ended = 0;
+    ASSERT_OK(model_generate(tiny->model, batch, eos, NEW, generations));
+    for (int i = 0; i < generations[0].count; i++) first[i] = generations[0].ids[i];
+    for (int s = 0; s < 3; s++) {
+        Generation *g = &generations[s];
+        ended += g->ended;
+        printf("sample %d: %d tokens, confidence %.3f\n", s, g->count, g->confidence);
+        ASSERT_TRUE(g->count == NEW || g->ended);
+        ASSERT_TRUE(g->confidence > 0 && g->confidence <= 1);
+        /* Teacher forcing with the generated tokens: each must be what the full pass finds most
+         * likely, so that hits = labels. */
+        int prompt = batch->image_rows + 1, rows = prompt + g->count,
+            labels = g->count + (g->ended ? 1 : 0);
+        int32_t ids[64], positions[64], starts[2] = {0, rows}, label_rows[64], targets[64];
+        for (int i = 0; i < rows; i++) {
+            positions[i] = i;
+            ids[i] = i < batch->image_rows    ? -1 - i
+                     : i == batch->image_rows ? 1
+                                              : g->ids[i - prompt];
+        }
+        for (int i = 0; i < labels; i++) {
+            label_rows[i] = prompt - 1 + i;
+            targets[i] = i < g->count ? g->ids[i] : eos;
+        }
+        Batch full = {.samples = 1,
+                      .tokens = rows,
+                      .labels = labels,
+                      .images = 1,
+                      .image_rows = batch->image_rows,
+                      .longest = rows,
+                      .ids = ids,
+                      .positions = positions,
+                      .starts = starts,
+                      .label_rows = label_rows,
+                      .targets = targets,
+                      .image_size = batch->image_size,
+                      .image_channels = 1,
+                      .pixels =
+                          batch->pixels + (size_t)(s * batch->image_size * batch->image_size)};
+        double sum;
+        int64_t hits;
+        ASSERT_OK(model_forward(tiny->model, &full, false));
+        ASSERT_OK(model_loss(tiny->model, &sum, &hits));
+        ASSERT_INT(hits, ==, labels);
+        ASSERT_NEAR(exp(-sum / labels), g->confidence, 1e-4);
+        free(g->ids);
+    }
+    return ended;
+}
+
 /* The cache must give what a full pass over the same tokens gives. */
 TEST(generation_with_a_cache_equals_full_passes) {
     ModelSpec spec;
@@ -681,49 +796,10 @@ TEST(generation_with_a_cache_equals_full_passes) {
     tiny_open(&tiny, &spec, DT_F32, 1);
     shake(&tiny);
     Batch batch = tiny_batch(&spec, 3, 6);
-    Generation generations[3];
-    enum { NEW = 9 };
-    ASSERT_OK(model_generate(tiny.model, &batch, TINY_EOS, NEW, generations));
-    for (int s = 0; s < 3; s++) {
-        Generation *g = &generations[s];
-        printf("sample %d: %d tokens, confidence %.3f\n", s, g->count, g->confidence);
-        ASSERT_TRUE(g->count == NEW || g->ended);
-        ASSERT_TRUE(g->confidence > 0 && g->confidence <= 1);
-        /* Teacher forcing with the generated tokens: each must be what the full pass finds most
-         * likely, so that hits = labels. */
-        int prompt = batch.image_rows + 1, rows = prompt + g->count,
-            labels = g->count + (g->ended ? 1 : 0);
-        int32_t ids[64], positions[64], starts[2] = {0, rows}, label_rows[64], targets[64];
-        for (int i = 0; i < rows; i++) {
-            positions[i] = i;
-            ids[i] = i < batch.image_rows ? -1 - i : i == batch.image_rows ? 1 : g->ids[i - prompt];
-        }
-        for (int i = 0; i < labels; i++) {
-            label_rows[i] = prompt - 1 + i;
-            targets[i] = i < g->count ? g->ids[i] : TINY_EOS;
-        }
-        Batch full = {.samples = 1,
-                      .tokens = rows,
-                      .labels = labels,
-                      .images = 1,
-                      .image_rows = batch.image_rows,
-                      .longest = rows,
-                      .ids = ids,
-                      .positions = positions,
-                      .starts = starts,
-                      .label_rows = label_rows,
-                      .targets = targets,
-                      .image_size = batch.image_size,
-                      .image_channels = 1,
-                      .pixels = batch.pixels + (size_t)(s * batch.image_size * batch.image_size)};
-        double sum;
-        int64_t hits;
-        ASSERT_OK(model_forward(tiny.model, &full, false));
-        ASSERT_OK(model_loss(tiny.model, &sum, &hits));
-        ASSERT_INT(hits, ==, labels);
-        ASSERT_NEAR(exp(-sum / labels), g->confidence, 1e-4);
-        free(g->ids);
-    }
+    /* Once more with an end token that is written, so that it counts for the confidence. */
+    int first[NEW] = {0};
+    compare_generation(&tiny, &batch, TINY_EOS, first);
+    ASSERT_INT(compare_generation(&tiny, &batch, first[3], first), >, 0);
     tiny_batch_free(&batch);
     tiny_close(&tiny);
 }

@@ -165,6 +165,16 @@ TEST(what_is_computed_otherwise_is_refused_by_name) {
                             "{\"rope_type\":\"default\"}}}"));
 }
 
+/* Python: [round(0.5 + i · 3.5 / 3, 2) for i in range(4)] is [0.5, 1.67, 2.83, 4.0]. */
+TEST(multipliers_of_openelm_have_two_decimals) {
+    static const int ffn[] = {512, 1710, 2898, 4096}; /* 1024 times them, to whole numbers */
+    Published p;
+    ASSERT_OK(read_text(&p, "{" TOP ANY_TOWER ",\"text_config\":{\"model_type\":\"openelm\","
+                            "\"num_transformer_layers\":4,\"model_dim\":1024,\"head_dim\":64,"
+                            "\"ffn_dim_divisor\":1,\"ffn_multipliers\":[0.5,4.0]}}"));
+    for (int i = 0; i < 4; i++) ASSERT_INT(p.llm.ffn.values[i], ==, ffn[i]);
+}
+
 /* ---- files of transformers 5, and keys that nobody knows ---- */
 
 #define PHI_5(rope)                                                                                \

@@ -796,3 +796,72 @@ TEST(foreign_files_are_refused_in_a_sentence) {
     reindex(folder, 0);
     ASSERT_ERR(open_and_close(folder), ERR_INPUT, "is not a readable HDF5 file");
 }
+
+/* ---- what verify and checksums hold ---- */
+
+TEST(verify_compares_whole_files_with_the_index) {
+    DatasetIndex index;
+    ASSERT_OK(write_dataset(set_path(), 20, 0));
+    ASSERT_OK(index_read(set_path(), &index));
+    index.shards[0].hash ^= 1;
+    ASSERT_OK(index_write(set_path(), &index));
+    index_free(&index);
+    ASSERT_OK(open_and_close(set_path())); /* its head is right, and all samples are */
+    ASSERT_ERR(open_and_verify(set_path()), ERR_INPUT, "its checksum is not the one in index.json");
+}
+
+TEST(verify_finds_ids_that_are_repeated_in_two_shards) {
+    DatasetIndex index;
+    ShardEntry twice[2];
+    ASSERT_OK(write_dataset(set_path(), 20, 0));
+    ASSERT_OK(file_copy(shard_path(), test_path("set/shard-00001.h5"), 1 << 30));
+    ASSERT_OK(index_read(set_path(), &index));
+    twice[0] = twice[1] = index.shards[0];
+    shard_name(twice[1].file, 1);
+    DatasetIndex both = index;
+    both.shards = twice;
+    both.shard_count = 2;
+    both.counts.samples *= 2;
+    for (int s = 0; s < SPLIT_COUNT; s++) both.counts.splits[s] *= 2;
+    for (int s = 0; s < both.counts.source_count; s++) both.counts.sources[s].samples *= 2;
+    ASSERT_OK(index_write(set_path(), &both));
+    index_free(&index);
+    ASSERT_OK(open_and_close(set_path()));
+    ASSERT_ERR(open_and_verify(set_path()), ERR_INPUT, "the id part-0000 is repeated");
+}
+
+/* Nothing of a sample can change without its checksum. */
+TEST(a_checksum_covers_everything_of_a_sample) {
+    const Sample good = {.image = "abcdef",
+                         .image_size = 4,
+                         .prompt = "efgh",
+                         .prompt_size = 2,
+                         .code = "ghij",
+                         .code_size = 2,
+                         .id = "one",
+                         .source = "test",
+                         .complexity = 3,
+                         .split = SPLIT_VAL};
+    Sample changed[9];
+    for (int i = 0; i < 9; i++) changed[i] = good;
+    changed[0].image = "abcxef";
+    changed[1].prompt = "xfgh";
+    changed[2].code = "gxij";
+    changed[3].id = "two";
+    changed[4].source = "tesT";
+    changed[5].complexity = 4;
+    changed[6].split = SPLIT_TRAIN;
+    changed[7].image_size = 5, changed[7].prompt = "f", changed[7].prompt_size = 1; /* abcde, f */
+    changed[8].prompt_size = 3, changed[8].code = "h", changed[8].code_size = 1;    /* efg, h */
+    for (int i = 0; i < 9; i++)
+        ASSERT(sample_checksum(&changed[i]) != sample_checksum(&good), "change %d", i);
+}
+
+TEST(a_shard_cannot_make_the_library_load_code) {
+    unsigned mask = ~0u;
+    ASSERT_OK(write_dataset(set_path(), 5, 0));
+    ASSERT_TRUE(H5PLset_loading_state(H5PL_ALL_PLUGIN) >= 0);
+    ASSERT_OK(open_and_close(set_path()));
+    ASSERT_TRUE(H5PLget_loading_state(&mask) >= 0);
+    ASSERT_INT(mask, ==, 0);
+}

@@ -325,3 +325,35 @@ TEST(batches_hold_conversations) {
     tokenizer_close(&with);
     dataset_close(&dataset);
 }
+
+/* A tokenizer that joins across the end of the question: what is learned begins with the token that
+ * generation has to write, and nothing before it is. */
+static Err next_conversation(void *context, const char **text, size_t *size) {
+    int *left = context;
+    static const char talk[] = "USER: Draw it. ASSISTANT: Of course, here are the codes";
+    *text = *left ? talk : NULL;
+    *size = strlen(talk);
+    *left -= *left > 0;
+    return OK;
+}
+
+TEST(an_answer_begins_where_tokens_join_across_the_end_of_the_question) {
+    int left = 9;
+    TokenizerTraining training = {3 + 256 + 60, 0, next_conversation, &left};
+    ASSERT_OK(tokenizer_train(&training, test_path("joining.json")));
+    Tokenizer *with;
+    ASSERT_OK(tokenizer_open(&with, test_path("joining.json")));
+    RowsOptions options = {with, TEMPLATE_LLAMA, "Talk."};
+    SampleRows asked = {0}, rows = {0};
+    ASSERT_OK(sample_rows_prompt(&asked, &options, "Draw it.", 8, false));
+    ASSERT_OK(
+        sample_rows_converse(&rows, &options, "Draw it.", 8, false, "Of course, here are", 19));
+    size_t same = 0;
+    while (same < asked.ids.count && asked.ids.ids[same] == rows.ids.ids[same]) same++;
+    printf("%zu of %zu rows of the question stay\n", same, asked.ids.count);
+    ASSERT_INT(same, <, asked.ids.count); /* else nothing is joined */
+    ASSERT_INT(rows.answer, ==, same);
+    sample_rows_free(&asked);
+    sample_rows_free(&rows);
+    tokenizer_close(&with);
+}

@@ -6,6 +6,7 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "core/rng.h"
+#include "data/bpe.h"
 #include "data/pieces.h"
 #include "data/tokenizer.h"
 #include "tests/test.h"
@@ -513,6 +514,94 @@ TEST(malformed_files_give_a_sentence) {
     ASSERT_ERR(tokenizer_parse(&tokenizer, "[]", 2, "t.json"), ERR_INPUT, "no JSON object");
     ASSERT_ERR(tokenizer_parse(&tokenizer, "{}", 2, "t.json"), ERR_INPUT, "decoder");
     ASSERT_ERR(tokenizer_parse(&tokenizer, "{\"a", 3, "t.json"), ERR_INPUT, "not valid JSON");
+}
+
+/* A number with a zero in front is rare as a number and may be frequent as a name. */
+static Err next_numbers(void *context, const char **text, size_t *size) {
+    int *left = context;
+    static const char numbers[] = "007 007 007 007 12 12 x";
+    *text = *left ? numbers : NULL;
+    *size = strlen(numbers);
+    *left -= *left > 0;
+    return OK;
+}
+
+TEST(numbers_with_a_zero_in_front_are_no_number_tokens) {
+    int left = 5;
+    TokenizerTraining training = {3 + 256 + 1, 1, next_numbers, &left}; /* room for one, no merge */
+    ASSERT_OK(tokenizer_train(&training, test_path("t.json")));
+    Tokenizer *tokenizer;
+    ASSERT_OK(tokenizer_open(&tokenizer, test_path("t.json")));
+    ASSERT_INT(tokenizer_id(tokenizer, "12"), ==, 3 + 256);
+    ASSERT_INT(tokenizer_id(tokenizer, "007"), ==, -1);
+    tokenizer_close(&tokenizer);
+}
+
+/* Byte pairs as they are defined: of all neighbours that have a merge, the one of the least rank is
+ * joined, the leftmost of equals, until there is none. */
+static void join_plainly(const Merges *merges, TokenIds *ids) {
+    for (;;) {
+        size_t best = SIZE_MAX;
+        uint32_t rank = UINT32_MAX;
+        for (size_t i = 0; i + 1 < ids->count; i++) {
+            const Merge *merge = merges_find(merges, ids->ids[i], ids->ids[i + 1]);
+            if (!merge || merge->rank >= rank) continue;
+            rank = merge->rank;
+            best = i;
+        }
+        if (best == SIZE_MAX) return;
+        ids->ids[best] = merges_find(merges, ids->ids[best], ids->ids[best + 1])->result;
+        memmove(ids->ids + best + 1, ids->ids + best + 2,
+                (ids->count - best - 2) * sizeof *ids->ids);
+        ids->count--;
+    }
+}
+
+/* Merges of any ranks, so that a result may be joined before what it is made of elsewhere. */
+static void draw_merges(Merges *merges, Rng *rng) {
+    enum { LETTERS = 3, RESULTS = 24 };
+    uint32_t ranks[RESULTS];
+    for (uint32_t i = 0; i < RESULTS; i++) {
+        uint32_t j = rng_below(rng, i + 1);
+        ranks[i] = ranks[j];
+        ranks[j] = i;
+    }
+    for (int i = 0; i < RESULTS; i++) {
+        uint32_t known = (uint32_t)(LETTERS + i);
+        merges_put(merges, (Merge){(int32_t)rng_below(rng, known), (int32_t)rng_below(rng, known),
+                                   LETTERS + i, ranks[i]});
+    }
+}
+
+TEST(pairs_are_joined_in_the_order_of_their_ranks) {
+    Rng rng;
+    rng_open(&rng, 21, RNG_TEST, 0);
+    int32_t byte_ids[256] = {0};
+    for (int letter = 0; letter < 3; letter++) byte_ids['a' + letter] = letter;
+    BpeScratch scratch = {0};
+    size_t joined = 0;
+    for (int table = 0; table < 200; table++) {
+        Merges merges = {0};
+        draw_merges(&merges, &rng);
+        for (int k = 0; k < 20; k++) {
+            char text[40];
+            size_t size = (size_t)rng_range(&rng, 1, 40);
+            TokenIds found = {0}, expected = {0};
+            for (size_t i = 0; i < size; i++) text[i] = (char)('a' + rng_range(&rng, 0, 2));
+            for (size_t i = 0; i < size; i++) token_ids_push(&expected, text[i] - 'a');
+            join_plainly(&merges, &expected);
+            bpe_encode(&merges, byte_ids, text, size, &scratch, &found);
+            ASSERT_INT(found.count, ==, expected.count);
+            ASSERT_INT(memcmp(found.ids, expected.ids, found.count * sizeof *found.ids), ==, 0);
+            joined += size - found.count;
+            token_ids_free(&found);
+            token_ids_free(&expected);
+        }
+        merges_free(&merges);
+    }
+    printf("%zu joins\n", joined);
+    ASSERT_INT(joined, >, 10000);
+    free(scratch.memory);
 }
 
 /* Cuts a text of `size` times the letter a. */

@@ -352,3 +352,33 @@ TEST(tokens_that_the_vocabulary_lacks_get_new_ids) {
     tokenizer_close(&plain);
     tokenizer_close(&added);
 }
+
+/* Metaspace cuts in front of every space, and nothing is joined across a cut; with split off it is
+ * one text. */
+TEST(words_are_joined_across_a_space_only_where_the_file_says_so) {
+    static const char text[] = "a   b";
+    for (int split = 0; split < 2; split++) {
+        const char *folder = copied("llama_fast");
+        char steps[200];
+        snprintf(steps, sizeof steps,
+                 "{\"type\": \"Metaspace\", \"replacement\": \"\xe2\x96\x81\", "
+                 "\"prepend_scheme\": \"never\", \"split\": %s}",
+                 split ? "true" : "false");
+        set_member(folder, "tokenizer.json", "normalizer", "null");
+        set_member(folder, "tokenizer.json", "pre_tokenizer", steps);
+        Tokenizer *tokenizer = open_at(folder);
+        TokenIds ids = {0};
+        ASSERT_OK(tokenizer_encode(tokenizer, text, strlen(text), &ids));
+        int one = 0, several = 0, space = tokenizer_id(tokenizer, " ");
+        ASSERT_INT(space, >=, 0);
+        for (size_t i = 0; i < ids.count; i++) {
+            one += ids.ids[i] == space;
+            several += ids.ids[i] == tokenizer_id(tokenizer, "  ") ||
+                       ids.ids[i] == tokenizer_id(tokenizer, "   ");
+        }
+        ASSERT_INT(several, ==, split ? 0 : 1);
+        if (split) ASSERT_INT(one, >=, 2); /* the third may belong to the b */
+        token_ids_free(&ids);
+        tokenizer_close(&tokenizer);
+    }
+}
