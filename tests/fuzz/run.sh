@@ -7,6 +7,8 @@
 # build/fuzz/corpus/NAME and taken up again; findings lie in build/fuzz/findings, each an input that
 # `build/fuzz/tests/fuzz_NAME FILE` repeats. --record puts the results into tests/fuzz/results.md.
 #
+# `step` is a program of its own: damaged STEP files through the workers of the preset `cpu`.
+#
 # Ends with 0 when nothing was found, 1 when something was, 2 when the usage is wrong, 3 when there is no clang with libFuzzer.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -19,7 +21,7 @@ while [ $# -gt 0 ]; do
         --jobs) jobs=$2; shift ;;
         --no-build) build=0 ;;
         --record) record=1 ;;
-        -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        -h | --help) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 0 ;;
         -*) echo "run.sh: unknown option $1; see --help" >&2; exit 2 ;;
         *) names="$names $1" ;;
     esac
@@ -37,25 +39,49 @@ if [ $build = 1 ]; then
     log=$work/configure.log
     cmake --preset fuzz >$log 2>&1 || { cat $log >&2; grep -q 'setup.sh --dev' $log && exit 3; exit 1; }
     log=$work/build.log
-    cmake --build --preset fuzz --target $(printf ' fuzz_%s' $names) >$log 2>&1 || { cat $log >&2; exit 1; }
+    targets=$(printf 'fuzz_%s\n' $names | grep -vx fuzz_step || true)
+    [ -z "$targets" ] || cmake --build --preset fuzz --target $targets >$log 2>&1 || { cat $log >&2; exit 1; }
+    case " $names " in
+        *[[:space:]]step[[:space:]]*)
+            { cmake --preset cpu && cmake --build --preset cpu --target fuzz_step; } >$log 2>&1 || { cat $log >&2; exit 1; }
+            ;;
+    esac
 fi
 
-# one NAME SECONDS: runs it and leaves a row of the table in build/fuzz/rows/NAME
+# What of libFuzzer's limits a harness cannot keep: HDF5 asks for any size (fuzz_shard.c).
+options() { [ "$1" != shard ] || echo -malloc_limit_mb=1000000000; }
+
+# row NAME SECONDS EXECUTIONS EDGES RESULT: a row of the table
+row() {
+    printf '| %s | %s | %s | %s | %s | %s |\n' "$1" "$(date -u +%F)" "$(awk -v s="${2:-0}" 'BEGIN { printf "%.1f", s / 60 }')" "$3" "$4" \
+        "$5" | tee $work/rows/$1
+}
+
+step() {
+    folder=$(mktemp -d) log=$work/logs/step result=clean
+    build/cpu/tests/fuzz_step "$1" "$folder" >$log 2>&1 || result=$(grep 'CHECK' $log || echo "ended without a word")
+    mv "$folder"/* $work/findings/ 2>/dev/null || true
+    rmdir "$folder"
+    files=$(sed -n 's/^files \([0-9]*\) .*/\1/p' $log)
+    row step "$1" "${files:-?}" - "$result$(sed -n 's/^files [0-9]* seed [0-9]*//p' $log)"
+    [ "$result" = clean ]
+}
+
+# one NAME SECONDS: runs it and leaves its row in build/fuzz/rows/NAME
 one() {
     corpus=$work/corpus/$1 log=$work/logs/$1 result=clean
     mkdir -p $corpus $work/logs $work/findings $work/rows
+    if [ "$1" = step ]; then step "$2"; return; fi
     $work/tests/fuzz_$1 --seeds $work/seeds/$1 >/dev/null
-    $work/tests/fuzz_$1 -max_total_time=$2 -timeout=60 -rss_limit_mb=3072 -print_final_stats=1 -verbosity=1 \
+    $work/tests/fuzz_$1 -max_total_time=$2 -timeout=60 -rss_limit_mb=3072 $(options "$1") -print_final_stats=1 -verbosity=1 \
         -artifact_prefix=$work/findings/$1- $corpus $work/seeds/$1 >$log 2>&1 || result=$(sed -n 's/^SUMMARY: *//p' $log | tail -n 1)
     runs=$(sed -n "s/^stat::number_of_executed_units: *//p" $log | tail -n 1)
     edges=$(sed -n 's/.* cov: \([0-9]*\) .*/\1/p' $log | tail -n 1)
     took=$(sed -n 's/^Done [0-9]* runs in \([0-9]*\) .*/\1/p' $log | tail -n 1)
-    printf '| %s | %s | %s | %s | %s | %s |\n' "$1" "$(date -u +%F)" "$(awk -v s="${took:-0}" 'BEGIN { printf "%.1f", s / 60 }')" \
-        "${runs:-?}" "${edges:-?}" "${result:-ended without a word}" >$work/rows/$1
-    cat $work/rows/$1
+    row "$1" "$took" "${runs:-?}" "${edges:-?}" "${result:-ended without a word}"
     [ "$result" = clean ]
 }
-export -f one
+export -f one options row step
 export work
 failed=0
 rm -f $(printf " $work/rows/%s" $names)
