@@ -269,6 +269,9 @@ TEST(bad_input_is_a_sentence_and_the_right_exit_code) {
             ASSERT((cases[i].code < 0 ? code == 1 || code == 2 : code == cases[i].code) &&
                        strstr(said, cases[i].said),
                    "%s on %d ranks: exit code %d:\n%s", cases[i].change, ranks, code, said);
+            /* All ranks know of it, and leave together. */
+            ASSERT(!strstr(said, "ends the job") && !strstr(said, "MPI_ABORT"),
+                   "%s on %d ranks:\n%s", cases[i].change, ranks, said);
         }
     ASSERT_INT(test_run(&said, "./cadvlm train --config /nowhere.yaml"), ==, 2);
     ASSERT_CONTAINS(said, "/nowhere.yaml");
