@@ -56,10 +56,9 @@ static double distance(const float *a, const float *b, int64_t n) {
 
 /* f32 differs by the order of sums. 16-bit formats round every activation of a dozen layers: half a
  * unit of 2^-8 (bf16) or 2^-11 (f16) each. */
-static void compare_spec(const ModelSpec *spec, DType dtype, double allowed) {
+static void compare_batch(const ModelSpec *spec, DType dtype, double allowed, Batch batch) {
     Tiny cpu, cuda;
     open_both(&cpu, &cuda, spec, dtype);
-    Batch batch = tiny_batch(spec, 3, 1);
     double expected = tiny_step(&cpu, &batch), found = tiny_step(&cuda, &batch);
     ASSERT_NEAR(found / expected, 1, allowed / 4);
     float *a = tiny_grads(&cpu), *b = tiny_grads(&cuda);
@@ -72,6 +71,10 @@ static void compare_spec(const ModelSpec *spec, DType dtype, double allowed) {
     tiny_batch_free(&batch);
     tiny_close(&cpu);
     tiny_close(&cuda);
+}
+
+static void compare_spec(const ModelSpec *spec, DType dtype, double allowed) {
+    compare_batch(spec, dtype, allowed, tiny_batch(spec, 3, 1));
 }
 
 static void compare(Tune vision, Tune connector, Tune llm, double dropout, DType dtype,
@@ -121,6 +124,43 @@ TEST(adapters_with_dropout_match_the_cpu_in_f32) {
 
 TEST(the_recipe_with_a_frozen_tower_matches_the_cpu_in_f32) {
     compare(TUNE_FROZEN, TUNE_FULL, TUNE_LORA, 0.05, DT_F32, 1e-4);
+}
+
+/* More rows than a tile of attention has, and the last sample the shortest: grids are as large as
+ * the longest one needs. */
+TEST(samples_longer_than_a_tile_match_the_cpu) {
+    static const int texts[] = {60, 130, 5};
+    ModelSpec spec;
+    tiny_spec_of(&spec, TINY_LLAMA, TUNE_FULL, TUNE_FULL, TUNE_FULL);
+    spec.max_positions = 160;
+    compare_batch(&spec, DT_F32, 1e-4, tiny_batch_of(&spec, texts, 3, 1));
+}
+
+/* Prompts of their own lengths (without labels all rows are prompt), each as if it were alone. */
+TEST(prompts_of_other_lengths_are_gone_on_with_as_on_the_cpu) {
+    static const int texts[] = {60, 130, 5};
+    ModelSpec spec;
+    tiny_spec_of(&spec, TINY_LLAMA, TUNE_FULL, TUNE_FULL, TUNE_FULL);
+    spec.max_positions = 160;
+    Tiny cpu, cuda;
+    open_both(&cpu, &cuda, &spec, DT_F32);
+    Batch batch = tiny_batch_of(&spec, texts, 3, 4);
+    batch.labels = 0;
+    Generation expected[3], found[3];
+    ASSERT_OK(model_generate(cpu.model, &batch, TINY_EOS, 10, expected));
+    ASSERT_OK(model_generate(cuda.model, &batch, TINY_EOS, 10, found));
+    for (int s = 0; s < 3; s++) {
+        ASSERT_INT(found[s].count, ==, expected[s].count);
+        ASSERT_INT(
+            memcmp(found[s].ids, expected[s].ids, (size_t)found[s].count * sizeof *found[s].ids),
+            ==, 0);
+        ASSERT_NEAR(found[s].confidence, expected[s].confidence, 1e-4);
+        free(expected[s].ids);
+        free(found[s].ids);
+    }
+    tiny_batch_free(&batch);
+    tiny_close(&cpu);
+    tiny_close(&cuda);
 }
 
 TEST(everything_trained_stays_near_the_cpu_in_bf16) {

@@ -804,6 +804,42 @@ TEST(generation_with_a_cache_equals_full_passes) {
     tiny_close(&tiny);
 }
 
+/* Prompts of their own lengths, the last the shortest (without labels all rows are prompt): each is
+ * gone on with as if it were alone. */
+TEST(prompts_of_other_lengths_do_not_see_each_other) {
+    static const int texts[] = {20, 40, 3};
+    ModelSpec spec;
+    tiny_spec_of(&spec, TINY_LLAMA, TUNE_FULL, TUNE_FULL, TUNE_FULL);
+    Tiny tiny;
+    tiny_open(&tiny, &spec, DT_F32, 1);
+    shake(&tiny);
+    Batch batch = tiny_batch_of(&spec, texts, 3, 4);
+    Generation together[3], alone;
+    batch.labels = 0;
+    ASSERT_OK(model_generate(tiny.model, &batch, TINY_EOS, NEW, together));
+    for (int s = 0; s < 3; s++) {
+        int rows = batch.starts[s + 1] - batch.starts[s];
+        int32_t ids[64], starts[2] = {0, rows};
+        for (int i = 0; i < rows; i++)
+            ids[i] = i < batch.image_rows ? -1 - i : batch.ids[batch.starts[s] + i];
+        Batch one = batch;
+        one.samples = one.images = 1;
+        one.tokens = one.longest = rows;
+        one.ids = ids;
+        one.starts = starts;
+        one.pixels = batch.pixels + (size_t)(s * batch.image_size * batch.image_size);
+        ASSERT_OK(model_generate(tiny.model, &one, TINY_EOS, NEW, &alone));
+        ASSERT_INT(alone.count, ==, together[s].count);
+        ASSERT_INT(memcmp(alone.ids, together[s].ids, (size_t)alone.count * sizeof *alone.ids), ==,
+                   0);
+        ASSERT_NEAR(alone.confidence, together[s].confidence, 1e-4);
+        free(alone.ids);
+        free(together[s].ids);
+    }
+    tiny_batch_free(&batch);
+    tiny_close(&tiny);
+}
+
 /* The last token needs no place of its own: a sequence ends where the next would be the first
  * beyond. Its neighbours in the cache stay as they were. */
 TEST(generation_ends_where_the_model_has_no_more_positions) {

@@ -89,16 +89,11 @@ void tiny_spec_of(ModelSpec *spec, TinyFamily family, Tune vision, Tune connecto
     }
 }
 
-Batch tiny_batch(const ModelSpec *spec, int samples, uint64_t seed) {
+/* Over `starts`, which the batch takes. */
+static Batch batch_over(const ModelSpec *spec, int samples, int32_t *starts, Rng *rng) {
     int image_rows = model_image_rows(spec), size = (int)spec->vision.image_size,
         channels = (int)spec->vision.channels;
-    int tokens = 0, labels = 0;
-    Rng rng;
-    rng_open(&rng, seed, RNG_TEST, 0);
-    int32_t *starts = calloc((size_t)samples + 1, sizeof *starts);
-    for (int s = 0; s < samples; s++)
-        starts[s + 1] = starts[s] + image_rows + 1 + rng_range(&rng, 3, 9);
-    tokens = starts[samples];
+    int tokens = starts[samples], labels = 0;
     int32_t *ids = calloc((size_t)tokens, sizeof *ids),
             *positions = calloc((size_t)tokens, sizeof *positions);
     int32_t *rows = calloc((size_t)tokens, sizeof *rows),
@@ -112,7 +107,7 @@ Batch tiny_batch(const ModelSpec *spec, int samples, uint64_t seed) {
             positions[at] = i;
             ids[at] = i < image_rows    ? -1 - (s * image_rows + i)
                       : i == image_rows ? 1
-                                        : rng_range(&rng, 3, TINY_VOCAB - 1);
+                                        : rng_range(rng, 3, TINY_VOCAB - 1);
         }
         for (int i = image_rows; i < length; i++) {
             rows[labels] = starts[s] + i;
@@ -121,7 +116,7 @@ Batch tiny_batch(const ModelSpec *spec, int samples, uint64_t seed) {
     }
     size_t pixels = (size_t)samples * (size_t)(size * size * channels);
     uint8_t *image = calloc(pixels, 1);
-    for (size_t i = 0; i < pixels; i++) image[i] = (uint8_t)rng_u32(&rng);
+    for (size_t i = 0; i < pixels; i++) image[i] = (uint8_t)rng_u32(rng);
     return (Batch){.samples = samples,
                    .tokens = tokens,
                    .labels = labels,
@@ -136,6 +131,24 @@ Batch tiny_batch(const ModelSpec *spec, int samples, uint64_t seed) {
                    .image_size = size,
                    .image_channels = channels,
                    .pixels = image};
+}
+
+Batch tiny_batch(const ModelSpec *spec, int samples, uint64_t seed) {
+    Rng rng;
+    rng_open(&rng, seed, RNG_TEST, 0);
+    int32_t *starts = calloc((size_t)samples + 1, sizeof *starts);
+    for (int s = 0; s < samples; s++)
+        starts[s + 1] = starts[s] + model_image_rows(spec) + 1 + rng_range(&rng, 3, 9);
+    return batch_over(spec, samples, starts, &rng);
+}
+
+Batch tiny_batch_of(const ModelSpec *spec, const int *texts, int samples, uint64_t seed) {
+    Rng rng;
+    rng_open(&rng, seed, RNG_TEST, 0);
+    int32_t *starts = calloc((size_t)samples + 1, sizeof *starts);
+    for (int s = 0; s < samples; s++)
+        starts[s + 1] = starts[s] + model_image_rows(spec) + 1 + texts[s];
+    return batch_over(spec, samples, starts, &rng);
 }
 
 void tiny_batch_cut_labels(Batch *batch, int rows) {

@@ -18,6 +18,8 @@ void tiny_spec_of(ModelSpec *spec, TinyFamily family, Tune vision, Tune connecto
 /* `samples` samples of different lengths with pictures of seeded noise, one picture each. Free with
  * tiny_batch_free. */
 Batch tiny_batch(const ModelSpec *spec, int samples, uint64_t seed);
+/* The same with so many rows of text in each. */
+Batch tiny_batch_of(const ModelSpec *spec, const int *texts, int samples, uint64_t seed);
 void tiny_batch_free(Batch *batch);
 
 /* Takes the labels of the last `rows` rows of every sample away, and all of sample 1. */
