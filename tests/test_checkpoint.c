@@ -7,6 +7,7 @@
 #include "tests/tiny.h"
 #include "tests/train_fixture.h"
 #include "trainer/checkpoint.h"
+#include "trainer/manifest.h"
 #include "trainer/patience.h"
 
 /* A tiny model and its optimiser, and all that goes into a checkpoint beside them. */
@@ -233,7 +234,7 @@ static Err verify_with_files(const char *folder, const char *without, const char
     js_set(root, "files", kept);
     ASSERT_OK(js_write(path, root));
     js_free(&root);
-    Err err = checkpoint_verify(folder);
+    Err err = manifest_verify(folder);
     ASSERT_OK(file_write(path, before.data, before.size));
     buf_free(&before);
     return err;

@@ -41,9 +41,6 @@ Err checkpoint_list(FileNames *names, const char *folder);
  * over. out is "" when there is none. */
 Err checkpoint_find(char out[PATH_SIZE], const char *folder);
 
-/* Checks every file of a checkpoint against its manifest, which must name all that are ours. */
-Err checkpoint_verify(const char *path);
-
 /* The frozen parameters; a model that maps them maps the checkpoint's file. */
 Err checkpoint_load_frozen(Model *model, const char *path);
 
