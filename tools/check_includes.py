@@ -37,7 +37,7 @@ FOREIGN = {
     r"cairo.*|nanoflann\.hpp": ["cad/"],
     r"[A-Za-z0-9_]+\.hxx": ["cad/", "tests/known_solids.cpp"],
     r"jansson\.h|png\.h|jpeglib\.h|jerror\.h|webp/.*|zlib\.h|xxhash\.h|openssl/.*": ["core/"],
-    r"curl/.*": ["launch/"],
+    r"curl/.*": ["launch/", "tests/fuzz/fuzz_http.c"],
 }
 
 

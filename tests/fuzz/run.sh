@@ -5,7 +5,7 @@
 #
 # Each runs so long (10 minutes, if nothing is said) or until its first finding. What it has learnt is kept in
 # build/fuzz/corpus/NAME and taken up again; findings lie in build/fuzz/findings, each an input that
-# `build/fuzz/tests/fuzz_NAME FILE` repeats. --record puts the results into tests/fuzz/results.md.
+# `build/fuzz/tests/fuzz_NAME FILE` repeats. --record puts the results into tests/fuzz/results.md: of all runs since the last finding.
 #
 # `step` is a program of its own: damaged STEP files through the workers of the preset `cpu`.
 #
@@ -51,8 +51,13 @@ fi
 # What of libFuzzer's limits a harness cannot keep: HDF5 asks for any size (fuzz_shard.c).
 options() { [ "$1" != shard ] || echo -malloc_limit_mb=1000000000; }
 
-# row NAME SECONDS EXECUTIONS EDGES RESULT: a row of the table
+# row NAME SECONDS EXECUTIONS EDGES RESULT: a row of the table; minutes and executions are those since the last finding
 row() {
+    total=$work/totals/$1
+    mkdir -p $work/totals
+    case "$5" in clean*) ;; *) rm -f $total ;; esac
+    echo "$2 $3" >>$total
+    set -- "$1" "$(awk '{ s += $1 } END { print s }' $total)" "$(awk '{ n += $2 } END { printf "%d", n }' $total)" "$4" "$5"
     printf '| %s | %s | %s | %s | %s | %s |\n' "$1" "$(date -u +%F)" "$(awk -v s="${2:-0}" 'BEGIN { printf "%.1f", s / 60 }')" "$3" "$4" \
         "$5" | tee $work/rows/$1
 }
