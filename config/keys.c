@@ -121,7 +121,7 @@ const Key config_keys[] = {
     INT("training.save_steps", training.save_steps, 0, 1e12, "steps between checkpoints; 0: only at the end", FREELY),
     INT("training.save_total_limit", training.save_total_limit, 1, 1e6, "checkpoints kept", FREELY),
     INT("training.eval_steps", training.eval_steps, 0, 1e12, "steps between validations; 0: only at the end", FREELY),
-    INT("training.eval_samples", training.eval_samples, 0, 1e12, "samples of a validation; 0: all", FREELY),
+    INT("training.eval_samples", training.eval_samples, 0, 1e12, "samples of a validation; 0: all", SAID),
     INT("training.early_stopping_patience", training.early_stopping_patience, 0, 1e6, "worse validations before stopping; 0: never", SAID),
     BOOL("training.load_best_model_at_end", training.load_best_model_at_end, "a run ends with the weights of its best validation", SAID),
     INT("training.image_shift", training.image_shift, 0, 64, "augmentation: moves drawings by up to ± so many pixels", SAID),

@@ -277,9 +277,12 @@ static Err resume(Trainer *t) {
 static Err settle_slots(Trainer *t) {
     const TrainingConfig *c = &t->config->training;
     int ranks = comm_size(t->comm);
-    int slots = c->slots         ? (int)c->slots
-                : t->state.slots ? t->state.slots
-                                 : (int)c->gradient_accumulation_steps * ranks;
+    int64_t accumulated = c->gradient_accumulation_steps * ranks;
+    REQUIRE(c->slots || t->state.slots || accumulated <= SLOTS_MAX, ERR_CONFIG,
+            "training.gradient_accumulation_steps %lld on %d ranks is %lld slots a step; %d are "
+            "possible",
+            (long long)c->gradient_accumulation_steps, ranks, (long long)accumulated, SLOTS_MAX);
+    int slots = c->slots ? (int)c->slots : t->state.slots ? t->state.slots : (int)accumulated;
     if (t->state.slots && slots != t->state.slots)
         log_warn("training.slots %d, the checkpoint was made with %d: batches differ from here on",
                  slots, t->state.slots);

@@ -10,7 +10,7 @@
 #include "core/file.h"
 #include "core/json.h"
 
-enum { FORMAT_VERSION = 1, STATE_FILE_MAX = 1 << 20, SLOTS_MAX = 1 << 20 };
+enum { FORMAT_VERSION = 1, STATE_FILE_MAX = 1 << 20 };
 static const int64_t COUNT_MAX = 1ll << 53; /* whole numbers that every reader of JSON keeps */
 
 /* ---- writing ---- */

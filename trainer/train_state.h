@@ -5,7 +5,10 @@
 #include "config/config.h"
 #include "ops/ops.h"
 
-enum { TOLD_TEXT = 4 * CONFIG_TEXT }; /* in JSON a byte that is no UTF-8 becomes four */
+enum {
+    SLOTS_MAX = 1 << 20,        /* of a step */
+    TOLD_TEXT = 4 * CONFIG_TEXT /* in JSON a byte that is no UTF-8 becomes four */
+};
 
 typedef struct TrainState {
     int64_t step;       /* steps done */
