@@ -94,6 +94,53 @@ TEST(top_level_names_and_overrides_are_understood) {
     ASSERT_INT(config.training.max_steps, ==, 1000);
 }
 
+/* What users of the handbook, of transformers and of TinyLLaVA write, and what it is here. */
+TEST(every_other_name_of_a_key_sets_that_key) {
+    static const char *const names[][2] = {
+        {"num_epochs", "training.num_epochs"},
+        {"num_train_epochs", "training.num_epochs"},
+        {"epochs", "training.num_epochs"},
+        {"max_steps", "training.max_steps"},
+        {"per_device_batch_size", "training.per_device_batch_size"},
+        {"per_device_train_batch_size", "training.per_device_batch_size"},
+        {"batch_size", "training.per_device_batch_size"},
+        {"gradient_accumulation_steps", "training.gradient_accumulation_steps"},
+        {"slots", "training.slots"},
+        {"learning_rate", "training.learning_rate"},
+        {"lr_scheduler_type", "training.lr_scheduler_type"},
+        {"warmup_ratio", "training.warmup_ratio"},
+        {"warmup_steps", "training.warmup_steps"},
+        {"max_grad_norm", "training.max_grad_norm"},
+        {"weight_decay", "training.weight_decay"},
+        {"max_length", "training.max_length"},
+        {"model_max_length", "training.max_length"},
+        {"overlong", "training.overlong"},
+        {"save_steps", "training.save_steps"},
+        {"save_total_limit", "training.save_total_limit"},
+        {"eval_steps", "training.eval_steps"},
+        {"early_stopping_patience", "training.early_stopping_patience"},
+        {"lora_r", "lora.r"},
+        {"lora_alpha", "lora.alpha"},
+        {"lora_dropout", "lora.dropout"},
+        {"use_rslora", "lora.use_rslora"},
+        {"mm_projector_lr", "training.connector_learning_rate"},
+        {"vision_tower_lr", "training.vision_learning_rate"},
+        {"tune_type_llm", "tune.llm"},
+        {"tune_type_vision_tower", "tune.vision"},
+        {"tune_type_connector", "tune.connector"},
+        {"training.gradient_checkpointing", "gradient_checkpointing"},
+        {"training.dataloader_num_workers", "dataloader_num_workers"},
+    };
+    int count = 0;
+    while (key_aliases[count][0]) count++;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        const Key *key = key_find(names[i][0]);
+        ASSERT(key && !strcmp(key->path, names[i][1]), "%s sets %s", names[i][0],
+               key ? key->path : "nothing");
+    }
+    ASSERT_INT(count, ==, sizeof names / sizeof names[0]);
+}
+
 /* Written out here, so that neither an enum nor a table of names can be turned around in silence.
  */
 TEST(every_name_of_a_choice_means_what_it_says) {

@@ -106,6 +106,18 @@ TEST(random_numbers_have_their_moments) {
     }
 }
 
+/* Below 3 · 2^62 a third lies in each third; a remainder alone would put a half into the first. */
+TEST(numbers_below_a_limit_favour_none) {
+    Rng rng;
+    int thirds[3] = {0}, ends[3] = {0}, n = 20000;
+    rng_open(&rng, 11, RNG_TEST, 0);
+    for (int i = 0; i < n; i++) thirds[rng_below(&rng, 3ull << 62) >> 62]++;
+    for (int i = 0; i < 3; i++)
+        ASSERT_NEAR((double)thirds[i] / n, 1.0 / 3, 0.02); /* standard error 0.0033 */
+    for (int i = 0; i < n; i++) ends[rng_range(&rng, -1, 1) + 1]++;
+    for (int i = 0; i < 3; i++) ASSERT_NEAR((double)ends[i] / n, 1.0 / 3, 0.02);
+}
+
 TEST(arena_counts_dry_what_it_takes_wet) {
     Arena dry, wet;
     static _Alignas(64) char block[1024];

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "core/file.h"
+#include "core/folder.h"
 #include "core/hub.h"
 #include "core/json.h"
 #include "tests/test.h"
@@ -118,4 +119,34 @@ TEST(a_home_that_is_not_there_is_said_to_be) {
     ASSERT_TEXT(path_home(), test_folder());
     ASSERT_OK(hub_repo_folder(out, &repo));
     ASSERT_CONTAINS(out, "/.cache/huggingface/hub/models--owner--name");
+}
+
+TEST(a_folder_is_written_whole_or_not_at_all) {
+    static const SmallFile files[] = {{"a.txt", "one"}, {"b.txt", "two"}};
+    FolderWriter writer;
+    FileNames names;
+    Buf text = {0};
+    ASSERT_OK(folder_writer_open(&writer, test_path("set//")));
+    ASSERT_OK(folder_writer_add(&writer, files, 2));
+    ASSERT_TRUE(!file_exists(test_path("set")));
+    folder_writer_abandon(&writer);
+    ASSERT_OK(file_list(&names, test_folder())); /* nothing is left */
+    ASSERT_INT(names.count, ==, 0);
+    file_names_free(&names);
+    ASSERT_OK(file_make_directories(test_path("set"))); /* an empty one may be there */
+    ASSERT_OK(folder_writer_open(&writer, test_path("set")));
+    ASSERT_OK(folder_writer_add(&writer, files, 2));
+    ASSERT_OK(folder_writer_finish(&writer));
+    folder_writer_abandon(&writer);
+    ASSERT_OK(file_read(&text, test_path("set/b.txt"), 10));
+    ASSERT_TEXT(buf_cstr(&text), "two");
+    ASSERT_OK(file_remove_tree(test_path("set/b.txt")));
+    ASSERT_ERR(folder_writer_open(&writer, test_path("set")), ERR_INPUT,
+               "set is not empty: give another folder");
+    ASSERT_ERR(folder_writer_open(&writer, test_path("set/a.txt")), ERR_INPUT,
+               "a.txt is a file: a folder is to be written there");
+    ASSERT_OK(file_list(&names, test_folder()));
+    ASSERT_INT(names.count, ==, 1);
+    file_names_free(&names);
+    buf_free(&text);
 }
