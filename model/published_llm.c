@@ -74,10 +74,11 @@ Err published_refuse_dropout(const JsonKeys *keys, const char *key) {
 const char *const published_harmless[] = {
     "_name_or_path", "name_or_path", "_commit_hash", "_attn_implementation",
     "_attn_implementation_autoset", "_attn_implementation_internal", "attn_implementation",
-    "architectures", "auto_map", "transformers_version", "torch_dtype", "dtype", "torchscript",
-    "use_bfloat16", "use_cache", "gradient_checkpointing", "return_dict", "output_attentions",
-    "output_hidden_states", "chunk_size_feed_forward", /* only in how many pieces */
-    "is_decoder",                                      /* of models that can be encoders */
+    "_flash_attn_2_enabled", "architectures", "auto_map", "transformers_version", "torch_dtype",
+    "dtype", "torchscript", "use_bfloat16", "use_cache", "gradient_checkpointing", "return_dict",
+    "output_attentions", "output_hidden_states",
+    "chunk_size_feed_forward", /* only in how many pieces */
+    "is_decoder",              /* of models that can be encoders */
     "xla_device", "tf_legacy_loss", "initializer_range",
     /* other tasks */
     "finetuning_task", "id2label", "label2id", "num_labels", "problem_type", "task_specific_params",

@@ -187,7 +187,8 @@ TEST(rotary_angles_are_read_where_transformers_5_writes_them) {
                                   "\"rope_theta\":12345.0,\"rope_type\":\"default\"}")));
     ASSERT_REAL(p.llm.rotary_share, ==, 0.4);
     ASSERT_REAL(p.llm.rope_theta, ==, 12345);
-    ASSERT_OK(read_text(&p, PHI_5("\"rope_parameters\":{\"rope_theta\":500}")));
+    ASSERT_OK(read_text(&p, PHI_5("\"rope_parameters\":{\"rope_theta\":500},"
+                                  "\"_flash_attn_2_enabled\":true")));
     ASSERT_REAL(p.llm.rotary_share, ==, 0.5); /* PhiConfig's own */
     ASSERT_REAL(p.llm.rope_theta, ==, 500);
     ASSERT_OK(read_text(&p, PHI_5("\"rope_parameters\":null,\"rope_theta\":501")));
