@@ -70,6 +70,12 @@ static void say(CadReply *reply, CadStatus status, const char *message) {
     text_escape(reply->message, sizeof reply->message, message);
 }
 
+/* Cut behind a character where it does not fit. */
+static void say_of_reference(CadReply *reply, const char *message) {
+    int used = snprintf(reply->message, sizeof reply->message, "reference: ");
+    text_escape(reply->message + used, sizeof reply->message - (size_t)used, message);
+}
+
 static CadStatus build_code(Solid **solid, const char *code, size_t size, CadReply *reply) {
     CadProgram program = {0};
     CodeError error = {0};
@@ -163,7 +169,7 @@ static void score_solid(const Solid *solid, const Item *item, CadReply *reply) {
     if (solid && reference) score_solids(&reply->score, solid, reference, points, sound);
     reply->score.reference_status = status;
     if (other.message[0] && reply->status == CAD_OK && !reply->message[0])
-        snprintf(reply->message, sizeof reply->message, "reference: %.200s", other.message);
+        say_of_reference(reply, other.message);
     solid_free(&reference);
 }
 

@@ -101,6 +101,12 @@ static bool request_pair(Pair *pair, CadRequest *request, int points) {
     return true;
 }
 
+/* Cut behind a character where it does not fit. */
+static void name_reference(char *out, size_t size, const char *message) {
+    size_t used = (size_t)snprintf(out, size, "reference: ");
+    text_escape(out + used, size - used, message);
+}
+
 /* What a worker says; of a reference that cannot be read it knows nothing. */
 static void take_reply(const CadReply *reply) {
     Pair *pair = reply->tag;
@@ -108,8 +114,7 @@ static void take_reply(const CadReply *reply) {
     if (!pair->ref.failed) return;
     pair->reply.score.reference_status = pair->ref.failed;
     if (!pair->reply.message[0])
-        snprintf(pair->reply.message, sizeof pair->reply.message, "reference: %.200s",
-                 pair->ref.message);
+        name_reference(pair->reply.message, sizeof pair->reply.message, pair->ref.message);
 }
 
 static Err score_pairs(Pair *pairs, int count, const ScoreOptions *o) {
