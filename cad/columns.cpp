@@ -62,7 +62,36 @@ double total(const Spans &spans) {
     return sum;
 }
 
+// Along all columns of a grid: lengths that both meshes have, and those of both added.
+struct Lengths {
+    double common = 0, sum = 0;
+};
+
+Lengths lengths(const std::vector<Triangle> &a, const std::vector<Triangle> &b, const Grid &grid) {
+    Lengths out;
+    if (!(grid.step_x > 0) || !(grid.step_y > 0)) return out;
+    Crossings of_a(COLUMNS * COLUMNS), of_b(COLUMNS * COLUMNS);
+    for (const Triangle &triangle : a) add_crossings(triangle, grid, &of_a);
+    for (const Triangle &triangle : b) add_crossings(triangle, grid, &of_b);
+    for (size_t i = 0; i < of_a.size(); i++) {
+        Spans in_a = inside(&of_a[i]), in_b = inside(&of_b[i]);
+        out.common += total(common_spans(in_a, in_b));
+        out.sum += total(in_a) + total(in_b);
+    }
+    return out;
+}
+
+Grid grid_over(const double low[2], const double high[2]) {
+    return {low[0], low[1], (high[0] - low[0]) / COLUMNS, (high[1] - low[1]) / COLUMNS};
+}
+
 } // namespace
+
+double common_by_columns(const std::vector<Triangle> &a, const std::vector<Triangle> &b,
+                         const double low[2], const double high[2]) {
+    Grid grid = grid_over(low, high);
+    return lengths(a, b, grid).common * grid.step_x * grid.step_y;
+}
 
 double iou_by_columns(const std::vector<Triangle> &a, const std::vector<Triangle> &b) {
     double low[2] = {1e300, 1e300}, high[2] = {-1e300, -1e300};
@@ -73,20 +102,9 @@ double iou_by_columns(const std::vector<Triangle> &a, const std::vector<Triangle
                     low[k] = std::min(low[k], corner.Coord(k + 1));
                     high[k] = std::max(high[k], corner.Coord(k + 1));
                 }
-    Grid grid = {low[0], low[1], (high[0] - low[0]) / COLUMNS, (high[1] - low[1]) / COLUMNS};
-    Crossings of_a(COLUMNS * COLUMNS), of_b(COLUMNS * COLUMNS);
-    if (grid.step_x > 0 && grid.step_y > 0) {
-        for (const Triangle &triangle : a) add_crossings(triangle, grid, &of_a);
-        for (const Triangle &triangle : b) add_crossings(triangle, grid, &of_b);
-    }
-    double common = 0, sum = 0;
-    for (size_t i = 0; i < of_a.size(); i++) {
-        Spans in_a = inside(&of_a[i]), in_b = inside(&of_b[i]);
-        common += total(common_spans(in_a, in_b));
-        sum += total(in_a) + total(in_b);
-    }
-    double united = sum - common;
-    return united > 0 ? common / united : std::numeric_limits<double>::quiet_NaN();
+    Lengths found = lengths(a, b, grid_over(low, high));
+    double united = found.sum - found.common;
+    return united > 0 ? found.common / united : std::numeric_limits<double>::quiet_NaN();
 }
 
 } // namespace cad

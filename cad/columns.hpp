@@ -12,6 +12,10 @@ namespace cad {
 // COLUMNS × COLUMNS columns across. NaN when both are empty.
 double iou_by_columns(const std::vector<Triangle> &a, const std::vector<Triangle> &b);
 
+// The volume that both have in common over a rectangle in x and y.
+double common_by_columns(const std::vector<Triangle> &a, const std::vector<Triangle> &b,
+                         const double low[2], const double high[2]);
+
 } // namespace cad
 
 #endif

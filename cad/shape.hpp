@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <exception>
 #include <memory>
+#include <optional>
 #include <string>
 
 // The C headers are C23; this is what they need to be read by a C++17 compiler.
@@ -20,10 +21,18 @@ extern "C" {
 }
 #undef _Noreturn
 
+// What solid_check says.
+struct SolidCheck {
+    CadStatus status = CAD_EMPTY_SOLID;
+    SolidFacts facts = {};
+    SolidNote note = {""};
+};
+
 struct Solid {
     TopoDS_Shape shape; // a solid, or a compound of solids
     bool jittered = false;
-    bool doubtful = false; // read from a file, and not found good in every way
+    bool from_file = false; // not built here: its triangles are asked for a second opinion
+    std::optional<SolidCheck> checked; // where someone had to know before
 };
 
 namespace cad {
@@ -59,6 +68,8 @@ Result guarded(const char *what, Result failed, SolidNote *note, Body body) {
     }
     return failed;
 }
+
+SolidCheck check_solid(const Solid &solid);
 
 } // namespace cad
 

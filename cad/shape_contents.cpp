@@ -335,10 +335,7 @@ Sums edge_sums(const TopoDS_Edge &edge, const TopoDS_Face &face, const Curved &c
     return sum;
 }
 
-// As the surface lies, whichever side of it is the face's.
-Sums face_sums(const TopoDS_Face &face, const gp_XYZ &about) {
-    BRepAdaptor_Surface surface(face, Standard_False);
-    if (surface.GetType() == GeomAbs_Plane) return plane_sums(face, surface.Plane(), about);
+Sums curved_sums(const TopoDS_Face &face, const BRepAdaptor_Surface &surface, const gp_XYZ &about) {
     Curved curved(face, surface, about);
     Sums sum;
     for (TopExp_Explorer at(face, TopAbs_EDGE); at.More(); at.Next()) {
@@ -360,21 +357,24 @@ gp_XYZ middle_of(const TopoDS_Shape &shape) {
 
 } // namespace
 
-void cad::shape_contents(const TopoDS_Shape &shape, double *volume, double *area) {
-    Sums sum;
+cad::Contents cad::shape_contents(const TopoDS_Shape &shape) {
+    Contents contents = {0, 0, 0};
     gp_XYZ about = middle_of(shape);
     for (TopExp_Explorer at(shape, TopAbs_FACE); at.More(); at.Next()) {
         double side = direction(at.Current());
         if (side == 0) continue;
-        Sums face = face_sums(TopoDS::Face(at.Current().Oriented(TopAbs_FORWARD)), about);
-        sum = sum + Sums{side * face.volume, face.area};
+        const TopoDS_Face face = TopoDS::Face(at.Current().Oriented(TopAbs_FORWARD));
+        BRepAdaptor_Surface surface(face, Standard_False);
+        bool plane = surface.GetType() == GeomAbs_Plane;
+        Sums sums =
+            plane ? plane_sums(face, surface.Plane(), about) : curved_sums(face, surface, about);
+        contents.volume += side * sums.volume / 3;
+        contents.area += sums.area;
+        if (!plane) contents.curved_area += sums.area;
     }
-    *volume = sum.volume / 3;
-    *area = sum.area;
+    return contents;
 }
 
 double cad::shape_volume(const TopoDS_Shape &shape) {
-    double volume, area;
-    shape_contents(shape, &volume, &area);
-    return volume;
+    return shape_contents(shape).volume;
 }

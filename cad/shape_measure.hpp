@@ -6,8 +6,11 @@
 
 namespace cad {
 
-// Volume and area; negative volume for a solid that is inside out.
-void shape_contents(const TopoDS_Shape &shape, double *volume, double *area);
+// Negative volume for a solid that is inside out.
+struct Contents {
+    double volume, area, curved_area; // the last of all faces that are not plane
+};
+Contents shape_contents(const TopoDS_Shape &shape);
 double shape_volume(const TopoDS_Shape &shape);
 
 // The one solid of a shape, or a compound of its solids; null when it has none.
@@ -19,14 +22,6 @@ TopoDS_Shape unified(const TopoDS_Shape &shape, double volume);
 
 // Whether every edge bounds two faces (or one twice: a seam); else how many the first bad one has.
 bool is_manifold(const TopoDS_Shape &shape, int *bad_faces);
-
-// A second opinion on a solid and its volume, by its triangles (which are taken off it again). What
-// contradicts it, or what could not be looked into: "" when all is well.
-struct Opinion {
-    bool contradicts = false;
-    char text[200] = "";
-};
-Opinion second_opinion(const TopoDS_Shape &shape, double volume);
 
 // The exact box; false for an empty shape.
 bool shape_box(const TopoDS_Shape &shape, double low[3], double high[3]);

@@ -108,14 +108,13 @@ TopoDS_Wire loop_wire(const Frame &frame, const Loop &loop) {
 
 // Whether a face has the area of its loops: what the kernel mends may lose a part of it.
 bool fills_profile(const TopoDS_Shape &face, const Extrude &extrude) {
-    double volume, area, expected = profile_area(&extrude), slack = 0;
+    double expected = profile_area(&extrude), slack = 0;
     for (int j = 0; j < extrude.loop_count; j++) {
         Box2 box = loop_bounds(&extrude.loops[j]);
         double around = 2 * (box.max.x - box.min.x + box.max.y - box.min.y);
         slack += AREA_SLACK * std::fabs(loop_area(&extrude.loops[j])) + JOINT_GAP * around;
     }
-    cad::shape_contents(face, &volume, &area);
-    return std::fabs(area - expected) <= slack;
+    return std::fabs(cad::shape_contents(face).area - expected) <= slack;
 }
 
 // Why a profile is no face.

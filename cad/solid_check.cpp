@@ -1,5 +1,4 @@
 // What is known of a solid: volume, area, box, counts, and whether it is sound.
-#include <BRepAdaptor_Surface.hxx>
 #include <BRepBndLib.hxx>
 #include <BRepCheck_Analyzer.hxx>
 #include <BRepTools.hxx>
@@ -76,30 +75,57 @@ int count_parts(const TopoDS_Shape &shape, TopAbs_ShapeEnum kind) {
     return parts.Extent();
 }
 
-double curved_area(const TopoDS_Shape &shape) {
-    double sum = 0;
-    for (TopExp_Explorer at(shape, TopAbs_FACE); at.More(); at.Next()) {
-        double volume, area;
-        BRepAdaptor_Surface surface(TopoDS::Face(at.Current()), Standard_False);
-        if (surface.GetType() == GeomAbs_Plane) continue;
-        cad::shape_contents(at.Current(), &volume, &area);
-        sum += area;
-    }
-    return sum;
-}
+struct MeshVolume {
+    double volume;
+    bool whole; // all faces have triangles
+};
 
-// The volume by triangles, which are taken off the shape again; NaN where it cannot be had.
-double volume_by_mesh(const TopoDS_Shape &shape, double deflection, double angle) {
+// By triangles that are taken off the shape again.
+MeshVolume volume_by_mesh(const TopoDS_Shape &shape, double deflection, double angle) {
     BRepTools::Clean(shape);
     bool whole = cad::mesh_shape(shape, deflection, angle);
     double volume = cad::mesh_volume(cad::shape_triangles(shape));
     BRepTools::Clean(shape);
-    return whole ? volume : double(NAN);
+    return {volume, whole};
 }
 
-CadStatus check(const Solid *solid, SolidFacts *facts, SolidNote *note) {
-    const TopoDS_Shape &shape = solid->shape;
-    facts->jittered = solid->jittered;
+// Where a face does not end at its edges, the kernel's check may pass; but then its integrals,
+// which know edges alone, and its triangles, which know the surface, say different things. Chords
+// take no more from a volume than their distance from each curved face, in practice half of that.
+CadStatus ask_mesh(const TopoDS_Shape &shape, const cad::Contents &contents, double diagonal,
+                   SolidNote *note) {
+    double deflection = MESH_DEFLECTION * diagonal;
+    double slack = deflection * contents.curved_area + MESH_ROUNDING * contents.volume;
+    MeshVolume mesh = {0, false};
+    for (double finer : {1.0, 0.3}) {
+        mesh = volume_by_mesh(shape, finer * deflection, finer * MESH_ANGLE);
+        if (std::fabs(mesh.volume - contents.volume) <= slack) return CAD_OK;
+    }
+    if (!mesh.whole) {
+        cad::write_note(note, "doubtful: the kernel cannot triangulate all of its faces");
+        return CAD_OK;
+    }
+    cad::write_note(
+        note,
+        "its faces enclose %g by their edges and %g by their surfaces: one of them does "
+        "not end at its edges",
+        contents.volume, mesh.volume);
+    return CAD_INVALID_SOLID;
+}
+
+// A second opinion on a solid that was not built here.
+CadStatus look_closer(const TopoDS_Shape &shape, const cad::Contents &contents, double diagonal,
+                      SolidNote *note) {
+    if (cad::sphere_overlaps(shape)) {
+        cad::write_note(note, "one of its faces goes round its sphere more than once");
+        return CAD_INVALID_SOLID;
+    }
+    return ask_mesh(shape, contents, diagonal, note);
+}
+
+CadStatus check(const Solid &solid, SolidFacts *facts, SolidNote *note) {
+    const TopoDS_Shape &shape = solid.shape;
+    facts->jittered = solid.jittered;
     facts->solids = count_parts(shape, TopAbs_SOLID);
     facts->faces = count_parts(shape, TopAbs_FACE);
     double low[3], high[3];
@@ -109,7 +135,9 @@ CadStatus check(const Solid *solid, SolidFacts *facts, SolidNote *note) {
     }
     facts->box_min = {low[0], low[1], low[2]};
     facts->box_max = {high[0], high[1], high[2]};
-    cad::shape_contents(shape, &facts->volume, &facts->area);
+    cad::Contents contents = cad::shape_contents(shape);
+    facts->volume = contents.volume;
+    facts->area = contents.area;
     if (!(facts->volume > 0)) {
         cad::write_note(note, "the volume of the solid is %g", facts->volume);
         return CAD_INVALID_SOLID;
@@ -124,42 +152,22 @@ CadStatus check(const Solid *solid, SolidFacts *facts, SolidNote *note) {
         cad::write_note(note, "an edge has %d faces, where two belong", bad_faces);
         return CAD_NON_MANIFOLD;
     }
-    if (!solid->doubtful) return CAD_OK;
-    cad::Opinion opinion = cad::second_opinion(shape, facts->volume);
-    cad::write_note(note, "%s", opinion.text);
-    return opinion.contradicts ? CAD_INVALID_SOLID : CAD_OK;
+    double diagonal = std::hypot(high[0] - low[0], high[1] - low[1], high[2] - low[2]);
+    return solid.from_file ? look_closer(shape, contents, diagonal, note) : CAD_OK;
 }
 
 } // namespace
 
-// Where a face does not end at its edges, the kernel's check may pass; but then its integrals,
-// which know edges alone, and its triangles, which know the surface, say different things. Chords
-// take no more from a volume than their distance from each curved face, in practice half of that.
-cad::Opinion cad::second_opinion(const TopoDS_Shape &shape, double volume) {
-    Opinion opinion;
-    if (sphere_overlaps(shape)) return {true, "one of its faces lies over itself"};
-    double low[3], high[3], by_mesh = 0;
-    if (!shape_box(shape, low, high)) return opinion;
-    double deflection =
-        MESH_DEFLECTION * std::hypot(high[0] - low[0], high[1] - low[1], high[2] - low[2]);
-    double slack = deflection * curved_area(shape) + MESH_ROUNDING * volume;
-    for (double finer : {1.0, 0.3}) {
-        by_mesh = volume_by_mesh(shape, finer * deflection, finer * MESH_ANGLE);
-        if (std::fabs(by_mesh - volume) <= slack) return opinion;
-        if (std::isnan(by_mesh))
-            return {false, "doubtful: the kernel cannot triangulate all of its faces"};
-    }
-    opinion.contradicts = true;
-    std::snprintf(opinion.text, sizeof opinion.text,
-                  "its faces enclose %g by their edges and %g by their surfaces: one of them does "
-                  "not end at its edges",
-                  volume, by_mesh);
-    return opinion;
+SolidCheck cad::check_solid(const Solid &solid) {
+    SolidCheck found;
+    found.status = cad::guarded("checking the solid", CAD_INVALID_SOLID, &found.note,
+                                [&] { return check(solid, &found.facts, &found.note); });
+    return found;
 }
 
 CadStatus solid_check(const Solid *solid, SolidFacts *facts, SolidNote *note) {
-    *facts = SolidFacts{};
-    note->text[0] = 0;
-    return cad::guarded("checking the solid", CAD_INVALID_SOLID, note,
-                        [&] { return check(solid, facts, note); });
+    SolidCheck found = solid->checked ? *solid->checked : cad::check_solid(*solid);
+    *facts = found.facts;
+    *note = found.note;
+    return found.status;
 }

@@ -3,33 +3,52 @@
 
 #include <BRepAlgoAPI_Common.hxx>
 #include <BRepAlgoAPI_Fuse.hxx>
+#include <BRepTools.hxx>
 #include <BRep_Builder.hxx>
 #include <TopExp_Explorer.hxx>
 #include <TopoDS_Compound.hxx>
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
+#include "cad/columns.hpp"
+#include "cad/mesh.hpp"
 #include "cad/shape_measure.hpp"
 
 namespace {
 
 constexpr double SHARED_MIN = 1e-6; // of the smaller body: less is the rounding of faces that touch
 constexpr double LAW_SLACK = 1e-4;  // of both bodies
-constexpr size_t PAIRS_MAX = 500;   // a boolean each
+constexpr double TOUCHING = 1e-9;   // of the smaller body: rounding where columns only touch
+constexpr double MESH_DEFLECTION = 1e-3, MESH_ANGLE = 0.3; // of a body's diagonal; radians
+constexpr size_t PAIRS_MAX = 500;                          // a boolean each
 
 struct Body {
     TopoDS_Shape shape;
-    double volume, low[3], high[3];
     int number; // in the file, from 1
+    double volume, low[3], high[3];
+    std::vector<cad::Triangle> triangles; // once they are asked for
+
+    Body(const TopoDS_Shape &solid, int n) : shape(solid), number(n) { measure(); }
+    void measure() {
+        volume = cad::shape_volume(shape);
+        cad::shape_box(shape, low, high);
+        triangles.clear();
+    }
+    const std::vector<cad::Triangle> &mesh() {
+        if (!triangles.empty()) return triangles;
+        double size = std::hypot(high[0] - low[0], high[1] - low[1], high[2] - low[2]);
+        cad::mesh_shape(shape, MESH_DEFLECTION * size, MESH_ANGLE);
+        triangles = cad::shape_triangles(shape);
+        BRepTools::Clean(shape);
+        return triangles;
+    }
 };
 
 std::vector<Body> bodies_of(const TopoDS_Shape &shape) {
     std::vector<Body> bodies;
-    for (TopExp_Explorer at(shape, TopAbs_SOLID); at.More(); at.Next()) {
-        Body body = {at.Current(), cad::shape_volume(at.Current()), {}, {}, int(bodies.size()) + 1};
-        cad::shape_box(body.shape, body.low, body.high);
-        bodies.push_back(body);
-    }
+    for (TopExp_Explorer at(shape, TopAbs_SOLID); at.More(); at.Next())
+        bodies.emplace_back(at.Current(), int(bodies.size()) + 1);
     return bodies;
 }
 
@@ -37,6 +56,19 @@ bool boxes_overlap(const Body &a, const Body &b) {
     for (int k = 0; k < 3; k++)
         if (a.high[k] <= b.low[k] || b.high[k] <= a.low[k]) return false;
     return true;
+}
+
+// A look at their triangles, which is cheaper than a boolean: what only touches along planes is
+// sorted out, what may overlap is not.
+bool may_overlap(Body &a, Body &b) {
+    if (!boxes_overlap(a, b)) return false;
+    double low[2], high[2];
+    for (int k = 0; k < 2; k++) {
+        low[k] = std::max(a.low[k], b.low[k]);
+        high[k] = std::min(a.high[k], b.high[k]);
+    }
+    double common = cad::common_by_columns(a.mesh(), b.mesh(), low, high);
+    return common > TOUCHING * std::min(a.volume, b.volume);
 }
 
 // What the two have in common; 0 where the kernel's answer cannot be.
@@ -88,7 +120,7 @@ class Joining {
     // Joins the body with one of those after it; false when none of them overlaps it.
     bool join_one(size_t i, bool *failed) {
         for (size_t k = i + 1; k < bodies.size(); k++) {
-            if (!boxes_overlap(bodies[i], bodies[k]) || ++pairs > PAIRS_MAX) continue;
+            if (!may_overlap(bodies[i], bodies[k]) || ++pairs > PAIRS_MAX) continue;
             double shared = shared_volume(bodies[i], bodies[k]);
             if (shared == 0) continue;
             TopoDS_Shape one = joined(bodies[i], bodies[k], shared);
@@ -96,8 +128,7 @@ class Joining {
             say(bodies[i], bodies[k], shared, *failed ? ", and the kernel cannot join them" : "");
             if (*failed) return false;
             bodies[i].shape = one;
-            bodies[i].volume = cad::shape_volume(one);
-            cad::shape_box(one, bodies[i].low, bodies[i].high);
+            bodies[i].measure();
             bodies.erase(bodies.begin() + long(k));
             return true;
         }

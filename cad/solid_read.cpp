@@ -71,10 +71,9 @@ struct Box {
 
 // What was made of a file.
 struct Reading {
-    TopoDS_Shape shape; // its solids; null: none
+    Solid solid; // its shape is null where there is none
     int open_shells = 0;
-    bool good = false; // whole and sound
-    Box corners;       // of the file's vertices; empty where they cannot be compared
+    Box corners; // of the file's vertices; empty where they cannot be compared
 };
 
 // ---- solids ----
@@ -172,33 +171,29 @@ bool read_once(Reading *reading, const char *name, const Buf *file, CurveMode mo
     if (reader.ReadStream(name, stream) != IFSelect_RetDone) return false;
     reader.TransferRoots();
     TopoDS_Shape shape = reader.OneShape();
-    reading->shape = solids_of(shape, &reading->open_shells);
-    if (reading->shape.IsNull() && !shape.IsNull())
-        reading->shape = solids_of(sewn(shape), &reading->open_shells);
+    reading->solid.from_file = true;
+    reading->solid.shape = solids_of(shape, &reading->open_shells);
+    if (reading->solid.shape.IsNull() && !shape.IsNull())
+        reading->solid.shape = solids_of(sewn(shape), &reading->open_shells);
     reading->corners = corners_of(reader.StepModel());
     return true;
 }
 
-// Whether the shape reaches as far as the corners that the file has.
-bool is_whole(const TopoDS_Shape &shape, const Box &corners) {
-    Box box;
-    if (corners.empty()) return true;
-    if (!cad::shape_box(shape, box.low, box.high)) return false;
-    return box.holds(corners, OUTSIDE * corners.diagonal());
+// Whether the solid reaches as far as the corners that the file has.
+bool is_whole(const Reading &reading) {
+    const SolidFacts &facts = reading.solid.checked->facts;
+    const Vec3 &low = facts.box_min, &high = facts.box_max;
+    Box box = {{low.x, low.y, low.z}, {high.x, high.y, high.z}};
+    const Box &corners = reading.corners;
+    return corners.empty() || box.holds(corners, OUTSIDE * corners.diagonal());
 }
 
-bool is_sound(const TopoDS_Shape &shape) {
-    int bad_faces;
-    double volume = cad::shape_volume(shape);
-    return volume > 0 && BRepCheck_Analyzer(shape).IsValid() &&
-           cad::is_manifold(shape, &bad_faces) && !cad::second_opinion(shape, volume).text[0];
-}
-
-bool is_good(const TopoDS_Shape &shape, const Box &corners) {
-    SolidNote ignored;
-    return !shape.IsNull() && cad::guarded("checking", false, &ignored, [&] {
-        return is_whole(shape, corners) && is_sound(shape);
-    });
+// Whole, sound and beyond doubt.
+bool is_good(Reading *reading) {
+    if (reading->solid.shape.IsNull()) return false;
+    reading->solid.checked = cad::check_solid(reading->solid);
+    const SolidCheck &checked = *reading->solid.checked;
+    return checked.status == CAD_OK && !checked.note.text[0] && is_whole(*reading);
 }
 
 std::vector<TopoDS_Shape> mended(const TopoDS_Shape &shape) {
@@ -217,32 +212,32 @@ bool read_in_some_way(Reading *out, const char *name, const Buf *file) {
     for (CurveMode mode : curve_modes) {
         Reading reading;
         if (!read_once(&reading, name, file, mode)) return false;
-        if (mode == AS_IN_FILE) *out = reading;
-        if (is_good(reading.shape, reading.corners)) {
-            *out = reading;
-            return out->good = true;
-        }
+        bool good = is_good(&reading);
+        if (good || mode == AS_IN_FILE) *out = reading;
+        if (good) return true;
     }
-    if (out->shape.IsNull()) return true;
-    for (const TopoDS_Shape &shape : mended(out->shape))
-        if (is_good(shape, out->corners)) {
-            out->shape = cad::only_solids(shape);
-            return out->good = true;
-        }
+    if (out->solid.shape.IsNull()) return true;
+    for (const TopoDS_Shape &shape : mended(out->solid.shape)) {
+        Reading reading = *out;
+        reading.solid.shape = cad::only_solids(shape);
+        if (!is_good(&reading)) continue;
+        *out = reading;
+        break;
+    }
     return true;
 }
 
 void say_doubts(const Reading &reading, SolidNote *note) {
     SolidNote doubt;
-    Box box;
-    cad::shape_box(reading.shape, box.low, box.high);
-    if (!is_whole(reading.shape, reading.corners)) {
+    if (!is_whole(reading)) {
         const Box &all = reading.corners;
+        const Vec3 &low = reading.solid.checked->facts.box_min;
+        const Vec3 &high = reading.solid.checked->facts.box_max;
         cad::write_note(&doubt,
                         "doubtful: the corners in the file span %g × %g × %g, what the kernel "
                         "reads of it only %g × %g × %g",
-                        all.size(0), all.size(1), all.size(2), box.size(0), box.size(1),
-                        box.size(2));
+                        all.size(0), all.size(1), all.size(2), high.x - low.x, high.y - low.y,
+                        high.z - low.z);
         cad::add_note(note, doubt);
     }
     if (reading.open_shells > 0) {
@@ -252,25 +247,29 @@ void say_doubts(const Reading &reading, SolidNote *note) {
     }
 }
 
+void say_empty(const Reading &reading, const char *name, SolidNote *note) {
+    int open = reading.open_shells;
+    if (open)
+        cad::write_note(note, "there is no solid in %.160s, only %d open surface%s", name, open,
+                        open == 1 ? "" : "s");
+    else
+        cad::write_note(note, "there is no solid in %.160s", name);
+}
+
 CadStatus read_step(Solid *solid, const char *name, const Buf *file, SolidNote *note) {
     Reading reading;
     if (!read_in_some_way(&reading, name, file)) {
         cad::write_note(note, "%.160s is not a readable STEP file", name);
         return CAD_PARSE_FAIL;
     }
-    if (reading.shape.IsNull()) {
-        int open = reading.open_shells;
-        if (open)
-            cad::write_note(note, "there is no solid in %.160s, only %d open surface%s", name, open,
-                            open == 1 ? "" : "s");
-        else
-            cad::write_note(note, "there is no solid in %.160s", name);
+    if (reading.solid.shape.IsNull()) {
+        say_empty(reading, name, note);
         return CAD_EMPTY_SOLID;
     }
     say_doubts(reading, note);
-    if (!cad::join_overlapping(&reading.shape, note)) return CAD_INVALID_SOLID;
-    solid->shape = reading.shape;
-    solid->doubtful = !reading.good;
+    *solid = reading.solid;
+    if (!cad::join_overlapping(&solid->shape, note)) return CAD_INVALID_SOLID;
+    if (!solid->shape.IsSame(reading.solid.shape)) solid->checked.reset();
     return CAD_OK;
 }
 

@@ -286,8 +286,8 @@ TopoDS_Shape loose_faces() {
 
 TopoDS_Shape bodies_shape(Bodies bodies) {
     TopoDS_Shape brick = box(0, 0, 0, 10, 20, 30), plate = box(0, 0, 0, 20, 20, 10);
-    auto pin = [](double low, double high) {
-        return BRepPrimAPI_MakeCylinder(upright(10, 10, low), 4, high - low).Shape();
+    auto pin = [](double radius) {
+        return BRepPrimAPI_MakeCylinder(upright(10, 10, -5), radius, 20).Shape();
     };
     auto ball = [](double x) { return BRepPrimAPI_MakeSphere(gp_Pnt(x, 0, 0), 7).Shape(); };
     switch (bodies) {
@@ -301,7 +301,8 @@ TopoDS_Shape bodies_shape(Bodies bodies) {
     case TWO_OVERLAPPING: return compound({brick, box(5, 0, 0, 10, 20, 30)});
     case TWO_EQUAL: return compound({brick, box(0, 0, 0, 10, 20, 30)});
     case ONE_IN_ANOTHER: return compound({box(0, 0, 0, 30, 30, 30), box(9, 9, 9, 5, 5, 5)});
-    case PIN_IN_HOLE: return compound({cut(plate, pin(-1, 11)), pin(-5, 15)});
+    case PIN_IN_HOLE: return compound({cut(plate, pin(4)), pin(4)});
+    case PIN_PRESSED_IN: return compound({cut(plate, pin(4)), pin(4.01)});
     case SPHERES_OVERLAPPING: return compound({ball(0), ball(5)});
     case BODIES_COUNT: break;
     }

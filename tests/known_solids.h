@@ -37,6 +37,7 @@ typedef enum Bodies {
     TWO_EQUAL,
     ONE_IN_ANOTHER, /* 5 × 5 × 5 inside 30 × 30 × 30 */
     PIN_IN_HOLE,    /* of radius 4, through a plate 20 × 20 × 10 and out by 5 on both sides */
+    PIN_PRESSED_IN, /* its radius is 4.01 */
     SPHERES_OVERLAPPING, /* of radius 7, 5 apart */
     BODIES_COUNT
 } Bodies;

@@ -62,6 +62,9 @@ TEST(bodies_that_overlap_count_once_and_are_named) {
     expect_read(read_bodies("apart", TWO_APART), CAD_OK, 2, 12000, "");
     expect_read(read_bodies("touching", TWO_TOUCHING), CAD_OK, 2, 12000, "");
     expect_read(read_bodies("pin", PIN_IN_HOLE), CAD_OK, 2, 4000 + 10 * 16 * M_PI, "");
+    expect_read(read_bodies("pressed pin", PIN_PRESSED_IN), CAD_OK, 1,
+                4000 - 160 * M_PI + 20 * 4.01 * 4.01 * M_PI - 10 * (4.01 * 4.01 - 16) * M_PI,
+                "bodies 1 and 2 overlap by a volume of 2.5164");
     expect_read(read_bodies("overlapping", TWO_OVERLAPPING), CAD_OK, 1, 9000,
                 "bodies 1 and 2 overlap by a volume of 3000; what overlaps counts once");
     expect_read(read_bodies("equal", TWO_EQUAL), CAD_OK, 1, 6000, "overlap by a volume of 6000");
