@@ -2,7 +2,8 @@
  * (docs/configuration.md).
  *
  * config_load reads a file or the name of a preset, applies `key=value` overrides, and checks
- * types, ranges and unknown keys; all mistakes are reported at once, each with its line.
+ * types, ranges, unknown keys and what is given twice; mistakes are reported together (the first
+ * fifty), each with its line.
  * config_print writes the resolved config, which loads unchanged. */
 #ifndef CADVLM_CONFIG_CONFIG_H
 #define CADVLM_CONFIG_CONFIG_H

@@ -110,8 +110,8 @@ static void open_parser(yaml_parser_t *parser, const char *text, size_t size) {
 Err document_read(yaml_document_t *out, const char *text, size_t size, size_t *line) {
     yaml_parser_t parser;
     *line = 1;
-    REQUIRE(size <= CONFIG_FILE_MAX, ERR_CONFIG, "the file has %zu bytes, more than the %d allowed", size,
-            CONFIG_FILE_MAX);
+    REQUIRE(size <= CONFIG_FILE_MAX, ERR_CONFIG, "the file has %zu bytes, more than the %d allowed",
+            size, CONFIG_FILE_MAX);
     open_parser(&parser, text, size);
     Err err = check_events(&parser, text, size, line);
     yaml_parser_delete(&parser);
