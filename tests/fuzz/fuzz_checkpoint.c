@@ -43,6 +43,8 @@ void fuzz_seeds(void) {
     static TrainState state = {.step = 7, .slots = 2, .samples = 28, .excluded = 5, .told = true};
     static Origin origin = {.name = "owner/name", .on_hub = true, .weights = "0123456789abcdef"};
     Buf seed = {0};
+    TrainState full = {.slots = 1, .dataset_count = CONFIG_DATASETS}; /* all there can be */
+    full.update.loss_scale = 1;
     state.update.loss_scale = 1;
     state.val_loss = 2.5;
     state.best_val_loss = NAN;
@@ -55,6 +57,10 @@ void fuzz_seeds(void) {
     fuzz_file("config.yaml", "seed: 1\n", 8);
     ASSERT_OK(manifest_write(test_folder()));
     ASSERT_OK(manifest_verify(test_folder()));
+    fuzz_folder_append(&seed, test_folder(), files);
+    fuzz_seed(seed.data, seed.size);
+    buf_clear(&seed);
+    ASSERT_OK(train_state_write(&full, test_folder()));
     fuzz_folder_append(&seed, test_folder(), files);
     fuzz_seed(seed.data, seed.size);
     buf_free(&seed);

@@ -68,7 +68,7 @@ step() {
     mv "$folder"/* $work/findings/ 2>/dev/null || true
     rmdir "$folder"
     files=$(sed -n 's/^files \([0-9]*\) .*/\1/p' $log)
-    row step "$1" "${files:-?}" - "$result$(sed -n 's/^files [0-9]* seed [0-9]*//p' $log)"
+    row step "$1" "${files:-0}" - "$result$(sed -n 's/^files [0-9]* seed [0-9]*//p' $log)"
     [ "$result" = clean ]
 }
 
@@ -78,12 +78,12 @@ one() {
     mkdir -p $corpus $work/logs $work/findings $work/rows
     if [ "$1" = step ]; then step "$2"; return; fi
     $work/tests/fuzz_$1 --seeds $work/seeds/$1 >/dev/null
+    began=$(date +%s)
     $work/tests/fuzz_$1 -max_total_time=$2 -timeout=60 -rss_limit_mb=3072 $(options "$1") -print_final_stats=1 -verbosity=1 \
         -artifact_prefix=$work/findings/$1- $corpus $work/seeds/$1 >$log 2>&1 || result=$(sed -n 's/^SUMMARY: *//p' $log | tail -n 1)
     runs=$(sed -n "s/^stat::number_of_executed_units: *//p" $log | tail -n 1)
     edges=$(sed -n 's/.* cov: \([0-9]*\) .*/\1/p' $log | tail -n 1)
-    took=$(sed -n 's/^Done [0-9]* runs in \([0-9]*\) .*/\1/p' $log | tail -n 1)
-    row "$1" "$took" "${runs:-?}" "${edges:-?}" "${result:-ended without a word}"
+    row "$1" $(($(date +%s) - began)) "${runs:-0}" "${edges:-?}" "${result:-ended without a word}"
     [ "$result" = clean ]
 }
 export -f one options row step
