@@ -46,4 +46,9 @@ void fuzz_piece_append(Buf *seed, const void *bytes, size_t size);
 void fuzz_folder(FuzzInput *input, const char *const *names);
 void fuzz_folder_append(Buf *seed, const char *folder, const char *const *names);
 
+/* ---- for those who run a harness (fuzz_main.c, fuzz_replay.c) ---- */
+
+void fuzz_begin(void);
+void fuzz_write_seeds(const char *into);
+
 #endif

@@ -61,6 +61,7 @@ void fuzz_seeds(void) {
     fuzz_seed(seed.data, seed.size);
     buf_clear(&seed);
     ASSERT_OK(train_state_write(&full, test_folder()));
+    ASSERT_OK(train_state_read(&state, test_folder()));
     fuzz_folder_append(&seed, test_folder(), files);
     fuzz_seed(seed.data, seed.size);
     buf_free(&seed);

@@ -79,12 +79,15 @@ void fuzz_seed_file(const char *path) {
     buf_free(&bytes);
 }
 
-static int write_seeds(const char *into) {
+void fuzz_write_seeds(const char *into) {
+    char made[sizeof folder];
     seed_folder = into;
     ASSERT_OK(file_make_directories(into));
+    memcpy(made, folder, sizeof made);
+    folder[0] = 0;
     fuzz_seeds();
-    printf("%d seeds in %s\n", seed_count, into);
-    return 0;
+    remove_folder(); /* what they were made of is not there for the inputs */
+    memcpy(folder, made, sizeof made);
 }
 
 /* ---- inputs ---- */
@@ -174,10 +177,17 @@ void fuzz_folder_append(Buf *seed, const char *from, const char *const *names) {
 
 /* ---- libFuzzer's entries ---- */
 
-int LLVMFuzzerInitialize(int *argc, char ***argv) {
+void fuzz_begin(void) {
     log_set_level((LogLevel)(LOG_ERROR + 1)); /* what is said of an input is not read by anyone */
     atexit(remove_folder);
-    if (*argc == 3 && !strcmp((*argv)[1], "--seeds")) exit(write_seeds((*argv)[2]));
+}
+
+int LLVMFuzzerInitialize(int *argc, char ***argv) {
+    fuzz_begin();
+    if (*argc == 3 && !strcmp((*argv)[1], "--seeds")) {
+        fuzz_write_seeds((*argv)[2]);
+        exit(0);
+    }
     return 0;
 }
 
