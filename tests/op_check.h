@@ -13,6 +13,10 @@ extern const int op_case_count;
 void op_check_match(Exec *ex, const OpCase *c, DType dtype);
 void op_check_grad(Exec *ex, const OpCase *c, DType dtype);
 
+/* Attention over sequences of which only the first keys count: what it gives for them is what it
+ * gives without the others, and the gradients of the others are zero. */
+void op_check_lengths(Exec *ex, DType dtype);
+
 /* Random gradients of the outputs, in host memory. */
 void op_check_draw_gradients(OpTest *test);
 

@@ -118,6 +118,16 @@ TEST(numbers_below_a_limit_favour_none) {
     for (int i = 0; i < 3; i++) ASSERT_NEAR((double)ends[i] / n, 1.0 / 3, 0.02);
 }
 
+TEST(no_two_purposes_share_a_key) {
+    for (uint64_t seed = 0; seed < 50; seed++)
+        for (int a = RNG_INIT; a <= RNG_TEST; a++) {
+            for (int b = RNG_INIT; b < a; b++)
+                ASSERT_TRUE(rng_key(seed, (RngPurpose)a) != rng_key(seed, (RngPurpose)b));
+            for (uint64_t other = 0; other < seed; other++)
+                ASSERT_TRUE(rng_key(seed, (RngPurpose)a) != rng_key(other, (RngPurpose)a));
+        }
+}
+
 TEST(arena_counts_dry_what_it_takes_wet) {
     Arena dry, wet;
     static _Alignas(64) char block[1024];

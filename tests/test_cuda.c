@@ -29,6 +29,8 @@ static const OpCase tiled_cases[] = {
     {"rmsnorm", {5, 2056, 0}},
     {"layernorm", {70, 1152, 1}},
     {"layernorm", {5, 2056, 0}},
+    {"rmsnorm", {9, 131, 1}}, /* neither short nor aligned: sums of parameters go through memory */
+    {"layernorm", {9, 131, 0}},
     {"qk_rope", {70, 4, 1, 64, 64, 1}},
     {"qk_rope", {33, 2, 2, 80, 32, 0}},
     {"attention", {2, 130, 4, 1, 64, 1}},
@@ -79,6 +81,13 @@ TEST(every_gradient_matches_differences_in_bf16) {
 
 TEST(every_gradient_matches_differences_in_f16) {
     all_cases(op_check_grad, DT_F16);
+}
+
+TEST(keys_behind_the_length_have_no_part_in_attention) {
+    static const DType types[] = {DT_F32, DT_BF16, DT_F16};
+    Exec *ex = open_cuda();
+    for (int i = 0; i < 3; i++) op_check_lengths(ex, types[i]);
+    exec_close(&ex);
 }
 
 static uint64_t hash_of_run(Exec *ex, const OpCase *c, DType dtype) {

@@ -209,6 +209,13 @@ TEST(attention_over_a_cache_continues_the_sequence) {
     exec_close(&ex);
 }
 
+TEST(keys_behind_the_length_have_no_part_in_attention) {
+    Exec *ex = open_cpu(2);
+    op_check_lengths(ex, DT_F32);
+    if (exec_has_dtype(ex, DT_BF16)) op_check_lengths(ex, DT_BF16);
+    exec_close(&ex);
+}
+
 TEST(adamw_follows_the_formula) {
     Exec *ex = open_cpu(2);
     enum { N = 40000 };
