@@ -92,6 +92,14 @@ def test_names():
     for path in sorted((ROOT / "tests").glob("test_*.c")):
         for name in re.findall(r"^TEST(?:_RANKS)?\((\w+)", path.read_text(encoding="utf-8"), re.M):
             yield f"{path.stem.removeprefix('test_')}.{name}"
+    for path in sorted((ROOT / "tests/fuzz").glob("fuzz_*.c")):
+        yield f"fuzz.{path.stem.removeprefix('fuzz_')}"
+
+
+def source_of(name):
+    """Of a test's executable, below tests/."""
+    subject, claim = name.split(".")[:2]
+    return f"fuzz/fuzz_{claim}.c" if subject == "fuzz" else f"test_{subject}.c"
 
 
 def problems(faults):
@@ -172,8 +180,8 @@ class Build:
         if code != 0:
             raise RuntimeError(output[-3000:])
         names = [test["name"] for test in json.loads(output)["tests"]]
-        targets = {name: f"test_{name.split('.')[0]}" for name in names}
-        return {name: target if (TREE / f"tests/{target}.c").is_file() else None for name, target in targets.items()}
+        sources = {name: TREE / "tests" / source_of(name) for name in names}
+        return {name: source.stem if source.is_file() else None for name, source in sources.items()}
 
     def make(self, targets):
         """True, False (does not compile) or None (out of time)."""

@@ -159,6 +159,8 @@ static void seed(const char *url, const char *head, const char *body, const char
 void fuzz_seeds(void) {
     static const char ok[] = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nETag: \"abc\"\r\n\r\n";
     seed("https://hub.example/a?b", ok, "hello", "");
+    seed("https://h\x01\xe9/\x1b[31m", "HTTP/2 200\r\nETag: \"a\xc3\xa9\"\r\n\r\n", "", "");
+    seed("https://hub/\xc2\x9b", "HTTP/2 200\r\nETag: \"a\xc3\xa9\"\r\n\r\n", "", "");
     seed("http://user:pass@hub:80/a", "HTTP/2 302\r\nLocation: https://other/x\r\n\r\n", "", ok);
     seed("https://hub/a", "HTTP/2 307\r\nlocation: http://hub/x\r\n\r\n", "", ok);
     seed("https://hub",
