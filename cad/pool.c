@@ -5,14 +5,17 @@
  * ends. Replies are kept in a list without limit, so that a thread never waits for the caller. */
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "cad/confine.h"
 #include "cad/protocol.h"
 #include "core/clock.h"
 #include "core/file.h"
+#include "core/log.h"
 #include "core/process.h"
 #include "core/processors.h"
 #include "core/queue.h"
@@ -23,7 +26,7 @@
 #define DEFAULT_WALL    20.0 /* times the processor time */
 #define START_SECONDS   30.0 /* until a worker has said hello */
 
-enum { DEFAULT_MEGABYTES = 3072, QUEUE_PER_WORKER = 2, WORKERS_MAX = 1024 };
+enum { DEFAULT_MEGABYTES = 3072, QUEUE_PER_WORKER = 2, WORKERS_MAX = 1024, ENVIRONMENT_MAX = 64 };
 
 typedef struct Job {
     Buf frame;
@@ -39,11 +42,13 @@ typedef struct Worker {
     struct CadPool *pool;
     pthread_t thread;
     Process process;
+    bool may_fork;
     pid_t busy; /* under the pool's lock: the process to kill when the pool closes, or 0 */
 } Worker;
 
 struct CadPool {
     char program[PATH_SIZE];
+    const char *environment[ENVIRONMENT_MAX + 1]; /* of the workers; ends with NULL */
     CadLimits limits;
     Queue *jobs;
     Worker *workers;
@@ -79,13 +84,26 @@ static double begin_limits(Process *process, double seconds, double wall_seconds
     return clock_seconds() + wall_seconds;
 }
 
+/* Once: all workers of this process live on one system. */
+static void tell_confinement(int confined) {
+    static atomic_bool told;
+    if (confined == (CONFINED_CALLS | CONFINED_FILES) || SANITIZED) return;
+    if (atomic_exchange(&told, true)) return;
+    if (!(confined & CONFINED_CALLS))
+        log_warn("CAD workers run without a filter of system calls (seccomp), which this system "
+                 "refuses: "
+                 "do not give them files that you do not trust");
+    if (!(confined & CONFINED_FILES))
+        log_debug("CAD workers run without Landlock, which this system does not have or refuses");
+}
+
 static Err check_hello(const CadPool *pool, Process *process) {
     Buf content = {0};
-    int version = 0;
+    int version = 0, confined = 0;
     bool timed_out = false;
     double deadline = begin_limits(process, START_SECONDS, DEFAULT_WALL * START_SECONDS);
     bool said = receive_frame(process, FRAME_HELLO, &content, deadline, &timed_out);
-    bool understood = said && protocol_get_hello(&version, content.data, content.size);
+    bool understood = said && protocol_get_hello(&version, &confined, content.data, content.size);
     buf_free(&content);
     REQUIRE(!timed_out, ERR_IO, "the CAD worker %s did not answer within %g s", pool->program,
             START_SECONDS);
@@ -97,19 +115,27 @@ static Err check_hello(const CadPool *pool, Process *process) {
             "the CAD worker %s speaks version %d, this program version %d: build both from the "
             "same sources",
             pool->program, version, PROTOCOL_VERSION);
+    tell_confinement(confined);
     return OK;
 }
 
-static Err start_worker(Worker *worker) {
+static Err start_worker(Worker *worker, bool may_fork) {
     CadPool *pool = worker->pool;
     char parent[24], seconds[32], wall_seconds[32], megabytes[32];
     snprintf(parent, sizeof parent, "%d", (int)getpid());
     snprintf(seconds, sizeof seconds, "%.3f", pool->limits.seconds);
     snprintf(wall_seconds, sizeof wall_seconds, "%.3f", pool->limits.wall_seconds);
     snprintf(megabytes, sizeof megabytes, "%zu", pool->limits.megabytes);
-    const char *argv[] = {pool->program, "--worker", parent, seconds,
-                          wall_seconds,  megabytes,  NULL};
-    TRY(process_start(&worker->process, argv));
+    const char *argv[] = {pool->program,
+                          "--worker",
+                          parent,
+                          seconds,
+                          wall_seconds,
+                          megabytes,
+                          may_fork ? "forks" : "alone",
+                          NULL};
+    worker->may_fork = may_fork;
+    TRY(process_start_with(&worker->process, argv, pool->environment));
     Err err = check_hello(pool, &worker->process);
     if (err != OK) process_kill(&worker->process);
     return err;
@@ -150,6 +176,7 @@ static void bury_worker(Worker *worker, bool timed_out, CadReply *reply) {
 typedef struct Parcel {
     Buf frame, step, reference; /* the request and its STEP files */
     bool has_step, has_reference;
+    bool forks; /* exact hidden lines are computed in a child of the worker */
 } Parcel;
 
 static void parcel_free(Parcel *parcel) {
@@ -186,6 +213,7 @@ static bool parcel_pack(Parcel *parcel, const Job *job, CadReply *reply) {
         fail_to_read(reply->message, "");
         return false;
     }
+    parcel->forks = request.draw && request.draw->exact_hidden_lines;
     parcel->has_step = request.step_path != NULL;
     parcel->has_reference = request.reference_step != NULL;
     protocol_put_request(&parcel->frame, &request);
@@ -237,11 +265,18 @@ static void ask_worker(Worker *worker, const Parcel *parcel, CadReply *reply) {
     buf_free(&content);
 }
 
+/* A worker that may do what this parcel needs, and no more. */
+static Err have_worker(Worker *worker, const Parcel *parcel) {
+    if (worker->process.pid && worker->may_fork == parcel->forks) return OK;
+    process_finish(&worker->process, NULL, NULL);
+    return start_worker(worker, parcel->forks);
+}
+
 static void run_job(Worker *worker, const Job *job, CadReply *reply) {
     Parcel parcel = {0};
     if (!parcel_pack(&parcel, job, reply)) {
         /* the reply says why */
-    } else if (!worker->process.pid && start_worker(worker) != OK) {
+    } else if (have_worker(worker, &parcel) != OK) {
         reply->status = CAD_CRASH;
         text_escape(reply->message, sizeof reply->message, err_message());
     } else {
@@ -273,7 +308,7 @@ static void report_start(CadPool *pool, Err err) {
 static void *serve(void *argument) {
     Worker *worker = argument;
     CadPool *pool = worker->pool;
-    Err err = start_worker(worker);
+    Err err = start_worker(worker, false);
     report_start(pool, err);
     void *item;
     while (queue_pop(pool->jobs, &item)) {
@@ -314,6 +349,29 @@ static Err find_program(char out[PATH_SIZE]) {
     return OK;
 }
 
+/* Of our environment workers get what loading libraries and sanitizers need, and what tests ask
+ * for: tokens and addresses are none of their business. */
+static bool is_passed_on(const char *variable) {
+    static const char *const names[] = {
+        "LD_LIBRARY_PATH=", "LD_PRELOAD=",   "CASROOT=",       "CSF_",
+        "ASAN_OPTIONS=",    "LSAN_OPTIONS=", "UBSAN_OPTIONS=", "TSAN_OPTIONS=",
+        "CADVLM_CAD_HOOKS="};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (!strncmp(variable, names[i], strlen(names[i]))) return true;
+    return false;
+}
+
+static void choose_environment(CadPool *pool) {
+    int count = 0;
+    for (char **at = environ; *at && count < ENVIRONMENT_MAX - 2; at++)
+        if (is_passed_on(*at)) pool->environment[count++] = *at;
+    if (SANITIZED) return; /* which sees more without pools */
+    /* The kernel's own pools of memory make solids an eighth faster; large blocks by malloc, too.
+     */
+    pool->environment[count++] = "MMGT_OPT=1";
+    pool->environment[count++] = "MMGT_MMAP=0";
+}
+
 static Err start_threads(CadPool *pool) {
     for (int i = 0; i < pool->worker_count; i++) {
         pool->workers[i].pool = pool;
@@ -348,6 +406,7 @@ Err cad_pool_open(CadPool **out, int workers, CadLimits limits) {
     pool->last = &pool->first;
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->changed, NULL);
+    choose_environment(pool);
     Err err = find_program(pool->program);
     if (err == OK) err = start_threads(pool);
     if (err == OK) {

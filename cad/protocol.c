@@ -125,15 +125,20 @@ static bool finished(const Reader *reader) {
 
 /* ---- hello ---- */
 
-void protocol_put_hello(Buf *out, int version) {
+void protocol_put_hello(Buf *out, int version, int confined) {
     size_t start = begin_frame(out, FRAME_HELLO);
     put_int(out, version);
+    put_int(out, confined);
     end_frame(out, start);
 }
 
-bool protocol_get_hello(int *version, const void *content, size_t size) {
+/* What another version says behind its number is its own. */
+bool protocol_get_hello(int *version, int *confined, const void *content, size_t size) {
     Reader reader = {.at = content, .left = size};
     *version = get_range(&reader, 0, INT32_MAX);
+    *confined = 0;
+    if (*version != PROTOCOL_VERSION) return !reader.bad;
+    *confined = get_range(&reader, 0, INT32_MAX);
     return finished(&reader);
 }
 

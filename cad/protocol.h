@@ -12,7 +12,7 @@
 #include "cad/worker.h"
 
 enum {
-    PROTOCOL_VERSION = 2,        /* goes up with every change of a frame's content */
+    PROTOCOL_VERSION = 3,        /* goes up with every change of a frame's content */
     PROTOCOL_MAGIC = 0x64616376, /* "vcad" */
     PROTOCOL_FRAME_MAX = 256 << 20
 };
@@ -29,8 +29,8 @@ bool frame_header_ok(const FrameHeader *header, FrameKind kind);
 
 /* Each put appends a whole frame, header included. Each get reads the content of one (without
  * header); false when it is damaged. */
-void protocol_put_hello(Buf *out, int version);
-bool protocol_get_hello(int *version, const void *content, size_t size);
+void protocol_put_hello(Buf *out, int version, int confined); /* bits of cad/confine.h */
+bool protocol_get_hello(int *version, int *confined, const void *content, size_t size);
 
 FrameHeader frame_header(FrameKind kind, size_t size);
 

@@ -2,7 +2,8 @@
  *
  * It links OpenCASCADE but neither MPI nor CUDA, and lives under limits: of memory and core files
  * from the start, of time for each item (a second line behind the deadline of the program that
- * waits). It ends when its standard input does, and dies with its parent. */
+ * waits). It opens no files, and gives up all that it does not need (cad/confine.h). It ends when
+ * its standard input does, and dies with its parent. */
 #include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
@@ -14,6 +15,8 @@
 #include <unistd.h>
 
 #include "cad/code.h"
+#include "cad/confine.h"
+#include "cad/hooks.h"
 #include "cad/protocol.h"
 #include "cad/score.h"
 #include "cad/sheet.h"
@@ -28,9 +31,6 @@
 #define POINTS_DEFAULT 8192
 #define POINTS_MAX     (1 << 20)
 #define HEAP_KEPT      (256 << 20) /* free memory that is not given back between items */
-#define HOOK_BYTES     (16 << 20)
-#define HOOK_SECONDS   2
-#define HOOK_TOIL      0.6
 #define EXPORT_MAX     (PROTOCOL_FRAME_MAX / 2)
 #define HEAP_GROWTH    (16 << 20)
 
@@ -183,76 +183,13 @@ static void serve_solid(const Solid *solid, const CadRequest *request, CadReply 
         say(reply, reply->status == CAD_OK ? CAD_EXEC_FAIL : reply->status, err_message());
 }
 
-/* ---- workers that misbehave, for tests ---- */
-
-static void crash(void) {
-    signal(SIGSEGV, SIG_DFL);
-    raise(SIGSEGV);
-}
-
-static void leave(void) {
-    _exit(3);
-}
-
-static void take_memory(void) {
-    for (size_t size = HOOK_BYTES;; size += HOOK_BYTES) {
-        void *bytes = malloc(HOOK_BYTES);
-        CHECK(bytes, "out of memory at %zu MiB", size >> 20);
-        memset(bytes, 1, HOOK_BYTES);
-    }
-}
-
-static void hang(void) {
-    for (;;) pause();
-}
-
-static void spin(void) {
-    for (volatile int turns = 0;;) turns = !turns;
-}
-
-static void ignore_alarms(void) {
-    signal(SIGALRM, SIG_IGN);
-    signal(SIGPROF, SIG_IGN);
-}
-
-/* Takes time by the clock, and none of the processor. */
-static void doze(void) {
-    for (struct timespec left = {.tv_sec = HOOK_SECONDS}; nanosleep(&left, &left) != 0;) {
-    }
-}
-
-static double own_cpu_seconds(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static void toil(void) {
-    for (double end = own_cpu_seconds() + HOOK_TOIL; own_cpu_seconds() < end;) {
-    }
-}
-
-/* With CADVLM_CAD_HOOKS set, code that is only "# hook: WORD" makes a worker misbehave. */
-static void obey_hook(const CadRequest *request) {
-    static const struct {
-        const char *word;
-        void (*act)(void);
-    } hooks[] = {{"crash", crash},        {"exit", leave}, {"memory", take_memory}, {"hang", hang},
-                 {"deaf", ignore_alarms}, {"doze", doze},  {"toil", toil},          {"spin", spin}};
-    static const char prefix[] = "# hook: ";
-    const char *code = request->code;
-    if (!code || !getenv("CADVLM_CAD_HOOKS") || strncmp(code, prefix, strlen(prefix)) != 0) return;
-    for (size_t i = 0; i < sizeof hooks / sizeof hooks[0]; i++)
-        if (!strcmp(code + strlen(prefix), hooks[i].word)) hooks[i].act();
-}
-
 /* ---- serving ---- */
 
 static void serve(const Item *item, CadReply *reply) {
     const CadRequest *request = &item->request;
     double begun = clock_seconds();
     Solid *solid = NULL;
-    obey_hook(request);
+    if (hooks_obey(request, reply)) return;
     if (request->code)
         build_code(&solid, request->code, request->code_size, reply);
     else if (request->step_path)
@@ -301,15 +238,6 @@ static void live_under_limits(int parent, size_t megabytes) {
     mallopt(M_MMAP_THRESHOLD, HEAP_KEPT);
 }
 
-/* The kernel's own pools of memory make solids an eighth faster, but it chooses them from its
- * environment before main begins: so the program starts itself once more. */
-static void choose_pools(char **argv) {
-    if (SANITIZED || getenv("MMGT_OPT")) return; /* a sanitizer sees more without pools */
-    setenv("MMGT_OPT", "1", 1);
-    setenv("MMGT_MMAP", "0", 1); /* large blocks by malloc, too */
-    execv(argv[0], argv);        /* without pools where that fails */
-}
-
 /* Replies go to a descriptor of their own, so that nothing a library prints can get among them. */
 static int take_standard_output(void) {
     int fd = dup(STDOUT_FILENO);
@@ -337,10 +265,10 @@ static bool read_item(Item *item) {
 }
 
 /* Until the parent is done with us and closes the pipe. */
-static void serve_requests(int out, double cpu, double wall) {
+static void serve_requests(int out, double cpu, double wall, int confined) {
     Item item = {0};
     Buf answer = {0};
-    protocol_put_hello(&answer, PROTOCOL_VERSION);
+    protocol_put_hello(&answer, PROTOCOL_VERSION, confined);
     while (write_all(out, &answer) && read_item(&item)) {
         CadReply reply;
         cad_reply_clear(&reply);
@@ -363,14 +291,14 @@ int main(int argc, char **argv) {
                solid_kernel_version());
         return 0;
     }
-    if (argc != 6 || strcmp(argv[1], "--worker") != 0) {
+    if (argc != 7 || strcmp(argv[1], "--worker") != 0) {
         fprintf(stderr, "cadvlm-cad is started by cadvlm, not by hand\n");
         return 2;
     }
-    choose_pools(argv);
+    confine_descriptors();
     live_under_limits(atoi(argv[2]), (size_t)atoll(argv[5]));
     int out = take_standard_output();
     solid_quiet();
-    serve_requests(out, atof(argv[3]), atof(argv[4]));
+    serve_requests(out, atof(argv[3]), atof(argv[4]), confine(strcmp(argv[6], "forks") == 0));
     return 0;
 }

@@ -20,6 +20,11 @@
 extern char **environ;
 
 Err process_start(Process *process, const char *const argv[]) {
+    return process_start_with(process, argv, NULL);
+}
+
+Err process_start_with(Process *process, const char *const argv[],
+                       const char *const environment[]) {
     *process = (Process){0};
     int in[2], out[2];
     REQUIRE(pipe2(in, O_CLOEXEC) == 0, ERR_IO, "cannot open a pipe: %s", strerror(errno));
@@ -42,8 +47,9 @@ Err process_start(Process *process, const char *const argv[]) {
     posix_spawnattr_setsigdefault(&attributes, &defaults);
     posix_spawnattr_setsigmask(&attributes, &none);
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
+    char *const *variables = environment ? (char *const *)environment : environ;
     int code =
-        posix_spawn(&process->pid, argv[0], &actions, &attributes, (char *const *)argv, environ);
+        posix_spawn(&process->pid, argv[0], &actions, &attributes, (char *const *)argv, variables);
     posix_spawn_file_actions_destroy(&actions);
     posix_spawnattr_destroy(&attributes);
     close(in[0]), close(out[1]);

@@ -17,8 +17,9 @@ typedef struct Process {
 } Process;
 
 /* Starts argv[0] (a path; no shell) with its standard input and output as pipes and standard error
- * shared. */
+ * shared, and this environment (NULL: ours). */
 Err process_start(Process *process, const char *const argv[]);
+Err process_start_with(Process *process, const char *const argv[], const char *const environment[]);
 
 /* What it has used of the processors since it was started, in seconds; 0 when that is not known. */
 double process_cpu_seconds(const Process *process);

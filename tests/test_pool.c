@@ -109,10 +109,11 @@ static int signal_of_worker(const char *code, const char *seconds, const char *w
     char program[PATH_SIZE], parent[24];
     ASSERT_OK(path_join(program, test_build_folder(), "cadvlm-cad"));
     snprintf(parent, sizeof parent, "%d", (int)getpid());
-    const char *argv[] = {program, "--worker", parent, seconds, wall_seconds, "3072", NULL};
+    const char *argv[] = {program,      "--worker", parent,  seconds,
+                          wall_seconds, "3072",     "alone", NULL};
     Process process;
     FrameHeader header;
-    char hello[sizeof(int64_t)], byte;
+    char hello[2 * sizeof(int64_t)], byte;
     Buf request = {0};
     setenv("CADVLM_CAD_HOOKS", "1", 1);
     ASSERT_OK(process_start(&process, argv));
@@ -274,7 +275,7 @@ TEST(a_worker_program_that_is_missing_or_foreign_is_an_error) {
     ASSERT_ERR(cad_pool_open(&pool, 2, (CadLimits){0}), ERR_IO, "/bin/echo is not a CAD worker");
     /* One that says hello in another version. */
     Buf hello = {0};
-    protocol_put_hello(&hello, PROTOCOL_VERSION + 1);
+    protocol_put_hello(&hello, PROTOCOL_VERSION + 1, 0);
     write_program(test_path("hello.bin"), hello.data, hello.size);
     char script[PATH_SIZE];
     snprintf(script, sizeof script, "#!/bin/sh\ncat '%s'\n", test_path("hello.bin"));
