@@ -17,6 +17,9 @@ void op_check_grad(Exec *ex, const OpCase *c, DType dtype);
  * gives without the others, and the gradients of the others are zero. */
 void op_check_lengths(Exec *ex, DType dtype);
 
+/* The norm of gradients, clipping, the loss scale and whether the step is taken. */
+void op_check_update_begin(Exec *ex);
+
 /* Random gradients of the outputs, in host memory. */
 void op_check_draw_gradients(OpTest *test);
 

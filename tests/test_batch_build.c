@@ -202,6 +202,23 @@ static int rows_of(BatchesOptions options, const Dataset *dataset, size_t index)
     return rows;
 }
 
+TEST(a_sample_of_just_as_many_rows_as_are_allowed_is_not_too_long) {
+    Dataset *dataset = make_dataset(&(Made){"set", 6, SIDE, 3, NULL});
+    BatchesOptions options = options_for(dataset);
+    size_t index = 3;
+    Batch *b;
+    int rows = rows_of(options, dataset, index);
+    for (int room = rows - 1; room <= rows; room++) {
+        options.max_length = room;
+        ASSERT_OK(batch_build(&b, &options, dataset, &index, 1));
+        ASSERT_INT(b->samples, ==, room == rows);
+        ASSERT_INT(b->overlong, ==, room < rows);
+        ASSERT_INT(b->overlong_rows, ==, room < rows ? rows : 0);
+        batch_free(&b);
+    }
+    dataset_close(&dataset);
+}
+
 TEST(overlong_samples_are_replaced_by_the_next_that_fits) {
     Dataset *dataset = make_dataset(&(Made){"set", 30, SIDE, 3, NULL});
     BatchesOptions options = options_for(dataset);

@@ -202,6 +202,12 @@ TEST(adamw_and_the_loss_scale_do_as_on_the_cpu) {
     exec_close(&cuda);
 }
 
+TEST(updates_are_begun_by_the_formula) {
+    Exec *ex = open_cuda();
+    op_check_update_begin(ex);
+    exec_close(&ex);
+}
+
 TEST(sums_and_argmax_are_exact) {
     Exec *ex = open_cuda();
     enum { N = 50001 };

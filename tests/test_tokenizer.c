@@ -239,6 +239,29 @@ TEST(special_tokens_cannot_be_forged) {
     }
 }
 
+/* Of "abcd", bc is joined first; then a and b are no neighbours any more, and their rank means
+ * nothing for a and bc: bcd goes before abc. */
+TEST(a_pair_that_has_changed_has_another_rank) {
+    enum { A = 10, B, C, D, AB, BC, BCD, ABC };
+    static const Merge table[] = {{B, C, BC, 0}, {A, B, AB, 1}, {BC, D, BCD, 2}, {A, BC, ABC, 3}};
+    Merges merges = {0};
+    BpeScratch scratch = {0};
+    TokenIds out = {0};
+    int32_t byte_ids[256] = {['a'] = A, ['b'] = B, ['c'] = C, ['d'] = D};
+    for (int i = 0; i < 4; i++) merges_put(&merges, table[i]);
+    bpe_encode(&merges, byte_ids, "abcd", 4, &scratch, &out);
+    ASSERT_INT(out.count, ==, 2);
+    ASSERT_INT(out.ids[0], ==, A);
+    ASSERT_INT(out.ids[1], ==, BCD);
+    out.count = 0;
+    bpe_encode(&merges, byte_ids, "abc", 3, &scratch, &out);
+    ASSERT_INT(out.count, ==, 1);
+    ASSERT_INT(out.ids[0], ==, ABC);
+    token_ids_free(&out);
+    free(scratch.memory);
+    merges_free(&merges);
+}
+
 TEST(long_pieces_take_no_quadratic_time) {
     enum { SIZE = 2 << 20 };
     Tokenizer *tokenizer = open_golden("cad.json");
