@@ -46,7 +46,7 @@ void fuzz_one(const uint8_t *data, size_t size) {
     const char *content = (const char *)data + HEADER;
     size -= HEADER;
     switch (header.kind % 3) {
-    case 0: (void)protocol_get_hello(&version, content, size); break;
+    case 0: (void)protocol_get_hello(&version, &confined, content, size); break;
     case 1: repeat_request(content, size); break;
     default: repeat_reply(content, size); break;
     }
@@ -63,7 +63,7 @@ void fuzz_seeds(void) {
     Buf frame = {0};
     CadReply reply;
     DrawStyle style = draw_style_default(256);
-    protocol_put_hello(&frame, PROTOCOL_VERSION);
+    protocol_put_hello(&frame, PROTOCOL_VERSION, 3);
     seed(&frame, 0);
     protocol_put_request(&frame, &(CadRequest){.code = "x = 1",
                                                .code_size = 5,
