@@ -38,7 +38,7 @@ static void repeat_reply(const char *content, size_t size) {
 
 void fuzz_one(const uint8_t *data, size_t size) {
     FrameHeader header;
-    int version;
+    int version, confined;
     if (size < HEADER) return;
     memcpy(&header, data, HEADER);
     for (int kind = FRAME_HELLO; kind <= FRAME_REPLY; kind++)
