@@ -275,6 +275,51 @@ TEST(what_stands_behind_the_last_label_is_no_part_of_the_loss) {
     }
 }
 
+/* A loss is a sum over its labels, also where they are no neighbours. */
+TEST(labels_need_not_be_neighbours) {
+    ModelSpec spec;
+    Tiny tiny;
+    tiny_spec(&spec, TUNE_FULL, TUNE_FULL, TUNE_FULL);
+    tiny_open(&tiny, &spec, DT_F32, 1);
+    shake(&tiny);
+    Batch batch = tiny_batch(&spec, 1, 1), some = batch;
+    ASSERT_INT(batch.labels, >, 3);
+    int32_t rows[2] = {batch.label_rows[0], batch.label_rows[3]},
+            targets[2] = {batch.targets[0], batch.targets[3]};
+    double apart = 0;
+    for (int i = 0; i < 2; i++) {
+        some.labels = 1;
+        some.label_rows = rows + i;
+        some.targets = targets + i;
+        apart += tiny_loss(&tiny, &some);
+    }
+    some.labels = 2;
+    some.label_rows = rows;
+    some.targets = targets;
+    ASSERT_NEAR(tiny_loss(&tiny, &some) / apart, 1, 1e-5);
+    tiny_batch_free(&batch);
+    tiny_close(&tiny);
+}
+
+TEST(no_two_parameters_start_alike) {
+    ModelSpec spec;
+    Tiny tiny;
+    tiny_spec(&spec, TUNE_LORA, TUNE_FULL, TUNE_LORA);
+    tiny_open(&tiny, &spec, DT_F32, 1);
+    const Params *params = model_params(tiny.model);
+    for (int i = 0; i < params->count; i++)
+        for (int k = 0; k < i; k++) {
+            Tensor a = param_value(params, i), b = param_value(params, k);
+            bool drawn = params->items[i].kind == PARAM_MATRIX ||
+                         params->items[i].kind == PARAM_LORA_A ||
+                         params->items[i].kind == PARAM_EMBEDDING;
+            if (drawn && params->items[i].kind == params->items[k].kind)
+                ASSERT(*element(a, 0) != *element(b, 0) && *element(a, 1) != *element(b, 1),
+                       "%s starts as %s does", params->items[i].name, params->items[k].name);
+        }
+    tiny_close(&tiny);
+}
+
 TEST(first_patch_can_be_dropped) {
     ModelSpec spec;
     tiny_spec(&spec, TUNE_FULL, TUNE_FULL, TUNE_FULL);
