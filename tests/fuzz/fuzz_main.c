@@ -146,8 +146,8 @@ char *fuzz_piece(FuzzInput *input, size_t *size) {
 }
 
 void fuzz_piece_append(Buf *seed, const void *bytes, size_t size) {
-    if (seed->data) buf_append(seed, SEPARATOR, sizeof SEPARATOR);
     buf_append(seed, bytes, size);
+    buf_append(seed, SEPARATOR, sizeof SEPARATOR);
 }
 
 static void write_piece(const char *name, FuzzInput *input) {
