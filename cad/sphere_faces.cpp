@@ -1,7 +1,7 @@
 // Of a sphere with a piece cut out of it, the kernel's reader may keep the piece, or lose its way
-// about the poles: its files tell such a face by a line that goes out to a pole and back. The edges
-// that the face shares with others are right all the same, and so is the side of them on which it
-// lies: the other faces pass them in the other direction.
+// about the poles: files tell such a face by a line that goes out to a pole and back. The edges
+// that the face shares with others are right all the same, if not the sides on which it left those
+// others.
 #include "cad/sphere_faces.hpp"
 
 #include <BRepAdaptor_Curve.hxx>
@@ -15,6 +15,7 @@
 #include <Geom_SphericalSurface.hxx>
 #include <Precision.hxx>
 #include <ShapeFix_Edge.hxx>
+#include <ShapeFix_Shell.hxx>
 #include <TopExp.hxx>
 #include <TopExp_Explorer.hxx>
 #include <TopTools_IndexedDataMapOfShapeListOfShape.hxx>
@@ -25,7 +26,9 @@
 #include <TopoDS_Face.hxx>
 #include <TopoDS_Shell.hxx>
 #include <TopoDS_Solid.hxx>
+#include <TopoDS_Vertex.hxx>
 #include <TopoDS_Wire.hxx>
+#include <algorithm>
 #include <cmath>
 #include <gp_Sphere.hxx>
 
@@ -36,6 +39,7 @@ constexpr double NARROW =
     0.05; // cosine: the edges must keep so far within the half around their middle
 
 constexpr double ANGLE_SLACK = 1e-6;
+constexpr int DIRECTIONS = 32, TURNS = 8; // of axes that are tried
 
 using Neighbours = TopTools_IndexedDataMapOfShapeListOfShape; // of edges: their faces
 
@@ -46,7 +50,7 @@ TopoDS_Edge edge_in(const TopoDS_Shape &face, const TopoDS_Shape &edge) {
     return TopoDS::Edge(edge);
 }
 
-// The edges that a face shares with others, in the direction in which it must pass them.
+// The edges that a face shares with others, in the direction opposite to theirs.
 std::vector<TopoDS_Edge> shared_edges(const TopoDS_Face &face, const Neighbours &neighbours) {
     std::vector<TopoDS_Edge> shared;
     for (TopExp_Explorer at(face, TopAbs_EDGE); at.More(); at.Next())
@@ -67,55 +71,110 @@ std::vector<gp_XYZ> points_of(const TopoDS_Edge &edge, const gp_Pnt &center) {
     return points;
 }
 
-// How the shared edges lie on the sphere.
+using Edges = std::vector<TopoDS_Edge>;
+
+bool meet(const TopoDS_Edge &a, const TopoDS_Edge &b) {
+    TopoDS_Vertex shared;
+    return TopExp::CommonVertex(a, b, shared);
+}
+
+// Edges that hang together by their vertices.
+std::vector<Edges> chains_of(const Edges &edges) {
+    std::vector<Edges> chains;
+    for (const TopoDS_Edge &edge : edges) {
+        Edges chain = {edge};
+        for (size_t i = 0; i < chains.size();) {
+            bool joins = std::any_of(chains[i].begin(), chains[i].end(),
+                                     [&](const TopoDS_Edge &other) { return meet(edge, other); });
+            if (joins) {
+                chain.insert(chain.end(), chains[i].begin(), chains[i].end());
+                chains.erase(chains.begin() + long(i));
+            } else {
+                i++;
+            }
+        }
+        chains.push_back(chain);
+    }
+    return chains;
+}
+
+// How a chain of edges lies on the sphere.
 struct Rim {
-    gp_XYZ middle{0, 0, 0}; // a direction
-    double turn = 0;        // positive: counter-clockwise about it
-    bool narrow = false;    // within the half of the sphere around it
+    std::vector<gp_XYZ> points; // from the centre
+    double turn = 0;            // positive: counter-clockwise about its middle
+    bool narrow = false;        // within the half of the sphere around its middle
 };
 
-Rim rim_of(const std::vector<TopoDS_Edge> &edges, const gp_Sphere &sphere) {
+Rim rim_of(const Edges &edges, const gp_Sphere &sphere) {
     Rim rim;
-    std::vector<std::vector<gp_XYZ>> chains;
-    for (const TopoDS_Edge &edge : edges) chains.push_back(points_of(edge, sphere.Location()));
-    for (const std::vector<gp_XYZ> &chain : chains)
-        for (const gp_XYZ &p : chain) rim.middle += p;
-    if (rim.middle.Modulus() < NARROW * sphere.Radius()) return rim;
-    rim.middle.Normalize();
+    gp_XYZ middle(0, 0, 0);
+    for (const TopoDS_Edge &edge : edges)
+        for (const gp_XYZ &p : points_of(edge, sphere.Location())) rim.points.push_back(p);
+    for (const gp_XYZ &p : rim.points) middle += p;
+    if (middle.Modulus() < NARROW * sphere.Radius()) return rim;
+    middle.Normalize();
     rim.narrow = true;
-    for (const std::vector<gp_XYZ> &chain : chains)
-        for (size_t i = 0; i < chain.size(); i++) {
-            rim.narrow &= chain[i].Dot(rim.middle) > NARROW * sphere.Radius();
-            if (i) rim.turn += chain[i - 1].Crossed(chain[i]).Dot(rim.middle);
-        }
+    for (size_t i = 0; i < rim.points.size(); i++) {
+        rim.narrow &= rim.points[i].Dot(middle) > NARROW * sphere.Radius();
+        bool same_edge = i % (SAMPLES + 1) != 0;
+        if (same_edge) rim.turn += rim.points[i - 1].Crossed(rim.points[i]).Dot(middle);
+    }
     return rim;
 }
 
-// What the sphere has beyond the shared edges; null where that cannot be said.
+// Axes whose seam, the half circle from pole to pole through their x, keeps as far from all rims as
+// one of some hundred does.
+gp_Ax3 clear_axes(const gp_Sphere &sphere, const std::vector<Rim> &rims) {
+    gp_Ax2 best;
+    double widest = -1;
+    for (int i = 0; i < DIRECTIONS; i++) {
+        // Points spread evenly over a sphere, each with some turns about it.
+        double z = 1 - (2 * i + 1.0) / DIRECTIONS, angle = 2.399963 * i, r = std::sqrt(1 - z * z);
+        gp_Ax2 axes(sphere.Location(), gp_Dir(r * std::cos(angle), r * std::sin(angle), z));
+        for (int k = 0; k < TURNS; k++) {
+            gp_Ax2 turned = axes.Rotated(axes.Axis(), 2 * M_PI * k / TURNS);
+            gp_XYZ x = turned.XDirection().XYZ(), up = turned.Direction().XYZ();
+            double nearest = INFINITY;
+            for (int j = -SAMPLES; j <= SAMPLES; j++) {
+                double v = 0.5 * M_PI * j / SAMPLES;
+                gp_XYZ p = (x * std::cos(v) + up * std::sin(v)) * sphere.Radius();
+                for (const Rim &rim : rims)
+                    for (const gp_XYZ &q : rim.points)
+                        nearest = std::fmin(nearest, (p - q).SquareModulus());
+            }
+            if (nearest > widest) {
+                widest = nearest;
+                best = turned;
+            }
+        }
+    }
+    return gp_Ax3(best);
+}
+
+// What the sphere has beyond the shared edges, facing outwards; null where that cannot be said.
+// Seen from outside, its holes are passed clockwise.
 TopoDS_Face beyond(const TopoDS_Face &face, const Neighbours &neighbours) {
     gp_Sphere sphere = BRepAdaptor_Surface(face, Standard_False).Sphere();
-    std::vector<TopoDS_Edge> edges = shared_edges(face, neighbours);
-    if (edges.empty()) return TopoDS_Face();
-    Rim rim = rim_of(edges, sphere);
-    if (!rim.narrow) return TopoDS_Face();
-    // The seam opposite to the rim, so that nothing crosses it.
-    gp_Dir away(rim.middle.Reversed());
-    gp_Ax2 axes(sphere.Location(), gp_Ax2(gp_Pnt(0, 0, 0), away).XDirection(), away);
+    std::vector<Edges> chains = chains_of(shared_edges(face, neighbours));
+    std::vector<Rim> rims;
+    for (const Edges &chain : chains) rims.push_back(rim_of(chain, sphere));
+    bool narrow = std::all_of(rims.begin(), rims.end(), [](const Rim &rim) { return rim.narrow; });
+    if (rims.empty() || !narrow) return TopoDS_Face();
     Handle(Geom_SphericalSurface) surface =
-        new Geom_SphericalSurface(gp_Ax3(axes), sphere.Radius());
-    // Seen from outside, the rest of the sphere has a hole passed clockwise, or it faces inwards.
-    bool outward = rim.turn < 0;
-    TopTools_ListOfShape list;
-    for (const TopoDS_Edge &edge : edges)
-        list.Append(outward ? TopoDS_Shape(edge) : edge.Reversed());
-    BRepBuilderAPI_MakeWire wire;
-    wire.Add(list);
-    if (!wire.IsDone()) return TopoDS_Face();
+        new Geom_SphericalSurface(clear_axes(sphere, rims), sphere.Radius());
     TopoDS_Face rest = BRepBuilderAPI_MakeFace(surface, Precision::Confusion()).Face();
-    BRep_Builder().Add(rest, wire.Wire());
-    for (TopExp_Explorer at(wire.Wire(), TopAbs_EDGE); at.More(); at.Next())
-        ShapeFix_Edge().FixAddPCurve(TopoDS::Edge(at.Current()), rest, Standard_False);
-    return outward ? rest : TopoDS::Face(rest.Reversed());
+    for (size_t i = 0; i < chains.size(); i++) {
+        TopTools_ListOfShape list;
+        for (const TopoDS_Edge &edge : chains[i])
+            list.Append(rims[i].turn < 0 ? TopoDS_Shape(edge) : edge.Reversed());
+        BRepBuilderAPI_MakeWire wire;
+        wire.Add(list);
+        if (!wire.IsDone()) return TopoDS_Face();
+        BRep_Builder().Add(rest, wire.Wire());
+        for (TopExp_Explorer at(wire.Wire(), TopAbs_EDGE); at.More(); at.Next())
+            ShapeFix_Edge().FixAddPCurve(TopoDS::Edge(at.Current()), rest, Standard_False);
+    }
+    return rest;
 }
 
 using Faces = std::vector<std::pair<TopoDS_Face, TopoDS_Face>>; // each and what stands for it
@@ -136,10 +195,14 @@ TopoDS_Shape replaced(const TopoDS_Shape &shape, const Faces &faces) {
                     if (old.IsSame(face)) face = anew;
                 builder.Add(shell, face);
             }
+            // The reader turned what is around a lost face inside out.
+            ShapeFix_Shell turned;
+            turned.FixFaceOrientation(shell);
+            shell = turned.Shell();
             shell.Closed(BRep_Tool::IsClosed(shell));
             builder.Add(solid, shell);
         }
-        BRepLib::OrientClosedSolid(solid); // the reader may have turned it inside out
+        BRepLib::OrientClosedSolid(solid);
         builder.Add(all, solid);
     }
     return all;

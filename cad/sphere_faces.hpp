@@ -8,8 +8,8 @@
 namespace cad {
 
 // The shape with faces on spheres made anew from the edges that they share with others, each as
-// what lies beyond those edges, seen from their middle: first one face at a time, then all of them.
-// None where there is no such face.
+// what lies beyond those edges, seen from the middle of each ring of them: first one face at a
+// time, then all of them. None where there is no such face.
 std::vector<TopoDS_Shape> with_spheres_anew(const TopoDS_Shape &shape);
 
 // Whether a face goes more than once around its sphere, and so lies over itself.

@@ -358,9 +358,9 @@ Solid *bodies_new(Bodies bodies) {
     return solid;
 }
 
-Solid *pocketed_sphere_new(int pockets, double turn) {
+Solid *pocketed_sphere_new(int pockets, Vec3 axis, double turn) {
     gp_Trsf rotation;
-    rotation.SetRotation(gp_Ax1(gp_Pnt(0, 0, 0), gp_Dir(1, 1, 1)), turn);
+    rotation.SetRotation(gp_Ax1(gp_Pnt(0, 0, 0), gp_Dir(axis.x, axis.y, axis.z)), turn);
     Solid *solid = new Solid;
     solid->shape =
         BRepBuilderAPI_Transform(pocketed_sphere(pockets), rotation, Standard_True).Shape();

@@ -46,6 +46,6 @@ Solid *bodies_new(Bodies bodies);
 
 /* A sphere of radius 5 less boxes 2 × 2 from x = 3 outwards, and on the other side if there are
  * two; turned about a slanted axis. */
-Solid *pocketed_sphere_new(int pockets, double turn);
+Solid *pocketed_sphere_new(int pockets, Vec3 axis, double turn);
 
 #endif
