@@ -268,6 +268,22 @@ Err file_sync_directory(const char *path) {
     return OK;
 }
 
+static bool is_inside(const char *folder, const char *path) {
+    size_t length = strlen(folder);
+    if (length == 1) return true; /* the root */
+    return !strncmp(path, folder, length) && (!path[length] || path[length] == '/');
+}
+
+Err file_stays_inside(const char *folder, const char *path) {
+    char *root = realpath(folder, NULL), *real = realpath(path, NULL);
+    bool found = root && real, inside = found && is_inside(root, real);
+    free(root);
+    free(real);
+    REQUIRE(found, ERR_IO, "cannot find %s in %s", path, folder);
+    REQUIRE(inside, ERR_INPUT, "%s leads out of %s by a link, and is not read", path, folder);
+    return OK;
+}
+
 Err file_rename(const char *from, const char *to) {
     char parent[PATH_SIZE];
     REQUIRE(rename(from, to) == 0, ERR_IO, "cannot rename %s to %s: %s", from, to, strerror(errno));

@@ -64,6 +64,10 @@ Err file_size(const char *path, uint64_t *bytes);
 Err file_make_directories(const char *path);
 Err file_sync_directory(const char *path);
 
+/* ERR_INPUT where links lead from `path` out of `folder`, both of which are there: a folder that
+ * somebody else has made must not decide what else is read. */
+Err file_stays_inside(const char *folder, const char *path);
+
 /* Renames and syncs the parent folder. */
 Err file_rename(const char *from, const char *to);
 

@@ -1,4 +1,6 @@
 /* Reports: whatever a run folder holds, a page comes out, and nothing in it acts. */
+#include <unistd.h>
+
 #include "core/base64.h"
 #include "core/image.h"
 #include "tests/test.h"
@@ -179,6 +181,60 @@ TEST(hostile_texts_stay_texts) {
     ASSERT_CONTAINS(page, "broken.json is not valid JSON");
     ASSERT_CONTAINS(page, "0.500");
     ASSERT_TRUE(!strstr(page, "root:")); /* nothing from outside the gallery */
+}
+
+static void plant(const char *target, const char *name) {
+    char path[PATH_SIZE];
+    ASSERT_OK(path_format(path, "%s", test_path(name)));
+    ASSERT_INT(symlink(target, path), ==, 0);
+}
+
+/* A run that came from somewhere else may hold links to what its reader can read. */
+TEST(links_that_lead_out_of_a_run_are_not_followed) {
+    char secrets[PATH_SIZE],
+        secret[PATH_SIZE]; /* beside the run, of a name that begins with its own */
+    snprintf(secrets, sizeof secrets, "%s", test_path("run-secrets"));
+    snprintf(secret, sizeof secret, "%s", test_path("run-secrets/key.json"));
+    ASSERT_OK(file_make_directories(secrets));
+    write_text(secret, "{\"key\": \"precious\", \"items\": [{\"folder\": \"01-a\", \"id\": "
+                       "\"precious\"}], \"step\": 7, \"name\": \"precious\"} precious");
+    ASSERT_OK(file_make_directories(test_path("run/eval/a-gallery/01-a")));
+    ASSERT_OK(file_make_directories(test_path("run/eval/b-gallery")));
+    write_text(test_path("run/eval/a.json"), "{\"step\": 1}");
+    write_text(test_path("run/eval/a-gallery/gallery.json"),
+               "{\"items\": [{\"folder\": \"01-a\", \"id\": \"one\"}, {\"folder\": \"02-b\", "
+               "\"id\": \"two\"}]}");
+    write_text(test_path("run/eval/b.json"), "{\"step\": 2}");
+    write_text(test_path("run/eval/c.json"), "{\"step\": 3}");
+    plant(secret, "run/eval/a-gallery/01-a/result.py");
+    plant("../../../../run-secrets", "run/eval/a-gallery/02-b");
+    plant(secret, "run-secrets/target.py");
+    plant(secret, "run/eval/b-gallery/gallery.json");
+    plant(secrets, "run/eval/c-gallery");
+    plant(secret, "run-secrets/gallery.json");
+    plant(secret, "run/eval/d.json");
+    plant(secret, "run/metrics.jsonl");
+    plant(secret, "run/config.yaml");
+    plant(secret, "run/version.json");
+    const char *page = page_of(test_path("run"));
+    check_page(page);
+    ASSERT_TRUE(!strstr(page, "precious"));
+    ASSERT_CONTAINS(page, "metrics.jsonl leads out of");
+    ASSERT_CONTAINS(page, "gallery.json leads out of");
+    ASSERT_CONTAINS(page, "c-gallery leads out of");
+    ASSERT_CONTAINS(page, "d.json leads out of");
+    /* A folder of evaluations, too; and the run itself may be reached by a link. */
+    ASSERT_OK(file_make_directories(test_path("other")));
+    plant(secrets, "other/eval");
+    page = page_of(test_path("other"));
+    ASSERT_CONTAINS(page, "eval leads out of");
+    ASSERT_TRUE(!strstr(page, "precious"));
+    plant("run", "alias");
+    write_text(test_path("run/eval/e.json"), "{\"step\": 4, \"name\": \"inside\"}");
+    plant("e.json", "run/eval/f.json"); /* stays inside */
+    page = page_of(test_path("alias"));
+    ASSERT_CONTAINS(page, "inside");
+    ASSERT_TRUE(!strstr(page, "f.json leads"));
 }
 
 TEST(pictures_are_inside_the_page) {

@@ -284,7 +284,8 @@ static bool read_example(Buf *bytes, const RunEval *eval, const char *folder, co
     char path[PATH_SIZE];
     buf_clear(bytes);
     bool found = path_format(path, "%s/%s/%s", eval->gallery, folder, file) == OK &&
-                 file_exists(path) && file_read(bytes, path, most) == OK;
+                 file_exists(path) && file_stays_inside(eval->gallery, path) == OK &&
+                 file_read(bytes, path, most) == OK;
     if (!found) err_clear();
     return found;
 }

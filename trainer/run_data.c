@@ -21,6 +21,18 @@ static void note_error(RunData *run) {
     err_clear();
 }
 
+/* Whether something of that name is in the run's folder, with its path. A link that leads out of it
+ * may have been planted: it is noted, and nothing is read. */
+static bool find(RunData *run, char path[PATH_SIZE], const char *folder, const char *name) {
+    if (path_join(path, folder, name) != OK || !file_exists(path)) {
+        err_clear();
+        return false;
+    }
+    if (file_stays_inside(run->path, path) == OK) return true;
+    note_error(run);
+    return false;
+}
+
 /* ---- metrics ---- */
 
 /* Room for one more in an array that doubles when it is full. */
@@ -81,7 +93,7 @@ static void read_metrics(RunData *run) {
     char path[PATH_SIZE];
     const void *data;
     size_t size;
-    if (path_join(path, run->path, "metrics.jsonl") != OK || !file_exists(path)) return;
+    if (!find(run, path, run->path, "metrics.jsonl")) return;
     if (file_map(&data, &size, path) != OK) {
         note_error(run);
         return;
@@ -98,10 +110,11 @@ static void read_metrics(RunData *run) {
 
 /* ---- evaluations ---- */
 
-static Err read_gallery(RunEval *eval) {
+static Err read_gallery(const RunData *run, RunEval *eval) {
     char path[PATH_SIZE];
     Json *root;
     TRY(path_join(path, eval->gallery, "gallery.json"));
+    if (file_exists(path)) TRY(file_stays_inside(run->path, path));
     TRY(js_read(&root, path, SMALL_FILE_MAX));
     const Json *items = js_get(root, "items");
     if (js_type(items) == JSON_KIND_ARRAY) eval->gallery_items = js_copy(items);
@@ -110,18 +123,18 @@ static Err read_gallery(RunEval *eval) {
 }
 
 static Err read_eval(RunData *run, RunEval *eval, const char *folder, const char *name) {
-    char path[PATH_SIZE];
+    char path[PATH_SIZE], gallery[PATH_SIZE];
     *eval = (RunEval){0};
     TRY(path_join(path, folder, name));
+    TRY(file_stays_inside(run->path, path));
     snprintf(eval->file, sizeof eval->file, "%s", name);
     TRY(js_read(&eval->root, path, SMALL_FILE_MAX));
     /* The folder beside the file, never a path that the file names. */
-    size_t stem = strlen(path) - strlen(path_extension(path));
-    TRY(path_format(eval->gallery, "%.*s%s", (int)stem, path, GALLERY_END));
-    if (!file_is_directory(eval->gallery))
-        eval->gallery[0] = 0;
-    else if (read_gallery(eval) != OK)
-        note_error(run);
+    size_t stem = strlen(name) - strlen(path_extension(name));
+    TRY(path_format(gallery, "%.*s%s", (int)stem, name, GALLERY_END));
+    if (!find(run, path, folder, gallery) || !file_is_directory(path)) return OK;
+    TRY(path_format(eval->gallery, "%s", path));
+    if (read_gallery(run, eval) != OK) note_error(run);
     return OK;
 }
 
@@ -148,7 +161,7 @@ static void free_eval(RunEval *eval) {
 static void read_evals(RunData *run) {
     char folder[PATH_SIZE];
     FileNames names;
-    if (path_join(folder, run->path, "eval") != OK || !file_is_directory(folder)) return;
+    if (!find(run, folder, run->path, "eval") || !file_is_directory(folder)) return;
     if (file_list(&names, folder) != OK) {
         note_error(run);
         return;
@@ -173,7 +186,7 @@ static void read_evals(RunData *run) {
 
 static void read_config(RunData *run) {
     char path[PATH_SIZE];
-    if (path_join(path, run->path, "config.yaml") != OK || !file_exists(path)) return;
+    if (!find(run, path, run->path, "config.yaml")) return;
     if (file_read(&run->config_text, path, SMALL_FILE_MAX) != OK) {
         note_error(run);
         return;
@@ -188,7 +201,7 @@ static void read_config(RunData *run) {
 
 static void read_versions(RunData *run) {
     char path[PATH_SIZE];
-    if (path_join(path, run->path, "version.json") != OK || !file_exists(path)) return;
+    if (!find(run, path, run->path, "version.json")) return;
     if (js_read(&run->versions, path, SMALL_FILE_MAX) != OK) note_error(run);
 }
 
