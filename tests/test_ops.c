@@ -271,6 +271,16 @@ TEST(sums_and_argmax_are_exact) {
     ASSERT_REAL(state.grad_norm, ==, sqrt(expected));
     op_accumulate(ex, y, x, N);
     for (int i = 0; i < N; i++) ASSERT_REAL(y[i], ==, 1 + i % 17);
+    LossSum sum;
+    double total = 0;
+    int64_t hits = 0;
+    for (int i = 0; i < N; i++) {
+        total += (double)x[i];
+        hits += x[i] > 0;
+    }
+    op_sum_loss(ex, &sum, tensor(x, DT_F32, 1, N), tensor(x, DT_F32, 1, N));
+    ASSERT_REAL(sum.loss, ==, total);
+    ASSERT_INT(sum.hits, ==, hits);
     float logits[2][5] = {{0, 3, 1, 3, 2}, {-1, -1, -1, -1, 0}};
     int32_t best[2];
     float probability[2];
