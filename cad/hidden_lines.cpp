@@ -6,8 +6,11 @@
 // inequality. A chord that runs along an outline is decided by looking a hair to both sides of it:
 // it is hidden only where both sides are, so that borders between facets leave no gaps and outlines
 // stay.
+#include <BRepAdaptor_Surface.hxx>
 #include <cstdlib>
+#include <gp_Sphere.hxx>
 
+#include "cad/contours.hpp"
 #include "cad/exact_lines.hpp"
 #include "cad/scene.hpp"
 #include "cad/spans.hpp"
@@ -23,14 +26,19 @@ using cad::Span;
 using cad::Spans;
 
 constexpr double TURN = 2 * M_PI;
-constexpr double SIDE_STEP = 1e-5;   // of the size: how far to both sides a chord is tried
+constexpr double SIDE_STEP = 1e-5; // of the size: how far to both sides a chord is tried
+// Of the tolerance: the same for chains on triangulated surfaces, whose triangles stick out beyond
+// the chain by as much as both miss the surface.
+constexpr double ROUND_STEP = 3;
 constexpr double DEPTH_SLACK = 1e-4; // of the size: nearer than this is not in front
 constexpr double EDGE_ON = 1e-6;     // cosine below which a facet hides nothing
 constexpr double SLIVER = 1.5;       // of the tolerance: shorter stretches are noise
 constexpr double MERGE = 0.25;       // of the tolerance: lines nearer than this are one
-// An outline this near (radians) to the end of a cylindrical face is taken to lie there: roundings
-// that run into a plane miss it by as much as their coordinates are rounded.
-constexpr double END_TURN = 0.02;
+// Outlines this far (radians) beyond the end of a cylinder are drawn at its end, where their
+// numbers are rounded; those this near to a point of its border go through that point …
+constexpr double END_TURN = 1e-3, SNAP_TURN = 0.02;
+// … unless the outline would be seen to slide, by this much of the tolerance.
+constexpr double SNAP_SLIDE = 2;
 constexpr double MARK_SWEEP =
     0.97 * M_PI; // arcs of half a turn get a centre mark, as ends of slots
 
@@ -77,6 +85,7 @@ struct Chain {
     const gp_XYZ *points;
     int count;
     int face[2];
+    double side; // how far to both sides it is tried
 };
 
 class Hider {
@@ -88,8 +97,8 @@ class Hider {
   private:
     void add_screen(const Scene &scene, const cad::SceneFacet &facet, const View &view,
                     const std::vector<gp_XYZ> &projected);
-    void hide_chord(const gp_XYZ &from, const gp_XYZ &to, double length, double slack,
-                    const Screen &screen);
+    void hide_chord(const gp_XYZ &from, const gp_XYZ &to, double length, double side_step,
+                    double slack, const Screen &screen);
 
     double side_step_, slack_;
     std::vector<Screen> screens_;
@@ -135,8 +144,8 @@ void Hider::add_screen(const Scene &scene, const cad::SceneFacet &facet, const V
     if (screen.count) screens_.push_back(screen);
 }
 
-void Hider::hide_chord(const gp_XYZ &from, const gp_XYZ &to, double length, double slack,
-                       const Screen &screen) {
+void Hider::hide_chord(const gp_XYZ &from, const gp_XYZ &to, double length, double side_step,
+                       double slack, const Screen &screen) {
     // Behind the plane: depth + t · slope > slack.
     double depth = screen.a * from.X() + screen.b * from.Y() + screen.c - from.Z();
     double end = screen.a * to.X() + screen.b * to.Y() + screen.c - to.Z();
@@ -154,7 +163,7 @@ void Hider::hide_chord(const gp_XYZ &from, const gp_XYZ &to, double length, doub
         double bx = side.x1 - from.X(), by = side.y1 - from.Y();
         double a = dx * ay - dy * ax, b = dx * by - dy * bx;
         for (int s = 0; s < 2; s++) {
-            double line = s ? side_step_ : -side_step_;
+            double line = s ? side_step : -side_step;
             if ((a > line) == (b > line)) continue;
             double share = (line - a) / (b - a);
             double along = dx * (ax + share * (bx - ax)) + dy * (ay + share * (by - ay));
@@ -179,8 +188,8 @@ double Hider::hide(const Chain &chain, double sliver, Spans *hidden) {
     near_.clear();
     near_slack_.clear();
     for (const Screen &screen : screens_) {
-        if (screen.box.x0 > box.x1 + side_step_ || screen.box.x1 < box.x0 - side_step_ ||
-            screen.box.y0 > box.y1 + side_step_ || screen.box.y1 < box.y0 - side_step_ ||
+        if (screen.box.x0 > box.x1 + chain.side || screen.box.x1 < box.x0 - chain.side ||
+            screen.box.y0 > box.y1 + chain.side || screen.box.y1 < box.y0 - chain.side ||
             screen.box.z1 <= box.z0 + slack_)
             continue;
         bool own = screen.face == chain.face[0] || screen.face == chain.face[1];
@@ -195,14 +204,14 @@ double Hider::hide(const Chain &chain, double sliver, Spans *hidden) {
         if (length <= side_step_) continue;
         hidden_[0].clear();
         hidden_[1].clear();
-        double x0 = std::min(from.X(), to.X()) - side_step_,
-               x1 = std::max(from.X(), to.X()) + side_step_;
-        double y0 = std::min(from.Y(), to.Y()) - side_step_,
-               y1 = std::max(from.Y(), to.Y()) + side_step_;
+        double x0 = std::min(from.X(), to.X()) - chain.side,
+               x1 = std::max(from.X(), to.X()) + chain.side;
+        double y0 = std::min(from.Y(), to.Y()) - chain.side,
+               y1 = std::max(from.Y(), to.Y()) + chain.side;
         for (size_t k = 0; k < near_.size(); k++) {
             const Box &other = near_[k]->box;
             if (other.x0 > x1 || other.x1 < x0 || other.y0 > y1 || other.y1 < y0) continue;
-            hide_chord(from, to, length, near_slack_[k], *near_[k]);
+            hide_chord(from, to, length, chain.side, near_slack_[k], *near_[k]);
         }
         cad::join_spans(&hidden_[0], 0);
         cad::join_spans(&hidden_[1], 0);
@@ -223,21 +232,29 @@ class Drawer {
 
   private:
     void draw_edge(const cad::SceneEdge &edge);
-    void draw_outlines(const cad::SceneCylinder &cylinder);
-    void draw_generator(const cad::SceneCylinder &cylinder, double angle);
-    void draw_creases();
+    void draw_outlines(const cad::SceneCone &cone);
+    void draw_generator(const cad::SceneCone &cone, double angle);
+    void draw_contour(const cad::Contour &contour, int other_face, const cad::SceneEdge *circle);
+    void draw_mesh_contours(const cad::SceneMesh &mesh);
     void draw_chain(const Chain &chain, StrokeKind kind, const cad::SceneEdge *circle);
     void emit(const Chain &chain, StrokeKind kind, Span span, const cad::SceneEdge *circle);
     void emit_arc(const std::vector<Vec2> &points, StrokeKind kind, const cad::SceneEdge &circle);
+    void note_round(const Chain &chain, const cad::SceneEdge *circle);
     void find_marks(ViewLines *out) const;
 
+    // Arcs of one circle that is seen round: how far they go around it together.
+    struct Round {
+        Vec2 center;
+        double depth, radius, sweep;
+    };
     const Scene &scene_;
     bool in_space_;
-    double tolerance_;
+    double tolerance_, fine_side_, round_side_; // how far to both sides chains are tried
     View view_;
     std::vector<gp_XYZ> projected_;
     Hider hider_;
     cad::StrokeSet strokes_;
+    std::vector<Round> rounds_;
     Box bounds_;
 };
 
@@ -249,7 +266,9 @@ std::vector<gp_XYZ> project_all(const Scene &scene, const View &view) {
 }
 
 Drawer::Drawer(const Scene &scene, DrawView which, double tolerance)
-    : scene_(scene), in_space_(which == VIEW_ISO), tolerance_(tolerance), view_(which),
+    : scene_(scene), in_space_(which == VIEW_ISO), tolerance_(tolerance),
+      fine_side_(SIDE_STEP * scene.size),
+      round_side_(scene.round ? ROUND_STEP * tolerance : fine_side_), view_(which),
       projected_(project_all(scene, view_)), hider_(scene, view_, projected_),
       strokes_(MERGE * tolerance) {
     bounds_.open();
@@ -310,6 +329,9 @@ void Drawer::draw_chain(const Chain &chain, StrokeKind kind, const cad::SceneEdg
     for (int i = 0; i < chain.count; i++) bounds_.add(chain.points[i]);
     Spans hidden, visible;
     double length = hider_.hide(chain, SLIVER * tolerance_, &hidden);
+    // A seam is a place like any other on its face: it only counts as the outline that it may be.
+    bool seam = circle && circle->face[0] == circle->face[1];
+    if (kind == STROKE_VISIBLE && (!seam || hidden.empty())) note_round(chain, circle);
     cad::cut_spans({0, length}, hidden, 0, &visible);
     for (const Span &span : visible) emit(chain, kind, span, circle);
     if (kind == STROKE_VISIBLE)
@@ -319,111 +341,108 @@ void Drawer::draw_chain(const Chain &chain, StrokeKind kind, const cad::SceneEdg
 void Drawer::draw_edge(const cad::SceneEdge &edge) {
     if (edge.count < 2 || edge.face[0] < 0) return;
     if (edge.smooth && (!in_space_ || edge.face[0] == edge.face[1])) return;
-    Chain chain = {&projected_[size_t(edge.first)], edge.count, {edge.face[0], edge.face[1]}};
+    Chain chain = {&projected_[size_t(edge.first)],
+                   edge.count,
+                   {edge.face[0], edge.face[1]},
+                   edge.beside_round ? round_side_ : fine_side_};
     draw_chain(chain, edge.smooth ? STROKE_SMOOTH : STROKE_VISIBLE, &edge);
 }
 
-void Drawer::draw_generator(const cad::SceneCylinder &cylinder, double angle) {
+void Drawer::draw_contour(const cad::Contour &contour, int other_face,
+                          const cad::SceneEdge *circle) {
+    std::vector<gp_XYZ> points;
+    for (const gp_XYZ &p : contour.points) points.push_back(view_.project(p));
+    Chain chain = {points.data(), int(points.size()), {contour.face, other_face}, round_side_};
+    draw_chain(chain, STROKE_VISIBLE, circle);
+}
+
+void Drawer::draw_generator(const cad::SceneCone &cone, double angle) {
     std::vector<cad::HeightRange> ranges;
     Spans heights;
     for (int side : {-1, +1}) {
-        cad::cylinder_ranges(cylinder, angle, side, &ranges);
+        cad::cone_ranges(cone, angle, side, &ranges);
         for (const cad::HeightRange &range : ranges) heights.push_back({range.low, range.high});
     }
     cad::join_spans(&heights, 0);
-    gp_XYZ foot = cylinder.origin + cylinder.x * (cylinder.radius * std::cos(angle)) +
-                  cylinder.y * (cylinder.radius * std::sin(angle));
+    gp_XYZ foot = cone.origin + cone.radial(angle) * cone.radius;
+    gp_XYZ along = cone.axis + cone.radial(angle) * cone.slope;
     for (const Span &span : heights) {
-        gp_XYZ ends[2] = {view_.project(foot + cylinder.axis * span.from),
-                          view_.project(foot + cylinder.axis * span.to)};
-        draw_chain({ends, 2, {cylinder.face, -1}}, STROKE_VISIBLE, nullptr);
+        gp_XYZ ends[2] = {view_.project(foot + along * span.from),
+                          view_.project(foot + along * span.to)};
+        draw_chain({ends, 2, {cone.face, -1}, round_side_}, STROKE_VISIBLE, nullptr);
     }
 }
 
-// The outlines of a cylinder: the two generators where its normal is at right angles to the view.
-void Drawer::draw_outlines(const cad::SceneCylinder &cylinder) {
-    double a = cylinder.x.Dot(view_.toward), b = cylinder.y.Dot(view_.toward);
-    if (cylinder.chords.empty() || std::hypot(a, b) < EDGE_ON) return;
-    double low = cylinder.chords[0].angle[0], high = low;
-    for (const cad::SceneChord &chord : cylinder.chords)
+// The outlines of a cylinder or cone: the generators where its normal, radial - slope axis, is at
+// right angles to the view.
+void Drawer::draw_outlines(const cad::SceneCone &cone) {
+    double a = cone.x.Dot(view_.toward), b = cone.y.Dot(view_.toward), across = std::hypot(a, b);
+    double share = cone.slope * cone.axis.Dot(view_.toward) / across;
+    if (cone.chords.empty() || across < EDGE_ON || std::fabs(share) >= 1) return;
+    double low = cone.chords[0].angle[0], high = low;
+    for (const cad::SceneChord &chord : cone.chords)
         for (double angle : chord.angle) {
             low = std::min(low, angle);
             high = std::max(high, angle);
         }
-    double first = std::atan2(b, a) + 0.5 * M_PI; // a cos + b sin = 0 there
-    for (double k = std::ceil((low - END_TURN - first) / M_PI); first + k * M_PI <= high + END_TURN;
-         k++) {
-        double angle = first + k * M_PI, nearest = END_TURN;
-        for (const cad::SceneChord &chord : cylinder.chords)
-            for (double end : chord.angle)
-                if (std::fabs(end - first - k * M_PI) <= nearest) {
-                    nearest = std::fabs(end - first - k * M_PI);
+    // Turned by an angle, an outline slides along itself by this much.
+    double slide = cone.widest * std::fabs(cone.axis.Dot(view_.toward));
+    // a cos + b sin = share across, at two angles of a turn
+    double middle = std::atan2(b, a), apart = std::acos(share);
+    for (double k = std::floor((low - END_TURN - middle) / TURN) - 1;
+         middle + k * TURN - apart <= high + END_TURN; k++)
+        for (double exact : {middle + k * TURN - apart, middle + k * TURN + apart}) {
+            if (exact < low - END_TURN || exact > high + END_TURN) continue;
+            double angle = exact, nearest = SNAP_TURN;
+            for (const cad::SceneChord &chord : cone.chords)
+                for (double end : chord.angle) {
+                    double off = std::fabs(end - exact);
+                    if (off > nearest || off * slide > SNAP_SLIDE * tolerance_) continue;
+                    nearest = off;
                     angle = end;
                 }
-        draw_generator(cylinder, angle);
-    }
+            draw_generator(cone, angle);
+        }
 }
 
-// The outlines of triangulated surfaces, chained so that dashes run through.
-void Drawer::draw_creases() {
-    std::vector<const cad::SceneCrease *> outline;
-    for (const cad::SceneCrease &crease : scene_.creases)
-        if ((crease.normal[0].Dot(view_.toward) > 0) != (crease.normal[1].Dot(view_.toward) > 0))
-            outline.push_back(&crease);
-    std::vector<bool> used(outline.size(), false);
-    for (size_t i = 0; i < outline.size(); i++) {
-        if (used[i]) continue;
-        used[i] = true;
-        std::vector<gp_XYZ> points = {outline[i]->from, outline[i]->to};
-        for (int end = 0; end < 2; end++) {
-            for (bool grown = true; grown;) {
-                grown = false;
-                for (size_t j = 0; j < outline.size(); j++) {
-                    if (used[j] || outline[j]->face != outline[i]->face) continue;
-                    bool starts = points.back().IsEqual(outline[j]->from, 0);
-                    if (!starts && !points.back().IsEqual(outline[j]->to, 0)) continue;
-                    points.push_back(starts ? outline[j]->to : outline[j]->from);
-                    used[j] = grown = true;
-                }
-            }
-            std::reverse(points.begin(), points.end());
-        }
-        for (gp_XYZ &p : points) p = view_.project(p);
-        draw_chain({points.data(), int(points.size()), {outline[i]->face, -1}}, STROKE_VISIBLE,
-                   nullptr);
+// The outlines of a triangulated surface. Those of a sphere are arcs.
+void Drawer::draw_mesh_contours(const cad::SceneMesh &mesh) {
+    BRepAdaptor_Surface surface(mesh.shape, Standard_False);
+    cad::SceneEdge circle = {};
+    circle.face[1] = -1;
+    circle.circular = surface.GetType() == GeomAbs_Sphere;
+    if (circle.circular) {
+        circle.center = surface.Sphere().Location().XYZ();
+        circle.axis = view_.toward;
+        circle.radius = surface.Sphere().Radius();
     }
+    for (const cad::Contour &contour : cad::mesh_contours(scene_, mesh, view_.toward))
+        draw_contour(contour, -1, &circle);
+}
+
+void Drawer::note_round(const Chain &chain, const cad::SceneEdge *circle) {
+    if (!circle || !seen_round(*circle, view_)) return;
+    gp_XYZ center = view_.project(circle->center);
+    double sweep = 0;
+    for (int i = 0; i + 1 < chain.count; i++) {
+        gp_XYZ a = chain.points[i] - center, b = chain.points[i + 1] - center;
+        sweep += std::atan2(a.Crossed(b).Modulus(), a.Dot(b));
+    }
+    for (Round &round : rounds_)
+        if (vec2_distance(round.center, vec2(center.X(), center.Y())) <= tolerance_ &&
+            std::fabs(round.radius - circle->radius) <= tolerance_ &&
+            std::fabs(round.depth - center.Z()) <= tolerance_) {
+            round.sweep += sweep;
+            return;
+        }
+    rounds_.push_back({vec2(center.X(), center.Y()), center.Z(), circle->radius, sweep});
 }
 
 // Circles that are seen round get one pair of centre lines a centre: for the largest whole circle
 // there, else for the largest arc of half a turn.
 void Drawer::find_marks(ViewLines *out) const {
-    struct Round {
-        Vec2 center;
-        double depth, radius, sweep;
-    };
-    std::vector<Round> rounds;
-    for (const cad::SceneEdge &edge : scene_.edges) {
-        if (edge.count < 2 || !seen_round(edge, view_)) continue;
-        gp_XYZ p = view_.project(edge.center);
-        double sweep = 0;
-        for (int i = 0; i + 1 < edge.count; i++) {
-            gp_XYZ a = scene_.points[size_t(edge.first + i)] - edge.center;
-            gp_XYZ b = scene_.points[size_t(edge.first + i + 1)] - edge.center;
-            sweep += std::atan2(a.Crossed(b).Modulus(), a.Dot(b));
-        }
-        Round *same = nullptr; // arcs of one circle add up
-        for (Round &round : rounds)
-            if (vec2_distance(round.center, vec2(p.X(), p.Y())) <= tolerance_ &&
-                std::fabs(round.radius - edge.radius) <= tolerance_ &&
-                std::fabs(round.depth - p.Z()) <= tolerance_)
-                same = &round;
-        if (!same)
-            rounds.push_back({vec2(p.X(), p.Y()), p.Z(), edge.radius, sweep});
-        else
-            same->sweep += sweep;
-    }
     std::vector<Round> marks;
-    for (const Round &round : rounds) {
+    for (const Round &round : rounds_) {
         if (round.sweep < MARK_SWEEP) continue;
         bool whole = round.sweep > TURN - 0.1, better = true;
         for (Round &mark : marks) {
@@ -443,8 +462,12 @@ void Drawer::find_marks(ViewLines *out) const {
 
 void Drawer::draw(ViewLines *out) {
     for (const cad::SceneEdge &edge : scene_.edges) draw_edge(edge);
-    for (const cad::SceneCylinder &cylinder : scene_.cylinders) draw_outlines(cylinder);
-    draw_creases();
+    for (const cad::SceneCone &cone : scene_.cones) draw_outlines(cone);
+    for (const cad::SceneMesh &mesh : scene_.meshes) draw_mesh_contours(mesh);
+    for (const cad::SceneEdge &edge : scene_.edges)
+        if (edge.smooth)
+            for (const cad::Contour &contour : cad::edge_contours(scene_, edge, view_.toward))
+                draw_contour(contour, edge.face[1], &edge);
     strokes_.finish(out);
     if (!in_space_) find_marks(out);
     out->min = vec2(bounds_.x0, bounds_.y0);

@@ -10,10 +10,12 @@
 #include <TopoDS.hxx>
 #include <utility>
 
-bool cad::mesh_shape(const TopoDS_Shape &shape, double deflection, double angle) {
+bool cad::mesh_shape(const TopoDS_Shape &shape, double deflection, double angle,
+                     double inner_deflection) {
     IMeshTools_Parameters parameters;
     parameters.Deflection = deflection;
     parameters.Angle = angle;
+    if (inner_deflection > 0) parameters.DeflectionInterior = inner_deflection;
     parameters.InParallel = Standard_False;
     BRepMesh_IncrementalMesh mesh(shape, parameters);
     return !(mesh.GetStatusFlags() & IMeshData_Failure);

@@ -14,8 +14,10 @@ struct Triangle {
 };
 
 // Triangulates what has no triangles yet: chords off by at most `deflection`, or turning by `angle`
-// (radians) at most. False where some faces could not be.
-bool mesh_shape(const TopoDS_Shape &shape, double deflection, double angle);
+// (radians) at most. Inside faces triangles may be off by another deflection, if one is given.
+// False where some faces could not be.
+bool mesh_shape(const TopoDS_Shape &shape, double deflection, double angle,
+                double inner_deflection = 0);
 
 // Appends the triangles of a face, or of all faces; flat ones are left out.
 void face_triangles(const TopoDS_Face &face, std::vector<Triangle> *out);

@@ -35,7 +35,7 @@ FOREIGN = {
     r"omp\.h": ["ops/cpu/"],
     r"cuda.*|cublas.*": ["cuda/", "comm/nccl.c", "tests/test_emu.c"],
     r"cairo.*|nanoflann\.hpp": ["cad/"],
-    r"[A-Za-z0-9_]+\.hxx": ["cad/", "tests/known_solids.cpp"],
+    r"[A-Za-z0-9_]+\.hxx": ["cad/", "tests/known_solids.cpp", "tests/round_solids.cpp"],
     r"jansson\.h|png\.h|jpeglib\.h|jerror\.h|webp/.*|zlib\.h|xxhash\.h|openssl/.*": ["core/"],
     r"curl/.*": ["launch/", "tests/fuzz/fuzz_http.c"],
 }
