@@ -293,18 +293,21 @@ CadStatus build(Solid *solid, const CadProgram *program, const Way &way, SolidNo
 }
 
 // Rounding leaves slits and slivers between what should meet, and edges where more than two faces
-// come together. With rounding allowed for, such a part may be sound; else it stays as it is.
+// come together. With rounding allowed for, such a part may be sound, and as large as its slits
+// allow; else it stays as it is.
 void close_slits(Solid *solid, const CadProgram *program) {
     int bad_faces;
     if (program->count == 1 || cad::is_manifold(solid->shape, &bad_faces)) return;
     if (!BRepCheck_Analyzer(solid->shape).IsValid()) return; // a worse fault, to be told
     Solid closed;
     SolidNote unused;
+    cad::Contents open = cad::shape_contents(solid->shape);
     bool sound = cad::guarded("closing slits", false, &unused, [&] {
         try {
             return build(&closed, program, {true, ROUNDING}, &unused) == CAD_OK &&
                    cad::is_manifold(closed.shape, &bad_faces) &&
-                   BRepCheck_Analyzer(closed.shape).IsValid();
+                   BRepCheck_Analyzer(closed.shape).IsValid() &&
+                   std::fabs(cad::shape_volume(closed.shape) - open.volume) <= ROUNDING * open.area;
         } catch (const Refused &) {
             return false;
         }
