@@ -164,3 +164,160 @@ TEST(lines_of_parts_of_code_are_those_of_the_exact_algorithm) {
     ASSERT_INT(tally.views, >, SANITIZED ? 10 : 160);
     ASSERT_REAL(tally.compared, >=, 0.95 * tally.views);
 }
+
+static Solid *built(CadProgram *program) {
+    Solid *solid;
+    SolidNote note;
+    ASSERT_OK(program_validate(program));
+    ASSERT(solid_build(&solid, program, &note) == CAD_OK, "%s", note.text);
+    program_free(program);
+    return solid;
+}
+
+static void draw_view(ViewLines *view_lines, const Solid *solid, DrawView view, double tolerance) {
+    ViewLines lines[VIEW_COUNT];
+    SolidNote note;
+    LineOptions options = {.views = 1u << view, .tolerance = tolerance};
+    ASSERT(hidden_lines(lines, solid, &options, &note), "%s", note.text);
+    *view_lines = lines[view];
+}
+
+static double length_of(const ViewLines *lines, StrokeKind kind) {
+    Pieces pieces = pieces_of(lines, 1u << kind);
+    double length = pieces_length(pieces);
+    free(pieces.items);
+    return length;
+}
+
+/* A plate 100 × 60 with a boss 40 × 30 under it: from above the boss is hidden, however thin the
+ * plate; from below (a plate over the boss) it is seen, however low the boss. */
+TEST(thin_walls_hide_and_low_steps_show) {
+    solid_quiet();
+    static const double thin[] = {10, 1, 0.2, 0.05};
+    for (size_t i = 0; i < sizeof thin / sizeof thin[0]; i++)
+        for (int above = 0; above < 2; above++) {
+            double wall = above ? 2 : thin[i], step = above ? thin[i] : 2;
+            CadProgram program = {0};
+            Extrude *plate =
+                part_extrude(&program, plane_z(0), OP_NEW_BODY, EXTENT_ONE_SIDE, wall, 0);
+            part_rectangle(&program, plate, 0, 0, 100, 60);
+            Extrude *boss = part_extrude(&program, plane_z(above ? wall : 0), OP_JOIN,
+                                         EXTENT_ONE_SIDE, above ? step : -step, 0);
+            part_rectangle(&program, boss, 20, 10, 60, 40);
+            Solid *solid = built(&program);
+            ViewLines lines;
+            draw_view(&lines, solid, VIEW_TOP, 0.02);
+            printf("wall %g, step %g: %g visible, %g hidden\n", wall, step,
+                   length_of(&lines, STROKE_VISIBLE), length_of(&lines, STROKE_HIDDEN));
+            ASSERT_NEAR(length_of(&lines, STROKE_VISIBLE), above ? 460 : 320, 1e-3);
+            ASSERT_NEAR(length_of(&lines, STROKE_HIDDEN), above ? 0 : 140, 1e-3);
+            view_lines_free(&lines);
+            solid_free(&solid);
+        }
+}
+
+static int find_solid(const char *name) {
+    for (int i = 0; i < round_solid_count(); i++)
+        if (!strcmp(round_solid_name(i), name)) return i;
+    test_fail(__FILE__, __LINE__, "there is no %s", name);
+}
+
+/* Centre lines belong to circles that are drawn, not to seams and to where a rounding begins. */
+TEST(round_parts_have_the_centre_lines_of_their_circles) {
+    solid_quiet();
+    static const struct {
+        const char *name;
+        DrawView view;
+        int count;
+        double x, y, radius;
+    } cases[] = {
+        {"sphere", VIEW_FRONT, 1, 0, 0, 10},
+        {"sphere", VIEW_TOP, 1, 0, 0, 10},
+        {"sphere", VIEW_RIGHT, 1, 0, 0, 10},
+        {"sphere", VIEW_ISO, 0, 0, 0, 0},
+        {"capsule", VIEW_TOP, 1, 0, 0, 8},
+        {"capsule", VIEW_FRONT, 1, 0, 20, 8},
+        {"cylinder with a round top", VIEW_TOP, 1, 0, 0, 10},
+        {"cylinder with a round top", VIEW_FRONT, 0, 0, 0, 0},
+        {"torus", VIEW_TOP, 1, 0, 0, 20},
+        {"torus", VIEW_FRONT, 0, 0, 0, 0},
+        {"cone", VIEW_TOP, 1, 0, 0, 10},
+        {"cone", VIEW_FRONT, 0, 0, 0, 0},
+        {"box with round edges", VIEW_TOP, 0, 0, 0, 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        Solid *solid = round_solid_new(find_solid(cases[i].name));
+        ViewLines lines;
+        draw_view(&lines, solid, cases[i].view, 0.02);
+        printf("%s, view %d: %d marks\n", cases[i].name, (int)cases[i].view, lines.mark_count);
+        ASSERT_INT(lines.mark_count, ==, cases[i].count);
+        if (lines.mark_count) {
+            ASSERT_NEAR(lines.marks[0].center.x, cases[i].x, 1e-6);
+            ASSERT_NEAR(lines.marks[0].center.y, cases[i].y, 1e-6);
+            ASSERT_NEAR(lines.marks[0].radius, cases[i].radius, 1e-6);
+        }
+        view_lines_free(&lines);
+        solid_free(&solid);
+    }
+}
+
+/* Outlines of known length: a circle, a rectangle with round corners, the two sides of a cone. */
+TEST(outlines_have_the_length_of_their_formula) {
+    solid_quiet();
+    double corner = 2 * M_PI * 4, side = 2 * hypot(10, 20), frustum = 2 * hypot(5, 20);
+    const struct {
+        const char *name;
+        DrawView view;
+        double visible;
+    } cases[] = {
+        {"sphere", VIEW_FRONT, 20 * M_PI},
+        {"sphere", VIEW_ISO, 20 * M_PI},
+        {"half sphere", VIEW_FRONT, 10 * M_PI + 20},
+        {"box with round edges", VIEW_FRONT, 2 * (32 + 12) + corner},
+        {"box with round edges", VIEW_TOP, 2 * (32 + 22) + corner},
+        {"box with round edges", VIEW_RIGHT, 2 * (22 + 12) + corner},
+        {"cylinder with a round top", VIEW_FRONT, 20 + 2 * 18 + 2 * M_PI + 16},
+        {"cone", VIEW_FRONT, 20 + side},
+        {"cone", VIEW_RIGHT, 20 + side},
+        {"frustum", VIEW_FRONT, 20 + 10 + frustum},
+        {"torus", VIEW_TOP, 2 * M_PI * (20 + 10)},
+        {"capsule", VIEW_FRONT, 16 + 2 * 20 + 8 * M_PI},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        Solid *solid = round_solid_new(find_solid(cases[i].name));
+        ViewLines lines;
+        draw_view(&lines, solid, cases[i].view, 0.005);
+        double length = length_of(&lines, STROKE_VISIBLE);
+        printf("%s, view %d: %.4f of %.4f\n", cases[i].name, (int)cases[i].view, length,
+               cases[i].visible);
+        ASSERT_NEAR(length, cases[i].visible, 0.002 * cases[i].visible);
+        view_lines_free(&lines);
+        solid_free(&solid);
+    }
+}
+
+/* The kernel's algorithm dashes half of a torus's outline, on its seam: so the two can be told
+ * apart. */
+TEST(the_exact_algorithm_draws_when_asked_and_while_it_has_time) {
+    solid_quiet();
+    Solid *solid = round_solid_new(find_solid("torus"));
+    SolidNote note;
+    ViewLines plain[VIEW_COUNT], exact[VIEW_COUNT], late[VIEW_COUNT];
+    LineOptions options = {.views = 1u << VIEW_FRONT, .tolerance = 0.02};
+    ASSERT_TRUE(hidden_lines(plain, solid, &options, &note));
+    options.exact = true;
+    options.exact_seconds = 600;
+    ASSERT_TRUE(hidden_lines(exact, solid, &options, &note));
+    options.exact_seconds = 0;
+    ASSERT_TRUE(hidden_lines(late, solid, &options, &note));
+    double outline = length_of(&plain[VIEW_FRONT], STROKE_VISIBLE);
+    printf("%g, exactly %g\n", outline, length_of(&exact[VIEW_FRONT], STROKE_VISIBLE));
+    ASSERT_REAL(length_of(&exact[VIEW_FRONT], STROKE_VISIBLE), <, 0.9 * outline);
+    ASSERT_REAL(length_of(&late[VIEW_FRONT], STROKE_VISIBLE), ==, outline);
+    for (int view = 0; view < VIEW_COUNT; view++) {
+        view_lines_free(&plain[view]);
+        view_lines_free(&exact[view]);
+        view_lines_free(&late[view]);
+    }
+    solid_free(&solid);
+}
