@@ -418,17 +418,21 @@ void Builder::add_border(const TopoDS_Edge &edge, const TopoDS_Face &face, Scene
 }
 
 void Builder::add_flat_borders() {
+    std::vector<bool> beside_smooth(size_t(shapes.faces.Extent()), false);
+    for (const SceneEdge &edge : scene.edges)
+        for (int face : edge.face)
+            if (edge.smooth && edge.face[0] != edge.face[1]) beside_smooth[size_t(face)] = true;
     for (int i = 0; i < shapes.faces.Extent(); i++) {
         const TopoDS_Face &face = TopoDS::Face(shapes.faces(i + 1));
-        if (!has_flat_facets(face)) continue;
+        if (!beside_smooth[size_t(i)] || !has_flat_facets(face)) continue;
         for (TopExp_Explorer at(face, TopAbs_EDGE); at.More(); at.Next()) {
             if (!is_border(at.Current())) continue;
             const TopoDS_Edge &edge = TopoDS::Edge(at.Current());
-            size_t number = size_t(shapes.edges.FindIndex(edge) - 1);
-            SceneEdge &chain = scene.edges[number];
+            SceneEdge &chain = scene.edges[size_t(shapes.edges.FindIndex(edge) - 1)];
             if (!chain.smooth || chain.face[0] == chain.face[1]) continue;
             int slot = chain.face[0] == i ? 0 : 1;
-            if (chain.border[slot] < 0) add_border(edge, face, &chain, slot);
+            if (chain.face[slot] == i && chain.border[slot] < 0)
+                add_border(edge, face, &chain, slot);
         }
     }
 }
