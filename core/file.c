@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/hash.h"
 #include "core/text.h"
 
 /* Some bytes, of `size` that must still be there; *got > 0. */
@@ -183,6 +184,16 @@ done:
 void file_unmap(const void **data, size_t size) {
     if (*data) munmap((void *)(uintptr_t)*data, size);
     *data = NULL;
+}
+
+Err file_checksum(uint64_t *hash, uint64_t *bytes, const char *path) {
+    const void *data;
+    size_t size;
+    TRY(file_map(&data, &size, path));
+    *hash = hash_bytes(data, size);
+    *bytes = size;
+    file_unmap(&data, size);
+    return OK;
 }
 
 static Err copy_descriptor(FileWriter *writer, int fd, size_t size, const char *path) {

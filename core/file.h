@@ -46,6 +46,9 @@ void file_writer_abandon(FileWriter *writer); /* deletes; safe after finish */
 Err file_map(const void **data, size_t *size, const char *path);
 void file_unmap(const void **data, size_t size);
 
+/* The checksum (hash_bytes, core/hash.h) and the length of a whole regular file. */
+Err file_checksum(uint64_t *hash, uint64_t *bytes, const char *path);
+
 /* Copies through file_write's temporary-and-rename; `max_bytes` as in file_read. */
 Err file_copy(const char *from, const char *to, size_t max_bytes);
 

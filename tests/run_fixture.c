@@ -1,7 +1,6 @@
 #include "tests/run_fixture.h"
 
 #include "core/file.h"
-#include "core/hash.h"
 #include "core/json.h"
 #include "tests/test.h"
 #include "tests/train_fixture.h"
@@ -23,11 +22,9 @@ const char *run_folder(const char *name) {
 
 uint64_t run_file_hash(const char *run, const char *name) {
     char path[PATH_SIZE];
-    Buf bytes = {0};
-    snprintf(path, sizeof path, "%s/checkpoints/latest/%s", run, name);
-    ASSERT_OK(file_read(&bytes, path, 1 << 30));
-    uint64_t hash = hash_bytes(bytes.data, bytes.size);
-    buf_free(&bytes);
+    uint64_t hash, bytes;
+    ASSERT_OK(path_format(path, "%s/checkpoints/latest/%s", run, name));
+    ASSERT_OK(file_checksum(&hash, &bytes, path));
     return hash;
 }
 

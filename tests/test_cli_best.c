@@ -1,5 +1,6 @@
 /* training.load_best_model_at_end: training never ends worse than it began. */
 #include "core/file.h"
+#include "core/hash.h"
 #include "core/json.h"
 #include "tests/test.h"
 #include "tests/train_fixture.h"
@@ -137,6 +138,36 @@ TEST(weights_of_a_validation_in_between_are_kept_on_any_ranks) {
     for (size_t i = 0; i < names.count; i++) kept += !strncmp(names.names[i], "best-", 5);
     ASSERT_INT(kept, ==, 1);
     file_names_free(&names);
+}
+
+/* Ruined weights that are whole, of the step that is asked for, and listed before its own: their
+ * checksum begins with zeros, which the last weight is chosen for. */
+static void leave_others(const char *run, int step) {
+    char path[PATH_SIZE];
+    Buf bytes = {0};
+    uint64_t hash = UINT64_MAX;
+    newest_file(&bytes, test_path("ruined"), "trained.safetensors");
+    for (uint16_t last = 0; hash >> 56 != 0; last++) {
+        memcpy(bytes.data + bytes.size - sizeof last, &last, sizeof last);
+        hash = hash_bytes(bytes.data, bytes.size);
+        ASSERT_INT(last, <, UINT16_MAX);
+    }
+    ASSERT_OK(path_format(path, "%s/checkpoints", run));
+    ASSERT_OK(file_make_directories(path));
+    ASSERT_OK(path_format(path, "%s/checkpoints/best-%09d-%016llx.safetensors", run, step,
+                          (unsigned long long)hash));
+    ASSERT_OK(file_write(path, bytes.data, bytes.size));
+    buf_free(&bytes);
+}
+
+TEST(weights_left_from_an_abandoned_course_are_never_taken) {
+    const char *said;
+    prepare();
+    train_ok(&said, "", "ruined", "training.max_steps=6");
+    leave_others(test_path("kept"), 0);
+    train_ok(&said, "", "kept", KEEP);
+    ASSERT_CONTAINS(said, "the weights of step 0 are kept");
+    check_same_weights(test_path("kept"), test_path("run"));
 }
 
 TEST(damaged_best_weights_are_told_of_and_the_last_stay) {

@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include "core/file.h"
-#include "core/hash.h"
 #include "tests/test.h"
 #include "tests/train_fixture.h"
 
@@ -39,11 +38,9 @@ static const char *train(const char *prefix, const char *arch, const char *run, 
 
 static uint64_t weights_of(const char *run) {
     char path[PATH_SIZE];
-    Buf bytes = {0};
-    snprintf(path, sizeof path, "%s/checkpoints/latest/trained.safetensors", test_path(run));
-    ASSERT_OK(file_read(&bytes, path, 1 << 30));
-    uint64_t hash = hash_bytes(bytes.data, bytes.size);
-    buf_free(&bytes);
+    uint64_t hash, bytes;
+    ASSERT_OK(path_format(path, "%s/checkpoints/latest/trained.safetensors", test_path(run)));
+    ASSERT_OK(file_checksum(&hash, &bytes, path));
     return hash;
 }
 

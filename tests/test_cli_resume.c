@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "core/file.h"
-#include "core/hash.h"
 #include "tests/run_fixture.h"
 #include "tests/test.h"
 #include "tests/train_fixture.h"
@@ -16,11 +15,9 @@ static int again(const char **said, const char *prefix, const char *run, const c
 
 static uint64_t hash_of(const char *run, const char *name) {
     char path[PATH_SIZE];
-    Buf bytes = {0};
-    snprintf(path, sizeof path, "%s/%s", run, name);
-    ASSERT_OK(file_read(&bytes, path, 1 << 20));
-    uint64_t hash = hash_bytes(bytes.data, bytes.size);
-    buf_free(&bytes);
+    uint64_t hash, bytes;
+    ASSERT_OK(path_format(path, "%s/%s", run, name));
+    ASSERT_OK(file_checksum(&hash, &bytes, path));
     return hash;
 }
 

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "core/file.h"
-#include "core/hash.h"
 #include "core/json.h"
 #include "data/tokenizer.h"
 
@@ -23,13 +22,11 @@ enum { FILE_COUNT = sizeof FILES / sizeof FILES[0] };
 
 /* ---- writing ---- */
 
-static Err hash_file(const char *path, uint64_t *bytes, char hash[24]) {
-    const void *data;
-    size_t size;
-    TRY(file_map(&data, &size, path));
-    snprintf(hash, 24, "%016llx", (unsigned long long)hash_bytes(data, size));
-    *bytes = size;
-    file_unmap(&data, size);
+/* The checksum as text. */
+static Err hash_file(const char *path, uint64_t *bytes, char text[24]) {
+    uint64_t hash;
+    TRY(file_checksum(&hash, bytes, path));
+    snprintf(text, 24, "%016llx", (unsigned long long)hash);
     return OK;
 }
 

@@ -6,12 +6,7 @@ static const char *const files[] = {
     "added_tokens.json", NULL};
 
 void fuzz_one(const uint8_t *data, size_t size) {
-    FuzzInput input = {data, data + size};
-    Tokenizer *tokenizer;
-    fuzz_folder(&input, files);
-    char *text = fuzz_piece(&input, &size);
-    if (tokenizer_open(&tokenizer, test_folder()) == OK) use_tokenizer(tokenizer, text, size);
-    free(text);
+    fuzz_tokenizer_folder(data, size, files);
 }
 
 void fuzz_seeds(void) {

@@ -26,6 +26,17 @@ static inline void use_tokenizer(Tokenizer *tokenizer, const char *text, size_t 
     tokenizer_close(&tokenizer);
 }
 
+/* An input that is a piece for each of `files`, which make a tokenizer's folder, and a text. */
+static inline void fuzz_tokenizer_folder(const uint8_t *data, size_t size,
+                                         const char *const *files) {
+    FuzzInput input = {data, data + size};
+    Tokenizer *tokenizer;
+    fuzz_folder(&input, files);
+    char *text = fuzz_piece(&input, &size);
+    if (tokenizer_open(&tokenizer, test_folder()) == OK) use_tokenizer(tokenizer, text, size);
+    free(text);
+}
+
 static const char tokenizer_text[] = "SketchPlane0 = add_sketchplane(\n\torigin= [0.,  -12.5], "
                                      "x=1e5)  caf\xc3\xa9 <s> \xf0\x9f\x98\x80</s>";
 
