@@ -28,7 +28,7 @@ EXTRA = {"model": ["data/batch.h"], "benchmarks": ["tests/op_kinds.h"]}
 FOREIGN = {
     r"mpi\.h": ["comm/"],
     r"nccl\.h": ["comm/", "cuda/emu/"],
-    r"hdf5(_hl)?\.h": ["data/", "tests/test_shard.c"],
+    r"hdf5(_hl)?\.h": ["data/", "tests/test_shard_damage.c"],
     r"pcre2\.h": ["data/"],
     r"yaml\.h": ["config/"],
     r"(oneapi/)?dnnl.*": ["ops/cpu/"],

@@ -47,7 +47,7 @@ STATE = WORK / "state.json"
 # Room -> which tests are run when those that a fault names have passed (options of ctest).
 TESTS_OF_ROOM = {
     "core": ["-L", "^(core|data)$"],
-    "config": ["-R", "^(config|cli_train|cli_eval|cli_mix)\\."],
+    "config": ["-R", "^(config(_yaml)?|cli_train|cli_eval|cli_mix)\\."],
     "ops": ["-L", "^(ops|model)$"],
     "cuda": ["-L", "^cuda$", "-LE", "^schedules$"],
     "comm": ["-R", "^(comm|rendezvous|reducer|cli_train)\\."],
