@@ -107,9 +107,9 @@ stage2_config() {
     cat <<END
 base_model: "$1"
 val_data: "$3"
-datasets:                            # half of them old drawings, so that those are not forgotten
-  - { name: client, path: "$3", weight: 0.5 }
-  - { name: parts, path: "$2", weight: 0.5 }
+datasets:                            # two of three are old drawings, so that those are not forgotten
+  - { name: client, path: "$3", weight: 0.35 }
+  - { name: parts, path: "$2", weight: 0.65 }
 tune: { llm: lora, vision: lora, connector: full }
 lora: { r: 16, alpha: 32, dropout: 0 }
 training:
