@@ -292,6 +292,14 @@ CadStatus build(Solid *solid, const CadProgram *program, const Way &way, SolidNo
     return CAD_OK;
 }
 
+// Closing a slit moves a face by no more than it is wide, and a tool that was changed by a hair has
+// all its faces elsewhere by that much.
+bool is_as_large(const Solid &closed, const cad::Contents &open) {
+    double moved = ROUNDING;
+    if (closed.jittered) moved += 2 * JITTER * box_size(closed.shape, nullptr);
+    return std::fabs(cad::shape_volume(closed.shape) - open.volume) <= moved * open.area;
+}
+
 // Rounding leaves slits and slivers between what should meet, and edges where more than two faces
 // come together. With rounding allowed for, such a part may be sound, and as large as its slits
 // allow; else it stays as it is.
@@ -306,8 +314,7 @@ void close_slits(Solid *solid, const CadProgram *program) {
         try {
             return build(&closed, program, {true, ROUNDING}, &unused) == CAD_OK &&
                    cad::is_manifold(closed.shape, &bad_faces) &&
-                   BRepCheck_Analyzer(closed.shape).IsValid() &&
-                   std::fabs(cad::shape_volume(closed.shape) - open.volume) <= ROUNDING * open.area;
+                   BRepCheck_Analyzer(closed.shape).IsValid() && is_as_large(closed, open);
         } catch (const Refused &) {
             return false;
         }
