@@ -15,6 +15,7 @@
 #include "comm/device.h"
 #include "core/clock.h"
 #include "core/log.h"
+#include "core/system.h"
 
 enum {
     CONNECT_SECONDS = 300, /* for all ranks to find each other: some still load libraries */
@@ -25,7 +26,7 @@ enum {
 /* Where a rank's GPU is. The boot id tells machines apart whose containers have the same name; the
  * bus id is what NCCL itself goes by. */
 typedef struct Place {
-    char host[64], boot[40], bus[24];
+    char host[64], boot[BOOT_ID_SIZE], bus[24];
 } Place;
 
 struct CommDevice {
@@ -88,16 +89,10 @@ static Err settle(CommDevice *d, const char *doing) {
 
 /* ---- opening ---- */
 
-static void read_boot_id(char *out, size_t size) {
-    FILE *file = fopen("/proc/sys/kernel/random/boot_id", "r");
-    if (!file || !fgets(out, (int)size, file)) out[0] = 0;
-    if (file) fclose(file);
-}
-
 static Err open_here(CommDevice *d) {
     int gpu, least, greatest;
     gethostname(d->place.host, sizeof d->place.host - 1);
-    read_boot_id(d->place.boot, sizeof d->place.boot);
+    system_boot_id(d->place.boot);
     TRY(cuda_check(d, cudaGetDevice(&gpu), "which GPU"));
     TRY(cuda_check(d, cudaDeviceGetPCIBusId(d->place.bus, sizeof d->place.bus, gpu), "its place"));
     /* Sums go first where both streams have work: the sooner the wires are busy, the better. */

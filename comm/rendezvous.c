@@ -23,6 +23,7 @@
 #include "comm/tcp.h"
 #include "core/clock.h"
 #include "core/log.h"
+#include "core/system.h"
 
 enum {
     HELLO_MAGIC = 0x63764869, /* "cvHi"; other byte orders are other magics */
@@ -38,7 +39,7 @@ enum {
 
 /* Where a rank is. The boot id tells machines apart whose containers have the same name. */
 typedef struct Place {
-    char host[TCP_HOST_SIZE], boot[40];
+    char host[TCP_HOST_SIZE], boot[BOOT_ID_SIZE];
     char address[ADDRESS_TEXT_SIZE]; /* by which it reached rank 0 */
     uint32_t port;                   /* where it listens */
     uint32_t near_root; /* it shares rank 0's address: others reach it as they reached rank 0 */
@@ -82,13 +83,6 @@ static bool is_late(const Rendezvous *r) {
     return clock_seconds() >= r->tcp->deadline;
 }
 
-static void read_boot_id(char *out, size_t size) {
-    FILE *file = fopen("/proc/sys/kernel/random/boot_id", "r");
-    if (!file || !fgets(out, (int)size, file)) out[0] = 0;
-    if (file) fclose(file);
-    out[strcspn(out, "\n")] = 0;
-}
-
 static void introduce(Rendezvous *r) {
     const Meeting *m = r->meeting;
     Hello *own = &r->own;
@@ -98,7 +92,7 @@ static void introduce(Rendezvous *r) {
                    .size = (uint32_t)m->size};
     strcpy(own->job, m->job);
     gethostname(own->place.host, sizeof own->place.host - 1);
-    read_boot_id(own->place.boot, sizeof own->place.boot);
+    system_boot_id(own->place.boot);
 }
 
 /* ---- letting others in ---- */

@@ -15,6 +15,7 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "core/log.h"
+#include "core/system.h"
 
 enum { LEASE_FILE_MAX = 1 << 16, WHO_SIZE = 256 };
 
@@ -44,25 +45,19 @@ struct Lease {
 /* When the system started a process: field 22 of its stat, counted behind its name, which may have
  * anything in it. "": there is no such process, or it cannot be seen. */
 static void start_of(int64_t process, char out[32]) {
-    char path[64], line[1024];
-    out[0] = 0;
+    char path[64];
+    Buf stat = {0};
     snprintf(path, sizeof path, "/proc/%lld/stat", (long long)process);
-    FILE *file = fopen(path, "re");
-    if (!file) return;
-    size_t got = fread(line, 1, sizeof line - 1, file);
-    fclose(file);
-    line[got] = 0;
-    char *at = strrchr(line, ')');
+    system_read(&stat, path);
+    const char *at = strrchr(buf_cstr(&stat), ')');
     for (int field = 2; at && field < 22; field++) at = strchr(at + 1, ' ');
-    if (at) snprintf(out, 32, "%.*s", (int)strcspn(at + 1, " "), at + 1);
+    snprintf(out, 32, "%.*s", at ? (int)strcspn(at + 1, " ") : 0, at ? at + 1 : "");
+    buf_free(&stat);
 }
 
 static void read_machine(char out[WHO_SIZE]) {
-    char boot[64] = "", names[64] = "";
-    FILE *file = fopen("/proc/sys/kernel/random/boot_id", "re");
-    if (file && !fgets(boot, sizeof boot, file)) boot[0] = 0;
-    if (file) fclose(file);
-    boot[strcspn(boot, "\n")] = 0;
+    char boot[BOOT_ID_SIZE], names[64] = "";
+    system_boot_id(boot);
     ssize_t length = readlink("/proc/self/ns/pid", names, sizeof names - 1);
     if (length < 0) boot[0] = 0;
     snprintf(out, WHO_SIZE, "%s%s%s", boot, boot[0] ? " " : "", boot[0] ? names : "");

@@ -9,8 +9,7 @@
 
 #include "core/file.h"
 #include "core/hash.h"
-
-enum { SYSTEM_FILE_MAX = 1 << 20 };
+#include "core/system.h"
 
 /* ---- affinity ---- */
 
@@ -21,26 +20,13 @@ int processors_allowed(void) {
     return count < 1 ? 1 : (int)count;
 }
 
-/* Files of /proc and /sys say that they have no bytes. */
-static bool read_system_file(Buf *out, const char *path) {
-    char piece[4096];
-    FILE *file = fopen(path, "re");
-    buf_clear(out);
-    if (!file) return false;
-    for (size_t got; out->size < SYSTEM_FILE_MAX && (got = fread(piece, 1, sizeof piece, file));)
-        buf_append(out, piece, got);
-    fclose(file);
-    return true;
-}
-
 uint64_t processors_hash(void) {
-    Buf machine = {0}; /* a boot id tells machines apart whose containers have the same name */
+    Buf machine = {0};
     cpu_set_t set;
-    if (!read_system_file(&machine, "/proc/sys/kernel/random/boot_id") || !machine.size) {
-        char host[256] = "";
-        gethostname(host, sizeof host - 1);
-        buf_text(&machine, host);
-    }
+    char boot[BOOT_ID_SIZE], host[256] = "";
+    system_boot_id(boot); /* tells machines apart whose containers have the same name */
+    gethostname(host, sizeof host - 1);
+    buf_text(&machine, boot[0] ? boot : host);
     if (sched_getaffinity(0, sizeof set, &set) == 0) buf_append(&machine, &set, sizeof set);
     uint64_t hash = hash_bytes(machine.data, machine.size);
     buf_free(&machine);
@@ -53,7 +39,7 @@ static double read_number(const char *folder, const char *name) {
     char path[PATH_SIZE];
     Buf text = {0};
     double number = NAN;
-    if (path_join(path, folder, name) == OK && read_system_file(&text, path)) {
+    if (path_join(path, folder, name) == OK && system_read(&text, path)) {
         char *end;
         number = strtod(buf_cstr(&text), &end);
         if (end == buf_cstr(&text)) number = NAN;
@@ -67,7 +53,7 @@ static double quota_of_max(const char *folder) {
     char path[PATH_SIZE];
     Buf text = {0};
     double quota = NAN, period = NAN;
-    if (path_join(path, folder, "cpu.max") == OK && read_system_file(&text, path) &&
+    if (path_join(path, folder, "cpu.max") == OK && system_read(&text, path) &&
         sscanf(buf_cstr(&text), "%lf %lf", &quota, &period) != 2)
         quota = NAN;
     buf_free(&text);
@@ -123,7 +109,7 @@ double processors_quota(const char *root) {
     char path[PATH_SIZE], *rest = NULL;
     Buf text = {0};
     double least = INFINITY;
-    if (path_format(path, "%s/proc/self/cgroup", root) == OK && read_system_file(&text, path) &&
+    if (path_format(path, "%s/proc/self/cgroup", root) == OK && system_read(&text, path) &&
         text.size)
         for (char *line = strtok_r(text.data, "\n", &rest); line;
              line = strtok_r(NULL, "\n", &rest))

@@ -10,6 +10,7 @@
 
 #include "core/file.h"
 #include "core/json.h"
+#include "core/system.h"
 #include "tests/test.h"
 
 /* Long enough for a loaded machine: nobody waits for `stale` but who must. */
@@ -152,10 +153,8 @@ TEST(a_lock_speaks_for_all_processes_of_a_machine) {
     ASSERT_ERR(lease_check(lease), ERR_IO, "is another's now");
     lease_give(&lease);
     lease_give(&other);
-    FILE *file = fopen("/proc/sys/kernel/random/boot_id", "r");
-    if (!file || !fgets(boot, 40, file)) return;
-    fclose(file);
-    boot[strcspn(boot, "\n")] = 0;
+    system_boot_id(boot);
+    if (!boot[0]) return;
     strcat(boot, " pid:[1]");
     leave_one();
     forge("machine", boot);

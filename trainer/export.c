@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/log.h"
+#include "core/system.h"
 #include "model/adapter.h"
 #include "model/export.h"
 #include "trainer/base.h"
@@ -215,12 +216,11 @@ static Err write_merged(Export *e) {
 /* Of this machine, what it could take back from its caches included. */
 static double available_bytes(void) {
     double kilobytes = 0;
-    char line[128];
-    FILE *file = fopen("/proc/meminfo", "r");
-    while (file && fgets(line, sizeof line, file) &&
-           sscanf(line, "MemAvailable: %lf kB", &kilobytes) != 1) {
-    }
-    if (file) fclose(file);
+    Buf text = {0};
+    system_read(&text, "/proc/meminfo");
+    const char *line = strstr(buf_cstr(&text), "MemAvailable:");
+    if (line) sscanf(line, "MemAvailable: %lf kB", &kilobytes);
+    buf_free(&text);
     return 1024 * kilobytes;
 }
 
