@@ -280,6 +280,7 @@ const Named shapes[] = {
      [] { return cut(rounded(box(40, 30, 20), 4), cylinder(20, 15, -1, 6, 30)); }},
     {"round plate with countersinks", [] { return plate_with_countersinks(); }},
     {"tray", [] { return tray(); }},
+    {"that frustum, before the tip", [] { return cone(30 * tan(0.4), 10 * tan(0.4), 20); }},
 };
 
 } // namespace

@@ -33,6 +33,9 @@ const char *test_path(const char *name);
 const char *test_build_folder(void);
 const char *test_source_folder(void);
 
+/* The folder of real files (CADVLM_SAMPLES); skips the test where there is none. */
+const char *test_samples(void);
+
 /* Runs a program of the build folder ("cadvlm", …) through /bin/sh -c with `arguments`; returns its
  * exit code and what it printed on both streams. `output` is valid until the next call. Only tests
  * use a shell. */

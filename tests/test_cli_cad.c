@@ -390,14 +390,8 @@ TEST(help_and_versions_are_there) {
 
 /* ---- real files ---- */
 
-static const char *samples(void) {
-    const char *folder = getenv("CADVLM_SAMPLES");
-    if (!folder || !*folder) test_skip("CADVLM_SAMPLES is not set");
-    return folder;
-}
-
 TEST(real_deepcad_files_convert_execute_and_draw) {
-    const char *folder = samples();
+    const char *folder = test_samples();
     static const struct {
         const char *name;
         bool whole, valid; /* three were cut short by their exporter; one is a broken solid */
@@ -438,7 +432,7 @@ TEST(real_deepcad_files_convert_execute_and_draw) {
 }
 
 TEST(the_real_openecad_example_executes) {
-    Json *root = run_json(0, "cad run '%s/openecad_v2/example01.py'", samples());
+    Json *root = run_json(0, "cad run '%s/openecad_v2/example01.py'", test_samples());
     ASSERT_TEXT(text_of(root, "status"), "ok");
     ASSERT_NEAR(corner(root, "bbox", "max", 2), 50.8, 1e-5);
     printf("volume %.3f\n", number(root, "volume"));
@@ -447,7 +441,7 @@ TEST(the_real_openecad_example_executes) {
 
 TEST(real_step_solids_are_themselves) {
     char folder[PATH_SIZE], path[PATH_SIZE];
-    snprintf(folder, sizeof folder, "%s/solids", samples());
+    snprintf(folder, sizeof folder, "%s/solids", test_samples());
     FileNames names;
     ASSERT_OK(file_list(&names, folder));
     int count = 0;

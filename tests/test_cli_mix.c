@@ -155,8 +155,7 @@ TEST(made_deepcad_files_train_in_a_mix) {
 }
 
 TEST(real_deepcad_files_train_in_a_mix) {
-    const char *samples = getenv("CADVLM_SAMPLES");
-    if (!samples) test_skip("CADVLM_SAMPLES is not set");
+    const char *samples = test_samples();
     char folder[PATH_SIZE];
     snprintf(folder, sizeof folder, "%s/deepcad", samples);
     train_on_a_mix(folder, 10);

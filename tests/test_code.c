@@ -15,8 +15,7 @@ TEST(code_of_the_authors_round_trips_byte_for_byte) {
 }
 
 TEST(real_code_of_the_authors_round_trips_byte_for_byte) {
-    const char *samples = getenv("CADVLM_SAMPLES");
-    if (!samples) test_skip("CADVLM_SAMPLES is not set");
+    const char *samples = test_samples();
     char path[PATH_SIZE];
     ASSERT_OK(path_format(path, "%s/openecad_v2/example01.py", samples));
     Buf text = {0};

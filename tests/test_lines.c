@@ -296,6 +296,33 @@ TEST(outlines_have_the_length_of_their_formula) {
     }
 }
 
+/* Whichever half of its cone a face is given on. */
+TEST(a_frustum_beyond_the_tip_is_drawn_as_before_it) {
+    solid_quiet();
+    Solid *plain = round_solid_new(find_solid("that frustum, before the tip"));
+    Solid *beyond = round_solid_new(find_solid("frustum beyond the tip"));
+    for (int turn = 0; turn < 6; turn++) {
+        Vec3 axis = vec3(1, 0.3 * turn, 0.2);
+        Solid *solids[] = {solid_turned(plain, axis, 0.5 * turn),
+                           solid_turned(beyond, axis, 0.5 * turn)};
+        double length[2][2];
+        for (int i = 0; i < 2; i++) {
+            ViewLines lines;
+            draw_view(&lines, solids[i], VIEW_ISO, 0.02);
+            length[i][0] = length_of(&lines, STROKE_VISIBLE);
+            length[i][1] = length_of(&lines, STROKE_HIDDEN);
+            view_lines_free(&lines);
+            solid_free(&solids[i]);
+        }
+        printf("visible %.4f and %.4f, hidden %.4f and %.4f\n", length[0][0], length[1][0],
+               length[0][1], length[1][1]);
+        ASSERT_NEAR(length[1][0], length[0][0], 5e-3);
+        ASSERT_NEAR(length[1][1], length[0][1], 5e-3);
+    }
+    solid_free(&plain);
+    solid_free(&beyond);
+}
+
 /* The kernel's algorithm dashes half of a torus's outline, on its seam: so the two can be told
  * apart. */
 TEST(the_exact_algorithm_draws_when_asked_and_while_it_has_time) {

@@ -79,6 +79,12 @@ const char *test_path(const char *name) {
     return out;
 }
 
+const char *test_samples(void) {
+    const char *samples = getenv("CADVLM_SAMPLES");
+    if (!samples || !*samples) test_skip("CADVLM_SAMPLES is not set");
+    return samples;
+}
+
 int test_run(const char **output, const char *format, ...) {
     static Buf text;
     Buf command = {0};

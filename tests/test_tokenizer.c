@@ -228,8 +228,7 @@ TEST(threads_share_a_tokenizer) {
 }
 
 TEST(real_programs_come_back) {
-    const char *samples = getenv("CADVLM_SAMPLES");
-    if (!samples) test_skip("CADVLM_SAMPLES is not set");
+    const char *samples = test_samples();
     static const char *const files[] = {"openecad_v2/example01.py", "openecad_v1/00000069.py"};
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
         char path[PATH_SIZE];

@@ -112,8 +112,7 @@ TEST(ids_are_those_of_transformers) {
 }
 
 TEST(settings_as_published_are_understood) {
-    const char *samples = getenv("CADVLM_SAMPLES");
-    if (!samples) test_skip("CADVLM_SAMPLES is not set");
+    const char *samples = test_samples();
     static const char *const files[] = {"tokenizer_config.json", "special_tokens_map.json"};
     const char *folder = copied("llama");
     char from[PATH_SIZE], to[PATH_SIZE];
