@@ -78,7 +78,7 @@ calculate() { case "$2" in *null*) echo - ;; *) LC_ALL=C awk "BEGIN { printf \"$
 # expected SAMPLES: what stage 1 reaches with so many (docs/performance.md), between the measured points by their logarithm.
 expected() {
     LC_ALL=C awk -v n="$1" 'BEGIN {
-        points = split("16000 0.35 30 32000 0.56 12.5 141000 0.82 3.0 179000 0.86 1.9", p, " ")
+        points = split("16000 0.35 30 32000 0.56 12.5 141000 0.82 3.0 192000 0.92 0.8", p, " ")
         if (n < p[1]) { print "little yet, an IoU below 0.35"; exit }
         for (i = 1; i + 5 < points && n > p[i + 3]; i += 3);
         t = log(n / p[i]) / log(p[i + 3] / p[i]); if (t > 1) t = 1
