@@ -5,6 +5,7 @@
 #include "core/clock.h"
 #include "core/rng.h"
 #include "tests/tokenizer_fixture.h"
+#include "tests/tokenizer_texts.h"
 
 /* ---- fixtures ---- */
 
@@ -132,17 +133,6 @@ TEST(settings_as_published_are_understood) {
 }
 
 /* ---- text comes back ---- */
-
-static void check_round_trip(const Tokenizer *tokenizer, const char *text, size_t size) {
-    TokenIds ids = {0};
-    Buf back = {0};
-    ASSERT_OK(tokenizer_encode(tokenizer, text, size, &ids));
-    ASSERT_OK(tokenizer_decode(tokenizer, ids.ids, ids.count, &back));
-    ASSERT(back.size == size && (!size || !memcmp(back.data, text, size)), "%.80s… became %.80s…",
-           text, buf_cstr(&back));
-    token_ids_free(&ids);
-    buf_free(&back);
-}
 
 TEST(any_bytes_come_back) {
     static const char *const pieces[] = {
