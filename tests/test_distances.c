@@ -21,9 +21,10 @@ static const char *cube_with_boss(double b) {
     return part_code(&program);
 }
 
-static CadScore score_boss(CadPool *pool, double b) {
+/* The cube with a boss of side b, measured against that with one of side c; 0: none. */
+static CadScore score_bosses(CadPool *pool, double b, double c) {
     char *code = strdup(cube_with_boss(b));
-    const char *reference = cube_with_boss(0);
+    const char *reference = cube_with_boss(c);
     CadReply reply;
     ASSERT_OK(cad_pool_run(pool,
                            &(CadRequest){.code = code,
@@ -34,11 +35,24 @@ static CadScore score_boss(CadPool *pool, double b) {
                            &reply));
     ASSERT_INT(reply.status, ==, CAD_OK);
     CadScore s = reply.score;
-    printf("boss of %g: chamfer %.4g hausdorff %.4g hd95 %.4g F %.4f\n", b, s.chamfer, s.hausdorff,
-           s.hd95, s.fscore);
+    printf("boss of %g, of %g: chamfer %.4g hausdorff %.4g hd95 %.4g F %.4f\n", b, c, s.chamfer,
+           s.hausdorff, s.hd95, s.fscore);
     cad_reply_free(&reply);
     free(code);
     return s;
+}
+
+static CadScore score_boss(CadPool *pool, double b) {
+    return score_bosses(pool, b, 0);
+}
+
+/* What a narrow boss covers is half its side away at most, its top all of its height: seen from
+ * where it is not, that is far too. */
+TEST(the_hausdorff_distance_is_the_greater_of_both_ways) {
+    CadPool *pool = open_pool(1, (CadLimits){0});
+    ASSERT_NEAR(score_bosses(pool, 6, 0).hausdorff, HEIGHT / SIDE, 0.002);
+    ASSERT_NEAR(score_bosses(pool, 0, 6).hausdorff, HEIGHT / SIDE, 0.002);
+    cad_pool_close(&pool);
 }
 
 /* A share x of points is nearer than some distance: 5.9 % of the boss's points are 5 away where b
