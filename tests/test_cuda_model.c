@@ -136,8 +136,11 @@ TEST(samples_longer_than_a_tile_match_the_cpu) {
     compare_batch(&spec, DT_F32, 1e-4, tiny_batch_of(&spec, texts, 3, 1));
 }
 
-/* Prompts of their own lengths (without labels all rows are prompt), each as if it were alone. */
+/* Prompts of their own lengths (without labels all rows are prompt), each as if it were alone. The
+ * longest has no more room when the others still go on: what was recorded is of more than are left.
+ */
 TEST(prompts_of_other_lengths_are_gone_on_with_as_on_the_cpu) {
+    enum { WRITTEN = 40 };
     static const int texts[] = {60, 130, 5};
     ModelSpec spec;
     tiny_spec_of(&spec, TINY_LLAMA, TUNE_FULL, TUNE_FULL, TUNE_FULL);
@@ -147,8 +150,11 @@ TEST(prompts_of_other_lengths_are_gone_on_with_as_on_the_cpu) {
     Batch batch = tiny_batch_of(&spec, texts, 3, 4);
     batch.labels = 0;
     Generation expected[3], found[3];
-    ASSERT_OK(model_generate(cpu.model, &batch, TINY_EOS, 10, expected));
-    ASSERT_OK(model_generate(cuda.model, &batch, TINY_EOS, 10, found));
+    ASSERT_OK(model_generate(cpu.model, &batch, -1, WRITTEN, expected));
+    ASSERT_OK(model_generate(cuda.model, &batch, -1, WRITTEN, found));
+    ASSERT_INT(expected[1].count, >, 8);
+    ASSERT_INT(expected[1].count, <, WRITTEN);
+    ASSERT_INT(expected[0].count, ==, WRITTEN);
     for (int s = 0; s < 3; s++) {
         ASSERT_INT(found[s].count, ==, expected[s].count);
         ASSERT_INT(

@@ -464,6 +464,43 @@ TEST(strangers_do_not_break_the_job) {
     for (int r = 0; r < 3; r++) ASSERT_TRUE(strlen(said(&job, r)) < 2000);
 }
 
+/* A rank in whose place another speaks: its greeting is heard by us, and repeated to rank 0 with
+ * the number of a rank that comes to nobody. */
+TEST(a_rank_that_nobody_awaits_ends_the_job) {
+    enum { RANK_AT = 8 }; /* behind the two numbers that begin a greeting */
+    int port, decoy_port, on = 1;
+    char greeting[4096];
+    size_t size = 0;
+    Job job = by_tcp(2, &port), decoy = by_tcp(2, &decoy_port);
+    strcpy(decoy.name, "decoy");
+    struct sockaddr_in at = loopback(decoy_port);
+    int listener = socket(AF_INET, SOCK_STREAM, 0);
+    ASSERT_INT(setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on), ==, 0);
+    ASSERT_INT(bind(listener, (struct sockaddr *)&at, sizeof at), ==, 0);
+    ASSERT_INT(listen(listener, 1), ==, 0);
+    start(&decoy, 1, talk);
+    int caller = accept(listener, NULL, NULL);
+    ASSERT_TRUE(caller >= 0);
+    ASSERT_INT(fcntl(caller, F_SETFL, O_NONBLOCK), ==, 0);
+    for (int quiet = 0; quiet < 20; usleep(50000)) { /* it says it in one piece, and waits then */
+        ssize_t got = recv(caller, greeting + size, sizeof greeting - size, 0);
+        if (got > 0) size += (size_t)got;
+        quiet = got > 0 || !size ? 0 : quiet + 1;
+    }
+    ASSERT_INT(size, >, RANK_AT + 4);
+    ASSERT_INT(greeting[RANK_AT], ==, 1);
+    greeting[RANK_AT] = 0;
+    kill(decoy.pids[1], SIGKILL);
+    end_of(&decoy, 1);
+    close(caller);
+    close(listener);
+
+    start(&job, 0, talk);
+    int visitor = visit(port, greeting, size);
+    expect_end(&job, 0, 2, "says it is rank 0, and rank 0 on");
+    close(visitor);
+}
+
 TEST(a_rank_of_another_job_is_turned_away) {
     int port;
     Job job = by_tcp(2, &port), other = job;
