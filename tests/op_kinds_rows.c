@@ -242,6 +242,41 @@ static void act_backward(Exec *ex, OpTest *t) {
     op_act_bwd(ex, G(0), G(1), T(0), (Activation)D(2));
 }
 
+/* ---- linear_act: T N K kind: a product and its activation; _alone: nothing is kept ---- */
+
+enum { LA_X, LA_W, LA_BIAS, LA_G, LA_F };
+
+static void linear_act_setup(OpTest *t) {
+    op_test_add(t, "x", ROLE_INPUT, D(0), D(2));
+    op_test_add(t, "w", ROLE_PARAM, D(1), D(2));
+    op_test_add(t, "bias", ROLE_PARAM, 1, D(1));
+    op_test_add(t, "g", ROLE_OUTPUT, D(0), D(1));
+    op_test_add(t, "f", ROLE_SAVED, D(0), D(1))->compute = true;
+}
+
+static void linear_act_reference(OpTest *t) {
+    for (int64_t r = 0; r < D(0); r++)
+        for (int64_t n = 0; n < D(1); n++) {
+            double sum = V(LA_BIAS)[n];
+            for (int64_t k = 0; k < D(2); k++) sum += V(LA_X)[r * D(2) + k] * V(LA_W)[n * D(2) + k];
+            V(LA_G)[r * D(1) + n] = act_value((Activation)D(3), sum);
+        }
+}
+
+static void linear_act_forward(Exec *ex, OpTest *t) {
+    op_linear_act_fwd(ex, T(LA_G), T(LA_F), T(LA_X), T(LA_W), T(LA_BIAS), (Activation)D(3));
+}
+
+static void linear_act_forward_alone(Exec *ex, OpTest *t) {
+    op_linear_act_fwd(ex, T(LA_G), tensor_none(), T(LA_X), T(LA_W), T(LA_BIAS), (Activation)D(3));
+}
+
+static void linear_act_backward(Exec *ex, OpTest *t) {
+    op_act_bwd(ex, G(LA_F), G(LA_G), T(LA_F), (Activation)D(3));
+    op_linear_bwd_x(ex, G(LA_X), G(LA_F), T(LA_W), false);
+    op_linear_bwd_w(ex, G(LA_W), G(LA_BIAS), G(LA_F), T(LA_X));
+}
+
 static void glu_setup(OpTest *t) {
     Operand *x = op_test_add(t, "x", ROLE_INPUT, D(0), 2 * D(1));
     x->low = -5;
@@ -448,6 +483,10 @@ const OpKind op_kinds_rows[] = {
     {"add", add_setup, add_reference, add_forward, NULL, .flops = NULL},
     {"qk_rope", qk_rope_setup, qk_rope_reference, qk_rope_forward, qk_rope_backward, .flops = NULL},
     {"act", act_setup, act_reference, act_forward, act_backward, .flops = NULL},
+    {"linear_act", linear_act_setup, linear_act_reference, linear_act_forward, linear_act_backward,
+     .flops = NULL},
+    {"linear_act_alone", linear_act_setup, linear_act_reference, linear_act_forward_alone, NULL,
+     .flops = NULL},
     {"glu", glu_setup, glu_reference, glu_forward, glu_backward, .flops = NULL},
     {"patchify", patchify_setup, patchify_reference, patchify_forward, NULL, .flops = NULL},
     {"positions", positions_setup, positions_reference, positions_forward, positions_backward,

@@ -73,6 +73,43 @@ TEST(numbers_are_the_same_on_any_ranks) {
     buf_free(&expected);
 }
 
+/* The table that was printed has the numbers of the file, real and with pictures exchanged. */
+static void check_table(const char *said, const Json *real, const Json *shuffled) {
+    static const struct {
+        const char *label, *key;
+        double scale, rounding;
+    } rows[] = {
+        {"loss", "loss", 1, 1e-4},
+        {"labels right", "accuracy", 100, 0.1},
+        {"syntax", "syntax", 100, 0.1},
+        {"executes", "executes", 100, 0.1},
+        {"invalidity", "invalidity", 100, 0.1},
+        {"IoU mean", "iou_mean", 1, 1e-4},
+        {"IoU median", "iou_median", 1, 1e-4},
+        {"chamfer mean · 10³", "chamfer_mean", 1e3, 1e-3},
+        {"chamfer median · 10³", "chamfer_median", 1e3, 1e-3},
+        {"HD95 median", "hd95", 1, 1e-4},
+        {"F-score", "fscore", 1, 1e-4},
+        {"dimensions off", "dims_rel_error", 100, 0.01},
+        {"dimensions exact", "dims_exact", 100, 0.1},
+        {"code identical", "code_identical", 100, 0.1},
+        {"tokens", "tokens_mean", 1, 0.1},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char start[40], *end;
+        snprintf(start, sizeof start, "\n%s ", rows[i].label);
+        const char *at = strstr(said, start);
+        ASSERT(at, "no row \"%s\" in:\n%s", rows[i].label, said);
+        for (int column = 0; column < 2; column++) {
+            at += column ? strspn(at, " %") : strlen(start);
+            double shown = strtod(at, &end);
+            at = end;
+            ASSERT_NEAR(shown, rows[i].scale * number(column ? shuffled : real, rows[i].key),
+                        0.51 * rows[i].rounding);
+        }
+    }
+}
+
 TEST(what_is_known_by_heart_scores_one_and_the_control_does_not) {
     const char *said;
     prepare(4, 400);
@@ -81,12 +118,15 @@ TEST(what_is_known_by_heart_scores_one_and_the_control_does_not) {
     ASSERT(code == 0, "exit code %d:\n%s", code, said);
     printf("%s\n", said);
     ASSERT_CONTAINS(said, "known: 4 samples");
+    char *table = strdup(said);
     char path[PATH_SIZE];
     Json *root;
     ASSERT_OK(path_join(path, test_path("run"), "eval/step-000000400.json"));
     ASSERT_OK(js_read(&root, path, 1 << 20));
     const Json *shuffled = js_get(root, "shuffled"),
                *set = js_get(js_get(root, "by_dataset"), "known");
+    check_table(table, root, shuffled);
+    free(table);
     ASSERT_NEAR(number(root, "iou_mean"), 1, 1e-6);
     ASSERT_NEAR(number(root, "executes"), 1, 0);
     ASSERT_NEAR(number(root, "code_identical"), 1, 0);

@@ -40,6 +40,8 @@ static const OpCase tiled_cases[] = {
     {"attention", {1, 40, 2, 1, 256, 1}},
     {"attention", {3, 40, 4, 2, 32, 1}},
     {"act", {33, 136, ACTIVATION_GELU_TANH}},
+    {"linear_act", {100, 136, 72, ACTIVATION_GELU_TANH}},
+    {"linear_act_alone", {100, 136, 72, ACTIVATION_GELU_TANH}},
     {"glu", {33, 136, ACTIVATION_SILU}},
     {"patchify", {2, 28, 3, 14}},
     {"positions", {3, 9, 136}},
