@@ -127,6 +127,7 @@ static Err look(Sight *out, const char *path) {
     char piece[4096];
     buf_clear(&out->text);
     out->there = false;
+    out->holder = (Holder){0};
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0 && errno == ENOENT) return OK;
     REQUIRE(fd >= 0, ERR_IO, "cannot open %s: %s", path, strerror(errno));
@@ -326,7 +327,8 @@ Err lease_take(Lease **out, const char *path, const char *busy, bool alone, Leas
 Err lease_check(const Lease *lease) {
     Sight now = {0};
     Err err = look(&now, lease->path);
-    if (err == OK && now.there && strcmp(now.holder.token, lease->own.token) != 0)
+    /* One without a token is just being written, by whom will be seen next time. */
+    if (err == OK && now.holder.token[0] && strcmp(now.holder.token, lease->own.token) != 0)
         err = err_raise(ERR_IO, __FILE__, __LINE__,
                         "%s is another's now: process %lld on %s, since %s; this one was not heard "
                         "of for %.0f s",
@@ -345,9 +347,12 @@ void lease_give(Lease **out) {
     pthread_mutex_unlock(&lease->lock);
     pthread_join(lease->thread, NULL);
     ErrState kept; /* of what ends the holder */
+    Sight now = {0};
     err_save(&kept);
-    if (lease_check(lease) == OK) unlink(lease->path);
+    if (look(&now, lease->path) == OK && !strcmp(now.holder.token, lease->own.token))
+        unlink(lease->path);
     IGNORE(err_restore(&kept));
+    buf_free(&now.text);
     pthread_cond_destroy(&lease->ending);
     pthread_mutex_destroy(&lease->lock);
     free(lease);

@@ -212,3 +212,59 @@ TEST(tokenizer_is_learned_from_the_samples_for_training) {
     ASSERT_INT(test_run(&output, "./cadvlm data tokenizer %s -o %s", test_path("none"), path), ==,
                1);
 }
+
+/* ---- synth ---- */
+
+/* Makes the same parts with `options`; returns what the picture of sample `index` is. */
+static const char *made(const char *options, int index, Buf *picture) {
+    const char *said;
+    int code = test_run(&said, "rm -rf %s && ./cadvlm data synth %s --count 24 --seed 3 -j 1 %s",
+                        test_path("made"), test_path("made"), options);
+    ASSERT(code == 0, "%s: exit code %d:\n%s", options, code, said);
+    code = test_run(&said, "./cadvlm data show %s --index %d -o %s", test_path("made"), index,
+                    test_path("made.png"));
+    ASSERT(code == 0, "exit code %d:\n%s", code, said);
+    ASSERT_OK(file_read(picture, test_path("made.png"), 1 << 20));
+    return said;
+}
+
+static bool same_bytes(const Buf *a, const Buf *b) {
+    return a->size == b->size && !memcmp(a->data, b->data, a->size);
+}
+
+/* All parts are held out, or none: only those that are have drawings that lie off. */
+TEST(options_of_synth_do_what_they_say) {
+    Buf plain = {0}, other = {0};
+    int moved = 0, held_moved = 0;
+    for (int i = 0; i < 4; i++) {
+        ASSERT_CONTAINS(made("--val 0", i, &plain), "split train");
+        made("--val 0 --shift 6", i, &other);
+        moved += !same_bytes(&plain, &other);
+        ASSERT_CONTAINS(made("--val 0.999999", i, &plain), "split val");
+        made("--val 0.999999 --shift 6", i, &other);
+        held_moved += !same_bytes(&plain, &other);
+    }
+    ASSERT_INT(moved, ==, 0);
+    ASSERT_INT(held_moved, >, 0);
+    ASSERT_TRUE(!strstr(made("--convention corner", 0, &plain), "[-"));
+    ASSERT_CONTAINS(made("--convention centred", 0, &plain), "[-");
+    buf_free(&plain);
+    buf_free(&other);
+}
+
+/* Two of a hundred, of 200: ten would be far from that. */
+TEST(synth_holds_out_as_many_as_it_says) {
+    const char *said;
+    int held = 0;
+    int code = test_run(&said, "./cadvlm data synth %s --count 200 --size 64", test_path("made"));
+    ASSERT(code == 0, "exit code %d:\n%s", code, said);
+    code = test_run(&said, "./cadvlm data info %s --json", test_path("made"));
+    ASSERT(code == 0, "exit code %d:\n%s", code, said);
+    Json *root;
+    ASSERT_OK(js_parse(&root, said, strlen(said), "info"));
+    held = (int)integer(js_get(root, "splits"), "val");
+    printf("%d of 200 held out\n", held);
+    ASSERT_INT(held, >, 0);
+    ASSERT_INT(held, <, 14);
+    js_free(&root);
+}

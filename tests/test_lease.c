@@ -183,6 +183,15 @@ TEST(a_lease_that_was_deleted_comes_back) {
     lease_give(&lease);
 }
 
+/* As it is seen for a moment, between its making and its first byte. */
+TEST(a_lease_that_is_just_being_written_is_not_anothers) {
+    Lease *lease;
+    ASSERT_OK(take(&lease, false, TIMES));
+    ASSERT_INT(truncate(lease_path(), 0), ==, 0);
+    ASSERT_OK(lease_check(lease));
+    lease_give(&lease);
+}
+
 static void read_token(char out[32]) {
     Json *root;
     ASSERT_OK(js_read(&root, lease_path(), 1 << 16));
