@@ -4,6 +4,8 @@
 #include "core/json.h"
 #include "model/safetensors.h"
 
+enum { DATA_ALIGN = 64 }; /* of the data in the file: mapped tensors may lie on cache lines */
+
 static const char *type_of(const SafeTensor *t) {
     if (t->type) return t->type;
     switch (t->dtype) {
@@ -44,8 +46,9 @@ static Err write_header(SafeTensorsWriter *writer, const SafeTensor *tensors, in
     Buf text = {0};
     js_print(&text, header, JSON_ONE_LINE, 17);
     js_free(&header);
-    while (text.size % 8) buf_text(&text, " "); /* so that the data is aligned */
-    uint64_t length = text.size;
+    uint64_t length;
+    while ((sizeof length + text.size) % DATA_ALIGN) buf_text(&text, " ");
+    length = text.size;
     Err err = file_writer_write(&writer->file, &length, sizeof length);
     if (err == OK) err = file_writer_write(&writer->file, text.data, text.size);
     buf_free(&text);

@@ -33,7 +33,7 @@ REPOS = {
     "datasets/test/data": [("data/part one#1 ü?.txt", 40 * KB), ("images/a.png", 100), ("images/b.png", 200), (".gitattributes", 30),
                            ("load.py", 10)],
 }
-for name in ("cut", "no-range", "wrong-once", "wrong", "reset", "changed", "new-etag", "stall", "slow", "other-range", "endless", "longer",
+for name in ("cut", "no-range", "wrong-once", "wrong", "reset", "changed", "new-etag", "stall", "slow", "other-range", "other-total", "endless", "longer",
              "shorter", "busy", "gated", "loop", "downgrade", "drip"):
     REPOS["test/" + name] = BIG
 # Lists that are not to be believed: path, size, hash (None: as it is).
@@ -226,6 +226,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(data) - 5))
             self.end_headers()
             return self.wfile.write(data[5:])
+        if name == "other-total" and n == 1:
+            return self.serve(file, data, send=700 * KB)
+        if name == "other-total" and n == 2:
+            first = int(self.headers["Range"].removeprefix("bytes=").rstrip("-"))
+            return self.answer(206, data[first:], [("Content-Range", f"bytes {first}-{len(data) - 1}/{len(data) + 1}")])
         if name == "longer":
             return self.serve(file, data + b"more")
         if name == "shorter":

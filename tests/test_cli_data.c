@@ -71,6 +71,8 @@ TEST(info_has_the_keys_of_the_manual) {
     ASSERT_INT(test_run(&output, "./cadvlm data info"), ==, 2);
     ASSERT_INT(test_run(&output, "./cadvlm data info --jsn x"), ==, 2);
     ASSERT_CONTAINS(output, "--json");
+    ASSERT_INT(test_run(&output, "./cadvlm data info --json=no %s", test_path("set")), ==, 2);
+    ASSERT_CONTAINS(output, "--json takes no value");
 }
 
 TEST(verify_names_the_damage) {

@@ -339,6 +339,11 @@ TEST(another_part_than_the_one_asked_for_is_not_taken) {
     ASSERT_INT(fetch(&output, "test/other-range"), ==, 0);
     ASSERT_CONTAINS(output, "the server sent another part than the one asked for");
     expect_file("model.safetensors", BIG);
+    /* the right part, but of a file of another length */
+    ASSERT_OK(file_remove_tree(test_path("out")));
+    ASSERT_INT(fetch(&output, "test/other-total"), ==, 0);
+    ASSERT_CONTAINS(output, "the server sent another part than the one asked for");
+    expect_file("model.safetensors", BIG);
 }
 
 TEST(a_stalled_transfer_is_tried_again) {

@@ -107,10 +107,13 @@ static void check_mapping(DType dtype) {
         check_weights(&golden, folder);
         const Params *params = model_params(golden.model);
         size_t outside = 0, mapped = model_mapped_bytes(golden.model);
-        for (int k = 0; k < params->count; k++)
-            if (params->items[k].outside)
-                outside +=
-                    (size_t)(params->items[k].rows * params->items[k].cols) * dtype_size(dtype);
+        for (int k = 0; k < params->count; k++) {
+            const Param *p = &params->items[k];
+            if (!p->outside) continue;
+            outside += (size_t)(p->rows * p->cols) * dtype_size(dtype);
+            if (store && !p->joined)
+                ASSERT((uintptr_t)p->mapped % 64 == 0, "%s lies at %p", p->name, p->mapped);
+        }
         if (store) ASSERT_INT(mapped, ==, outside);
         if (!store && dtype == DT_F32) ASSERT_TRUE(mapped > 0 && mapped < outside);
         if (!store && dtype == DT_BF16) ASSERT_INT(mapped, ==, 0);
