@@ -137,6 +137,18 @@ TEST(what_is_known_by_heart_scores_one_and_the_control_does_not) {
     ASSERT_REAL(number(shuffled, "loss"), >, number(root, "loss"));
     ASSERT_NEAR(number(set, "iou_mean"), number(root, "iou_mean"), 0);
     ASSERT_NEAR(number(js_get(set, "shuffled"), "iou_mean"), number(shuffled, "iou_mean"), 0);
+    /* Pictures are exchanged within a dataset, whatever is evaluated beside it. */
+    double alone = number(shuffled, "iou_mean");
+    js_free(&root);
+    fixture_dataset(test_path("more"), 6, 9);
+    code = test_run(&said,
+                    "./cadvlm eval -c %s --data more=%s --data known=%s --split train --shuffled "
+                    "--gallery 0 --json 2>/dev/null",
+                    test_path("run"), test_path("more"), test_path("data"));
+    ASSERT(code == 0, "exit code %d:\n%s", code, said);
+    root = json_of(said);
+    set = js_get(js_get(root, "by_dataset"), "known");
+    ASSERT_NEAR(number(js_get(set, "shuffled"), "iou_mean"), alone, 0);
     js_free(&root);
     static const char *const files[] = {"gallery.json",         "01-part-0/drawing.png",
                                         "01-part-0/target.png", "01-part-0/result.png",
