@@ -81,14 +81,19 @@ typedef struct Fixture {
     float *host, *grads; /* on the host: room for a flat array; the gradients of a step */
 } Fixture;
 
-static void fixture_open(Fixture *f, Exec *ex, const ModelSpec *spec, double max_norm) {
+static void fixture_open_in(Fixture *f, Exec *ex, const ModelSpec *spec, DType dtype,
+                            double max_norm) {
     TrainingConfig training = training_of(max_norm);
-    tiny_open_on(&f->tiny, ex, spec, DT_F32);
+    tiny_open_on(&f->tiny, ex, spec, dtype);
     ASSERT_OK(optim_open(&f->optim, ex, f->tiny.model, &training));
     f->count = f->optim.count;
     f->host = malloc((size_t)f->count * sizeof(float));
     f->grads = malloc((size_t)f->count * sizeof(float));
     ASSERT_TRUE(f->host && f->grads);
+}
+
+static void fixture_open(Fixture *f, Exec *ex, const ModelSpec *spec, double max_norm) {
+    fixture_open_in(f, ex, spec, DT_F32, max_norm);
 }
 
 static void fixture_close(Fixture *f) {
@@ -247,4 +252,31 @@ TEST(gradients_that_are_not_finite_change_nothing) {
 TEST(gradients_that_are_not_finite_change_nothing_on_a_gpu) {
     check_no_step(gpu, NAN);
     check_no_step(gpu, -INFINITY);
+}
+
+/* Of fp16 alone: the second step in a row that had to be skipped halves the scale. */
+static void check_scale(DType dtype, double after_two) {
+    ModelSpec spec;
+    Fixture f;
+    UpdateState state;
+    tiny_spec(&spec, TUNE_FULL, TUNE_FULL, TUNE_FULL);
+    fixture_open_in(&f, gpu(), &spec, dtype, 3);
+    ASSERT_OK(optim_state(&f.optim, &state));
+    double first = state.loss_scale;
+    ASSERT_TRUE((first == 1) == (dtype != DT_F16));
+    for (int step = 0; step < 3; step++) {
+        ASSERT_OK(optim_state(&f.optim, &state));
+        printf("%s, skipped %d: scale %g\n", dtype_name(dtype), step, (double)state.loss_scale);
+        ASSERT_REAL(state.loss_scale, ==, step < 2 ? first : after_two * first);
+        draw_gradients(&f, step);
+        f.grads[0] = NAN;
+        take_step(&f, 1e-3);
+    }
+    fixture_close(&f);
+}
+
+TEST(the_loss_scale_of_fp16_falls_where_steps_are_skipped) {
+    check_scale(DT_F32, 1);
+    check_scale(DT_BF16, 1);
+    check_scale(DT_F16, 0.5);
 }
