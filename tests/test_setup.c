@@ -1,4 +1,4 @@
-/* trainer: whether two models compute the same. */
+/* trainer: whether two models compute the same; what pictures are put onto. */
 #include "trainer/compare.h"
 
 #include <math.h>
@@ -6,6 +6,7 @@
 #include "tests/test.h"
 #include "tests/tiny.h"
 #include "tests/train_fixture.h"
+#include "trainer/setup.h"
 
 /* Two equal models of a tokenizer's vocabulary, and how their input is made. */
 static void open_pair(Tiny pair[2], Reader *reader) {
@@ -49,4 +50,21 @@ TEST(models_are_compared_by_their_logits) {
     ASSERT_TRUE(isnan(compared(pair, &reader).difference));
     for (int i = 0; i < 2; i++) tiny_close(&pair[i]);
     tokenizer_close(&reader.tokenizer);
+}
+
+/* A picture is padded with the mean of each channel, in bytes; one mean is that of all. */
+TEST(pictures_are_padded_with_the_mean_of_each_channel) {
+    static const double means[] = {0.1, 0.5, 0.902};
+    static const int expected[2][3] = {{25, 25, 25}, {25, 127, 230}};
+    ModelSpec spec;
+    Config config;
+    BatchesOptions options;
+    config_defaults(&config);
+    tiny_spec(&spec, TUNE_FULL, TUNE_FULL, TUNE_FULL);
+    for (int all = 0; all < 2; all++) {
+        spec.vision.mean.count = all ? 3 : 1;
+        for (int c = 0; c < 3; c++) spec.vision.mean.values[c] = means[c];
+        batches_setup(&options, &config, &spec, NULL);
+        for (int c = 0; c < 3; c++) ASSERT_INT(options.image_background[c], ==, expected[all][c]);
+    }
 }
