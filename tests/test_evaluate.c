@@ -29,14 +29,14 @@ static EvalRecord failed(CadStatus status) {
 }
 
 TEST(failures_count_zero_in_iou_and_stay_out_of_distances) {
-    EvalRecord records[] = {good(0.8, 0.001), failed(CAD_PARSE_FAIL), good(0.6, 0.003),
+    EvalRecord records[] = {good(0.8, 0.001), failed(CAD_PARSE_FAIL), good(0.6, 0.006),
                             failed(CAD_TIMEOUT), good(1, 0.002)};
     EvalNumbers n;
     eval_summarise(&n, records, 5);
     ASSERT_INT(n.samples, ==, 5);
     ASSERT_NEAR(n.iou_mean, (0.8 + 0.6 + 1) / 5, 1e-12);
     ASSERT_NEAR(n.iou_median, 0.6, 1e-12);
-    ASSERT_NEAR(n.chamfer_mean, 0.002, 1e-12);
+    ASSERT_NEAR(n.chamfer_mean, 0.003, 1e-12);
     ASSERT_NEAR(n.chamfer_median, 0.002, 1e-12);
     ASSERT_NEAR(n.hd95, 0.02, 1e-12);
     ASSERT_NEAR(n.fscore, 0.8, 1e-12);
