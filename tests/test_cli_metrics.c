@@ -167,3 +167,28 @@ TEST(a_limited_validation_takes_samples_from_all_over) {
     free(indices);
     dataset_close(&dataset);
 }
+
+/* A rate and a decay that no weights stand: they grow a hundredfold a step. */
+TEST(a_run_whose_numbers_stay_broken_ends_and_says_which_steps_were_skipped) {
+    enum { SKIPPED_IN_A_ROW = 10 };
+    const char *said, *run = run_folder("run");
+    run_prepare(
+        40,
+        "slots: 2, per_device_batch_size: 3, learning_rate: 100, weight_decay: 1, warmup_ratio: 0, "
+        "max_steps: 60",
+        "");
+    int code = test_run(&said, "./cadvlm train --config %s", test_path("c.yaml"));
+    ASSERT(code == 1, "exit code %d:\n%s", code, said);
+    ASSERT_CONTAINS(said, "10 steps in a row had numbers that are not finite");
+    Lines l = read_metrics(run);
+    int skipped = 0;
+    for (int i = 0; i < l.count; i++) {
+        bool is_skipped = js_get(l.lines[i], "skipped") != NULL;
+        ASSERT_TRUE(is_skipped || i + SKIPPED_IN_A_ROW < l.count || skipped == 0);
+        skipped += is_skipped;
+    }
+    printf("%d steps, %d skipped\n", l.count, skipped);
+    ASSERT_TRUE(js_get(l.lines[0], "skipped") == NULL);
+    ASSERT_INT(skipped, >=, SKIPPED_IN_A_ROW - 1);
+    lines_free(&l);
+}
