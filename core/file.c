@@ -118,8 +118,19 @@ Err file_temporary(char out[PATH_SIZE], const char *path) {
     return path_format(out, "%s.tmp.%d-%08x", path, (int)getpid(), number);
 }
 
+/* A rename would put a file in place of the device, for all that use it. */
+Err file_target(const char *path) {
+    struct stat info;
+    bool there = stat(path, &info) == 0;
+    bool device = !strncmp(path, "/dev/", 5) && strncmp(path, "/dev/shm/", 9) != 0;
+    REQUIRE(!device && (!there || S_ISREG(info.st_mode) || S_ISDIR(info.st_mode)), ERR_INPUT,
+            "%s is a device or a pipe: name a file to write", path);
+    return OK;
+}
+
 Err file_writer_open(FileWriter *writer, const char *path) {
     *writer = (FileWriter){.fd = -1};
+    TRY(file_target(path));
     TRY(path_format(writer->path, "%s", path));
     TRY(file_temporary(writer->temporary, path));
     writer->fd = open(writer->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);

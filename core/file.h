@@ -26,6 +26,10 @@ Err file_read(Buf *out, const char *path, size_t max_bytes);
  * folder, rename. */
 Err file_write(const char *path, const void *bytes, size_t size);
 
+/* ERR_INPUT where a device or a pipe stands, or may: file_write would replace it. It asks by
+ * itself; this is for those who work long before they write. */
+Err file_target(const char *path);
+
 /* A name beside `path` that no other process uses, on whatever machine: PATH.tmp.PID-RANDOM. */
 Err file_temporary(char out[PATH_SIZE], const char *path);
 

@@ -175,11 +175,13 @@ static Err replace_lease(const Lease *lease) {
 
 /* ---- others ---- */
 
-static void wait_seconds(double seconds) {
+/* A signal that somebody waits for ends it. */
+static Err wait_seconds(const Lease *lease, double seconds) {
     struct timespec t = {.tv_sec = (time_t)seconds,
                          .tv_nsec = (long)(1e9 * (seconds - (double)(time_t)seconds))};
-    while (nanosleep(&t, &t) != 0 && errno == EINTR) {
-    }
+    REQUIRE(nanosleep(&t, &t) == 0 || errno != EINTR, ERR_STOPPED,
+            "stopped by a signal while waiting for %s", lease->path);
+    return OK;
 }
 
 typedef enum Life { DEAD, ALIVE, UNKNOWN } Life;
@@ -212,8 +214,8 @@ static Err watch(const Lease *lease, Sight *seen, const char *busy, bool *gone) 
     Err err = OK;
     *gone = false;
     while (err == OK && !*gone && clock_seconds() < until) {
-        wait_seconds(lease->times.beat / 4);
-        err = look(&now, lease->path);
+        err = wait_seconds(lease, lease->times.beat / 4);
+        if (err == OK) err = look(&now, lease->path);
         *gone = err == OK && !now.there;
         if (err == OK && now.there && !same_sight(&now, seen)) err = refuse(&now.holder, busy);
     }
@@ -231,7 +233,7 @@ static Err take_over(const Lease *lease, const Sight *dead, const char *busy, bo
         log_info("taking over %s from process %lld on %s, which is gone", lease->path,
                  (long long)dead->holder.process, dead->holder.host);
         err = replace_lease(lease);
-        if (err == OK && !alone) wait_seconds(lease->times.settle);
+        if (err == OK && !alone) err = wait_seconds(lease, lease->times.settle);
         if (err == OK) err = look(&now, lease->path);
         if (err == OK && strcmp(now.holder.token, lease->own.token) != 0)
             err = refuse(&now.holder, busy);

@@ -2,12 +2,14 @@
 #include "core/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "core/text.h"
 
@@ -41,7 +43,11 @@ void log_set_bar_hook(void (*clear_bar)(void)) {
 }
 
 Err log_open_file(const char *path) {
-    FILE *opened = fopen(path, "ae");
+    /* Whoever made the folder may have put a link here, which leads elsewhere. */
+    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);
+    if (fd < 0 && errno == ELOOP && unlink(path) == 0)
+        fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0666);
+    FILE *opened = fd < 0 ? NULL : fdopen(fd, "a");
     REQUIRE(opened, ERR_IO, "cannot open the log file %s: %s", path, strerror(errno));
     pthread_mutex_lock(&lock);
     if (file) fclose(file);

@@ -40,14 +40,27 @@ static bool is_remark(const char *line) {
     return !line[0] || (line[0] == '#' && (!line[1] || line[1] == ' '));
 }
 
-/* Cuts the text at `ends`; a file's lines may end as Windows has them. */
+/* Without blanks around it; an id has none at its ends. */
+static char *trimmed(char *text) {
+    text += strspn(text, " \t");
+    size_t length = strlen(text);
+    while (length && strchr(" \t", text[length - 1])) length--;
+    text[length] = 0;
+    return text;
+}
+
+/* Cuts the text at `ends`; a file's lines may end as Windows has them, which also begins files with
+ * a mark of their encoding. */
 static void cut(Exclusions *e, const char *ends) {
-    for (char *at = e->text.data, *next; at; at = next) {
+    char *start = e->text.data;
+    if (!strncmp(start, "\xef\xbb\xbf", 3)) start += 3;
+    for (char *at = start, *next; at; at = next) {
         next = at + strcspn(at, ends);
         if (*next)
             *next++ = 0;
         else
             next = NULL;
+        at = trimmed(at);
         if (e->is_file ? !is_remark(at) : *at != 0) add(e, at);
     }
 }

@@ -92,6 +92,7 @@ static Err check_name(const char *name) {
 static Err find_places(EvalPaths *places, const EvalArguments *a, const Reader *reader) {
     char folder[PATH_SIZE];
     if (a->out) {
+        TRY(file_target(a->out));
         TRY(path_format(places->file, "%s", a->out));
     } else {
         TRY(eval_folder(folder, reader->checkpoint));

@@ -1,10 +1,12 @@
 /* cadvlm: one program, its commands in a table. */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/log.h"
 #include "core/text.h"
@@ -123,7 +125,15 @@ static Err close_output(void) {
     return OK;
 }
 
+/* A file that is opened must not become standard output where that was closed: what is written to
+ * it then is an error in the end. */
+static void occupy_streams(void) {
+    for (int fd = 0; fd < 3; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF) (void)!open("/dev/null", O_RDONLY);
+}
+
 int main(int argc, char **argv) {
+    occupy_streams();
     exec_settle_process(argv);
     signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error to report, not an end */
     Err err = run(argc, argv);

@@ -301,6 +301,21 @@ TEST(a_checkpoint_of_another_step_than_its_name_is_passed_over) {
     saved_close(&s);
 }
 
+/* Of whoever made it: its checksum holds. */
+TEST(a_mean_of_squares_below_zero_is_refused) {
+    Saved s;
+    saved_open(&s);
+    float one = 1, below = -1e-3f;
+    exec_upload(s.tiny.ex, s.optim.v + 5, &one, sizeof one);
+    ASSERT_OK(save_in(&s, test_path("checkpoints")));
+    ASSERT_OK(checkpoint_load(&s.optim, saved_folder()));
+    exec_upload(s.tiny.ex, s.optim.v + 5, &below, sizeof below);
+    ASSERT_OK(save_in(&s, test_path("checkpoints")));
+    ASSERT_ERR(checkpoint_load(&s.optim, saved_folder()), ERR_INPUT,
+               "is -0.001, where a mean of squares is expected");
+    saved_close(&s);
+}
+
 /* The newest is damaged, the run went on from an earlier one: its next checkpoint is not older than
  * that, and not the one to delete. */
 TEST(a_damaged_checkpoint_of_a_later_step_costs_none_that_is_sound) {

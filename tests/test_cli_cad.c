@@ -363,6 +363,7 @@ TEST(output_that_does_not_arrive_is_a_failure) {
     ASSERT_INT(test_run(&output, "./cadvlm data synth '%s' --count 2 --size 64 >/dev/null",
                         test_path("synth")),
                ==, 0);
+    ASSERT_OK(file_write(test_path("metrics.jsonl"), "", 0)); /* a run that has just begun */
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
         for (size_t k = 0; k < 3; k++) {
             int code =

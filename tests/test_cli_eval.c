@@ -132,6 +132,8 @@ TEST(what_is_known_by_heart_scores_one_and_the_control_does_not) {
     ASSERT_NEAR(number(root, "code_identical"), 1, 0);
     ASSERT_NEAR(number(root, "dims_exact"), 1, 0);
     ASSERT_REAL(number(root, "loss"), <, 0.1);
+    ASSERT_REAL(number(root, "accuracy"), >, 0.99);
+    ASSERT_REAL(number(root, "accuracy"), <=, 1);
     ASSERT_REAL(number(shuffled, "iou_mean"), <, 0.9);
     ASSERT_NEAR(number(shuffled, "code_identical"), 0, 0);
     ASSERT_REAL(number(shuffled, "loss"), >, number(root, "loss"));

@@ -8,6 +8,7 @@
 #include "tests/run_fixture.h"
 #include "tests/test.h"
 #include "tests/train_fixture.h"
+#include "trainer/evaluate.h"
 #include "trainer/validate.h"
 
 enum { LINES_MAX = 128 };
@@ -91,16 +92,17 @@ TEST(accuracy_is_the_share_of_labels_that_were_most_likely) {
 
 /* ---- validations ---- */
 
-static void add_sample(DatasetWriter *writer, int index, Split split) {
+/* Part `index` with the picture of part `picture`, and its code so many times. */
+static void add_part(DatasetWriter *writer, int index, int picture, int times, Split split) {
     CadProgram program;
     Buf code = {0}, png = {0};
     Image image;
     char id[16];
     ASSERT_OK(synth_part(&program, 1, (uint64_t)index, 0, SYNTH_CORNER));
-    code_emit(&code, &program, CODE_PLAIN);
+    for (int i = 0; i < times; i++) code_emit(&code, &program, CODE_PLAIN);
     program_free(&program);
     ASSERT_OK(image_new(&image, 32, 32, 1));
-    for (int i = 0; i < 32 * 32; i++) image.pixels[i] = (uint8_t)(i * (index + 1));
+    for (int i = 0; i < 32 * 32; i++) image.pixels[i] = (uint8_t)(i * (picture + 1));
     ASSERT_OK(image_encode(&png, &image));
     image_free(&image);
     snprintf(id, sizeof id, "part-%d", index);
@@ -115,6 +117,10 @@ static void add_sample(DatasetWriter *writer, int index, Split split) {
     ASSERT_OK(dataset_writer_add(writer, &sample));
     buf_free(&code);
     buf_free(&png);
+}
+
+static void add_sample(DatasetWriter *writer, int index, Split split) {
+    add_part(writer, index, index, 1, split);
 }
 
 /* The same two samples in one split. */
@@ -191,4 +197,55 @@ TEST(a_run_whose_numbers_stay_broken_ends_and_says_which_steps_were_skipped) {
     ASSERT_TRUE(js_get(l.lines[0], "skipped") == NULL);
     ASSERT_INT(skipped, >=, SKIPPED_IN_A_ROW - 1);
     lines_free(&l);
+}
+
+/* Of three ranks and two slots the first has nothing to do, and tells all the same. */
+TEST(samples_of_datasets_are_counted_where_a_rank_has_no_slot) {
+    const char *said, *run = run_folder("run");
+    run_prepare(40, "slots: 2, per_device_batch_size: 3, max_steps: 4", "");
+    int code =
+        test_run(&said, "%s ./cadvlm train --config %s", fixture_mpirun(3), test_path("c.yaml"));
+    ASSERT(code == 0, "exit code %d:\n%s", code, said);
+    Lines l = read_metrics(run);
+    for (int step = 1; step <= 4; step++)
+        ASSERT_REAL(number(js_get(l.lines[step - 1], "dataset_samples"), "data"), ==, 6 * step);
+    lines_free(&l);
+}
+
+static double evaluated(const char *data, const char *options, const char *key) {
+    const char *said;
+    int code = test_run(
+        &said, "./cadvlm eval -c %s --data %s --gallery 0 --max-tokens 2 %s --json 2>/dev/null",
+        run_folder("run"), data, options);
+    ASSERT(code == 0, "exit code %d:\n%s", code, said);
+    Json *root;
+    ASSERT_OK(js_parse(&root, said, strlen(said), "eval"));
+    double value = number(*key ? js_get(root, key) : root, "loss");
+    js_free(&root);
+    return value;
+}
+
+/* The first of five samples is too long for the model: the others are shown the pictures that they
+ * would be shown with it, which is what a set has in which these are their own. */
+TEST(exchanged_pictures_stay_where_a_sample_is_left_out) {
+    enum { COUNT = 5 };
+    DatasetWriter *writer;
+    write_both(test_path("train"), SPLIT_TRAIN);
+    fixture_tokenizer(test_path("tokenizer.json"));
+    fixture_config(test_path("c.yaml"), test_path("train"), test_path("tokenizer.json"),
+                   test_path("run"), "slots: 1, per_device_batch_size: 2, max_steps: 60",
+                   "precision: f32");
+    run_train("", run_folder("run"), "");
+    for (int own = 0; own < 2; own++) {
+        ASSERT_OK(dataset_writer_open(&writer, test_path(own ? "own" : "long"), "by a test", 0));
+        for (int i = own; i < COUNT; i++)
+            add_part(writer, i, own ? (int)eval_donor((size_t)i, COUNT) : i, i ? 1 : 40, SPLIT_VAL);
+        ASSERT_OK(dataset_writer_finish(&writer));
+    }
+    double expected = evaluated(test_path("own"), "", ""),
+           found = evaluated(test_path("long"), "--shuffled", "shuffled"),
+           other = evaluated(test_path("long"), "", "");
+    printf("%.9f, %.9f expected; %.9f with their own pictures\n", found, expected, other);
+    ASSERT_NEAR(found, expected, 1e-6);
+    ASSERT_REAL(fabs(other - expected), >, 1e-4);
 }

@@ -106,8 +106,12 @@ TEST(another_tokenizer_is_refused_and_the_same_elsewhere_is_not) {
     ASSERT_INT(again(&said, "", run, more), ==, 0);
     ASSERT_TRUE(has_line(run, "config.yaml", "moved.json"));
     /* The checkpoint has the tokenizer: one that is gone costs nothing. */
-    ASSERT_INT(again(&said, "", run, "tokenizer=/nowhere.json training.max_steps=4"), ==, 0);
+    ASSERT_OK(file_remove_tree(test_path("moved.json")));
+    snprintf(more, sizeof more, "tokenizer=%s training.max_steps=4", test_path("moved.json"));
+    ASSERT_INT(again(&said, "", run, more), ==, 0);
     ASSERT_CONTAINS(said, "the run goes on with that of");
+    is_refused("", run, "tokenizer=/nowhere.json training.max_steps=5",
+               "/nowhere.json; this stays");
     ASSERT_INT(test_run(&said, "ls -a %s | grep tokenizer", run), ==, 1); /* nothing is left */
 }
 

@@ -204,6 +204,56 @@ TEST(damaged_checkpoint_is_passed_over) {
     ASSERT_TRUE(run_file_hash(run, "trained.safetensors") == weights);
 }
 
+/* To begin anew would cost what may still be mended; so would to go on from an earlier one where
+ * the newest is of a later version. */
+TEST(a_run_does_not_begin_anew_where_its_checkpoints_cannot_be_used) {
+    run_prepare(40, "slots: 2, max_steps: 4, save_steps: 2", "");
+    const char *run = run_folder("run"), *said;
+    run_train("", run, "");
+    int code =
+        test_run(&said,
+                 "cd %s/checkpoints && sed -i 's/\"format_version\": 1/\"format_version\": "
+                 "2/' step-000000004/manifest.json && grep -q 'version\": 2' */manifest.json",
+                 run);
+    ASSERT_INT(code, ==, 0);
+    code = test_run(&said, "./cadvlm train --config %s output_dir=%s training.max_steps=5",
+                    test_path("c.yaml"), run);
+    ASSERT(code == 2, "exit code %d:\n%s", code, said);
+    ASSERT_CONTAINS(said, "format version 2; this program reads 1");
+    ASSERT_INT(test_run(&said, "rm %s/checkpoints/step-*/manifest.json", run), ==, 0);
+    code = test_run(&said, "%s ./cadvlm train --config %s output_dir=%s training.max_steps=5",
+                    fixture_mpirun(2), test_path("c.yaml"), run);
+    ASSERT(code == 1, "exit code %d:\n%s", code, said);
+    ASSERT_CONTAINS(said, "none of the 2 checkpoints in");
+    ASSERT_INT(test_run(&said, "ls %s/checkpoints | grep -c step-", run), ==, 0);
+    ASSERT_TEXT(said, "2\n");
+}
+
+/* What the run writes must not land in a file of its own that took the number of the stream. */
+TEST(standard_output_that_is_closed_is_a_failure) {
+    run_prepare(20, "slots: 1, max_steps: 2", "");
+    const char *run = run_folder("run"), *said;
+    int code = test_run(&said, "./cadvlm train --config %s output_dir=%s --json >&-",
+                        test_path("c.yaml"), run);
+    ASSERT(code == 1, "exit code %d:\n%s", code, said);
+    ASSERT_CONTAINS(said, "cannot write standard output");
+    ASSERT_INT(test_run(&said, "grep -q samples_per_s %s/log/*", run), ==, 1);
+}
+
+/* Whoever made the folder may have put one there. */
+TEST(a_link_in_the_place_of_the_log_is_not_followed) {
+    run_prepare(20, "slots: 1, max_steps: 2", "");
+    const char *run = run_folder("run"), *said;
+    ASSERT_INT(test_run(&said,
+                        "mkdir -p %s/log; echo mine > %s/other; ln -s %s/other %s/log/rank-0.txt",
+                        run, test_folder(), test_folder(), run),
+               ==, 0);
+    run_train("", run, "");
+    ASSERT_INT(test_run(&said, "cat %s/other; test -s %s/log/rank-0.txt", test_folder(), run), ==,
+               0);
+    ASSERT_TEXT(said, "mine\n");
+}
+
 TEST(full_disk_keeps_the_checkpoint_before) {
     run_prepare(40, "slots: 2, max_steps: 3", "");
     const char *run = run_folder("run"), *said;

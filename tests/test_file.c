@@ -94,6 +94,23 @@ TEST(a_pointer_or_a_page_in_the_place_of_a_file_is_called_that) {
     buf_free(&text);
 }
 
+/* They would be gone, for all who use them. */
+TEST(devices_and_pipes_are_not_replaced_by_files) {
+    static const char *const devices[] = {"/dev/null", "/dev/full", "/dev/stdout", "/dev/nothing"};
+    for (size_t i = 0; i < sizeof devices / sizeof devices[0]; i++)
+        ASSERT_ERR(file_target(devices[i]), ERR_INPUT, "is a device or a pipe");
+    ASSERT_OK(file_target("/dev/shm/a.json"));
+    struct stat info;
+    ASSERT_INT(mkfifo(test_path("pipe"), 0600), ==, 0);
+    ASSERT_INT(symlink("pipe", test_path("link")), ==, 0);
+    ASSERT_ERR(file_write(test_path("pipe"), "a", 1), ERR_INPUT, "pipe is a device or a pipe");
+    ASSERT_ERR(file_write(test_path("link"), "a", 1), ERR_INPUT, "link is a device or a pipe");
+    ASSERT_TRUE(stat(test_path("pipe"), &info) == 0 && S_ISFIFO(info.st_mode));
+    ASSERT_OK(file_target(test_path("new")));
+    ASSERT_OK(file_write(test_path("new"), "a", 1));
+    ASSERT_OK(file_write(test_path("new"), "b", 1));
+}
+
 TEST(a_home_that_is_not_there_is_said_to_be) {
     static const char *const none[] = {"/nonexistent/home", "", "relative", "/dev/null"};
     static const char *const names[] = {"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME",

@@ -199,6 +199,22 @@ static void read_token(char out[32]) {
     js_free(&root);
 }
 
+static void ignore_it(int number) {
+    (void)number;
+}
+
+/* A job that is told to end while it waits for another's lease does. */
+TEST(a_signal_ends_the_wait_for_a_lease) {
+    static const LeaseTimes slow = {.beat = 40, .stale = 400, .settle = 1};
+    Lease *lease;
+    leave_one();
+    forge("machine", "another");
+    struct sigaction action = {.sa_handler = ignore_it, .sa_flags = SA_RESTART};
+    ASSERT_INT(sigaction(SIGALRM, &action, NULL), ==, 0);
+    alarm(1);
+    ASSERT_ERR(take(&lease, false, slow), ERR_STOPPED, "stopped by a signal while waiting for");
+}
+
 /* Another takes the same one over a moment later: who was first finds that out. */
 TEST(whoever_is_overtaken_does_not_have_it) {
     static const LeaseTimes patient = {.beat = 0.05, .stale = 20, .settle = 4};

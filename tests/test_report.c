@@ -95,11 +95,15 @@ TEST(text_cannot_become_markup) {
 
 TEST(empty_run_gives_a_page) {
     ASSERT_OK(file_make_directories(test_path("run")));
+    ASSERT_OK(file_make_directories(test_path("other")));
+    write_text(test_path("run/config.yaml"), "seed: 1\n");
     const char *page = page_of(test_path("run"));
     check_page(page);
     ASSERT_CONTAINS(page, "No steps have been written");
     RunData data;
     ASSERT_ERR(run_data_read(&data, test_path("nothing")), ERR_INPUT, "is no folder");
+    run_data_free(&data);
+    ASSERT_ERR(run_data_read(&data, test_path("other")), ERR_INPUT, "is no run folder");
     run_data_free(&data);
 }
 

@@ -11,6 +11,7 @@
 #include "core/hash.h"
 #include "core/json.h"
 #include "core/log.h"
+#include "model/safetensors.h"
 #include "trainer/manifest.h"
 #include "trainer/setup.h"
 
@@ -256,6 +257,20 @@ static Err check_named(const char *path) {
     return OK;
 }
 
+/* Whether something in it may not be read: then nobody knows whether it is damaged. */
+static bool is_closed(const char *path) {
+    FileNames names;
+    if (file_list(&names, path) != OK) return true;
+    bool closed = false;
+    for (size_t i = 0; i < names.count && !closed; i++) {
+        char name[PATH_SIZE];
+        closed = path_join(name, path, names.names[i]) == OK && access(name, R_OK) != 0 &&
+                 errno == EACCES;
+    }
+    file_names_free(&names);
+    return closed;
+}
+
 Err checkpoint_find(char out[PATH_SIZE], const char *folder) {
     FileNames names;
     out[0] = 0;
@@ -263,7 +278,9 @@ Err checkpoint_find(char out[PATH_SIZE], const char *folder) {
     Err err = OK;
     for (size_t i = names.count; i-- > 0 && err == OK;) {
         err = path_join(out, folder, names.names[i]);
-        if (err != OK || check_named(out) == OK) break;
+        if (err == OK) err = check_named(out);
+        if (err == OK || err == ERR_UNSUPPORTED || is_closed(out)) break;
+        err = OK;
         log_warn("passing over a damaged checkpoint: %s", err_message());
         err_clear();
         out[0] = 0;
@@ -291,12 +308,33 @@ static Err load_trained(Model *model, const char *path, float *master) {
     return OK;
 }
 
+/* Their roots are taken. */
+static Err check_squares(const char *path) {
+    SafeTensors *file;
+    TRY(safetensors_open(&file, path));
+    Err err = OK;
+    for (int i = 0; i < safetensors_count(file) && err == OK; i++) {
+        const SafeTensor *t = safetensors_at(file, i);
+        for (int64_t k = 0; t->dtype == DT_F32 && k < t->count && err == OK; k++) {
+            float value;
+            memcpy(&value, (const char *)t->data + sizeof value * (size_t)k, sizeof value);
+            if (value < 0)
+                err = err_raise(ERR_INPUT, __FILE__, __LINE__,
+                                "%s: %s[%lld] is %g, where a mean of squares is expected", path,
+                                t->name, (long long)k, (double)value);
+        }
+    }
+    safetensors_close(&file);
+    return err;
+}
+
 Err checkpoint_load(Optim *optim, const char *path) {
     char name[PATH_SIZE];
     TRY(load_trained(optim->model, path, optim->master));
     TRY(path_join(name, path, "moment1.safetensors"));
     TRY(model_load_flat(optim->model, name, optim->m));
     TRY(path_join(name, path, "moment2.safetensors"));
+    TRY(check_squares(name));
     TRY(model_load_flat(optim->model, name, optim->v));
     TrainState state;
     TRY(train_state_read(&state, path));

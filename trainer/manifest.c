@@ -114,8 +114,9 @@ static Err verify_manifest(const char *path, const Json *root, const char *name)
     int64_t version;
     const Json *files;
     TRY(js_need_integer(&version, root, "format_version", name));
-    REQUIRE(version == FORMAT_VERSION, ERR_INPUT, "%s: format version %lld; this program reads %d",
-            name, (long long)version, FORMAT_VERSION);
+    REQUIRE(version == FORMAT_VERSION, version > FORMAT_VERSION ? ERR_UNSUPPORTED : ERR_INPUT,
+            "%s: format version %lld; this program reads %d", name, (long long)version,
+            FORMAT_VERSION);
     TRY(js_need(&files, root, "files", JSON_KIND_ARRAY, name));
     TRY(check_complete(path, files));
     for (size_t i = 0; i < js_count(files); i++) TRY(verify_file(path, js_at(files, i)));

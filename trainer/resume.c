@@ -87,7 +87,19 @@ static Err same_tokenizer(bool *same, const char *path, const char *checkpoint,
     return OK;
 }
 
-/* By its files, wherever it lies. One that is gone costs nothing: the checkpoint has its own. */
+/* The run's own config, as it was before. */
+static bool was_told_tokenizer(const Config *told) {
+    char path[PATH_SIZE];
+    Config *was = malloc(sizeof *was);
+    CHECK(was, "out of memory: a config");
+    bool same = path_join(path, told->output_dir, "config.yaml") == OK &&
+                config_load(was, path, NULL, 0) == OK && !strcmp(was->tokenizer, told->tokenizer);
+    free(was);
+    return same;
+}
+
+/* By its files, wherever it lies. One that is gone costs nothing: the checkpoint has its own. But
+ * one that the run was never told is another. */
 static int check_tokenizer(const Config *told, const char *checkpoint) {
     char folder[PATH_SIZE];
     bool same = true;
@@ -95,8 +107,16 @@ static int check_tokenizer(const Config *told, const char *checkpoint) {
     Err err = path_join(folder, told->output_dir, "tokenizer");
     if (err == OK) err = file_temporary(folder, folder);
     if (err == OK) err = same_tokenizer(&same, told->tokenizer, checkpoint, folder);
-    if (err != OK)
-        log_warn("tokenizer: %s; the run goes on with that of %s", err_message(), checkpoint);
+    if (err != OK) {
+        ErrState kept;
+        err_save(&kept);
+        same = was_told_tokenizer(told);
+        IGNORE(err_restore(&kept));
+        if (same)
+            log_warn("tokenizer: %s; the run goes on with that of %s", err_message(), checkpoint);
+        else
+            log_error("tokenizer: %s", err_message());
+    }
     IGNORE(file_remove_tree(folder));
     err_clear();
     if (same) return 0;

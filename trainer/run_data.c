@@ -205,10 +205,23 @@ static void read_versions(RunData *run) {
     if (js_read(&run->versions, path, SMALL_FILE_MAX) != OK) note_error(run);
 }
 
+/* One that has begun, or that something of is left. */
+static bool is_run(const char *folder) {
+    static const char *const names[] = {"metrics.jsonl", "config.yaml", "eval"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        char path[PATH_SIZE];
+        if (path_join(path, folder, names[i]) == OK && file_exists(path)) return true;
+    }
+    return false;
+}
+
 Err run_data_read(RunData *run, const char *path) {
     *run = (RunData){0};
     TRY(file_reach(path));
     REQUIRE(file_is_directory(path), ERR_INPUT, "%s is no folder: a run folder is expected", path);
+    REQUIRE(is_run(path), ERR_INPUT,
+            "%s is no run folder: it has neither metrics.jsonl nor config.yaml nor evaluations",
+            path);
     char *real = realpath(path, NULL);
     REQUIRE(real, ERR_IO, "cannot find %s", path);
     snprintf(run->name, sizeof run->name, "%s", path_name(real));

@@ -38,7 +38,7 @@ typedef struct RunData {
     Buf notes; /* what could not be read, one sentence a line */
 } RunData;
 
-/* ERR_INPUT only where `path` is no folder at all. */
+/* ERR_INPUT only where `path` is no folder, or has nothing of a run in it. */
 Err run_data_read(RunData *run, const char *path);
 void run_data_free(RunData *run);
 

@@ -142,8 +142,9 @@ static Err collect_step(Trainer *t, RankReport *rank, UpdateState *update, LossS
     return OK;
 }
 
+/* Never a NaN with a sign, which would be printed. */
 static double share(double sum, int64_t count) {
-    return count ? sum / (double)count : (double)NAN;
+    return count && !isnan(sum) ? sum / (double)count : (double)NAN;
 }
 
 static int slowest(const Trainer *t, StepSeconds *seconds) {
@@ -167,7 +168,10 @@ static int slowest(const Trainer *t, StepSeconds *seconds) {
 static void fill_ledger(Trainer *t, StepMetrics *m) {
     m->dataset_count = t->data.count;
     uint64_t counts[MIXER_DATASETS_MAX] = {0};
-    if (t->batches) batches_ledger(t->batches, t->state.step, counts);
+    for (int r = 0; r < comm_size(t->comm); r++)
+        for (int i = 0; i < t->data.count; i++)
+            if (t->rank_reports[r].dataset_samples[i] > counts[i])
+                counts[i] = t->rank_reports[r].dataset_samples[i];
     t->state.dataset_count = t->data.count;
     for (int i = 0; i < t->data.count; i++) {
         m->dataset_names[i] = t->data.sets[i].config->name;
@@ -226,7 +230,7 @@ static Err check_update(Trainer *t, const UpdateState *update) {
             (long long)t->state.step, (double)update->loss_scale);
     else if (comm_rank(t->comm) == 0)
         log_warn("step %lld: the gradient's norm is %g; the update is skipped",
-                 (long long)t->state.step, update->grad_norm);
+                 (long long)t->state.step, fabs(update->grad_norm));
     REQUIRE(searching || t->skipped_in_a_row < SKIPPED_STEPS_MAX, ERR_INPUT,
             "%d steps in a row had numbers that are not finite: lower training.learning_rate, or "
             "look at the samples named above",
@@ -273,6 +277,7 @@ static Err train_step(Trainer *t) {
     TRY(optim_step(&t->optim, sum, total.labels, lr));
     exec_range_end(t->ex);
     exec_mark(t->ex, step_mark(t, MARK_UPDATED));
+    if (t->batches) batches_ledger(t->batches, t->state.step + 1, rank.dataset_samples);
     TRY(collect_step(t, &rank, &update, &losses));
 
     t->state.step++;

@@ -88,12 +88,26 @@ static Err load_adapter(Trainer *t) {
     return err;
 }
 
+/* Where all are damaged a run would begin anew, and delete them one by one. */
+static Err refuse_damaged_checkpoints(const Trainer *t) {
+    FileNames names;
+    TRY(checkpoint_list(&names, t->checkpoints));
+    size_t count = names.count;
+    file_names_free(&names);
+    REQUIRE(count == 0, ERR_INPUT,
+            "none of the %zu checkpoint%s in %s can be gone on from, as said above: put good ones "
+            "there, or delete that folder to begin anew",
+            count, count == 1 ? "" : "s", t->checkpoints);
+    return OK;
+}
+
 /* What the run goes on from: its own newest good checkpoint, else the base. Fills in what the model
  * is. */
 static Err find_base(Trainer *t) {
     const Config *config = t->config;
     t->described = *config;
     TRY(checkpoint_find(t->resumed, t->checkpoints));
+    if (!t->resumed[0]) TRY(refuse_damaged_checkpoints(t));
     if (t->resumed[0]) {
         t->base = (Base){.kind = BASE_CHECKPOINT};
         TRY(path_format(t->base.folder, "%s", t->resumed));

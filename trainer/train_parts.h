@@ -28,6 +28,7 @@ typedef struct SlotReport {
 typedef struct RankReport {
     double data, forward, backward, communication;
     int stop;
+    uint64_t dataset_samples[MIXER_DATASETS_MAX]; /* of all ranks; 0 from one without slots */
 } RankReport;
 
 typedef struct Trainer {

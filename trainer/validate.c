@@ -130,7 +130,7 @@ Err validate(Comm *comm, Model *model, const BatchesOptions *options, const Data
     }
     free(sums);
     double labels = total.labels ? (double)total.labels : (double)NAN;
-    *out = (Validation){.loss = total.loss / labels,
+    *out = (Validation){.loss = isnan(total.loss) ? (double)NAN : total.loss / labels,
                         .accuracy = (double)total.hits / labels,
                         .samples = (size_t)total.samples,
                         .labels = total.labels,
