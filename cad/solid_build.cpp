@@ -324,6 +324,21 @@ void close_slits(Solid *solid, const CadProgram *program) {
     solid->jittered = true;
 }
 
+// The kernel makes a face of some loops that touch themselves, and a broken solid of the face: then
+// the place says more than what is broken.
+void blame_contact(const Solid &solid, const CadProgram *program, SolidNote *note) {
+    for (int i = 0; i < program->count; i++) {
+        const Extrude &extrude = program->extrudes[i];
+        Contact contact;
+        int bad_faces;
+        if (profile_is_plain(&extrude) || !profile_contact(&extrude, &contact)) continue;
+        if (cad::is_manifold(solid.shape, &bad_faces) && BRepCheck_Analyzer(solid.shape).IsValid())
+            return;
+        say_contact(extrude, i, note);
+        throw Refused{CAD_EXEC_FAIL};
+    }
+}
+
 } // namespace
 
 CadStatus solid_build(Solid **out, const CadProgram *program, SolidNote *note) {
@@ -339,6 +354,7 @@ CadStatus solid_build(Solid **out, const CadProgram *program, SolidNote *note) {
                 status = build(solid.get(), program, {true, 0}, note);
             }
             if (status == CAD_OK) close_slits(solid.get(), program);
+            if (status == CAD_OK) blame_contact(*solid, program, note);
         } catch (const Refused &refused) {
             return refused.status;
         }
