@@ -9,6 +9,7 @@
 
 #include "cad/code.h"
 #include "core/file.h"
+#include "core/log.h"
 #include "core/text.h"
 #include "data/import/deepcad.h"
 #include "launch/shown.h"
@@ -26,7 +27,11 @@ static void fail_part(PartFile *part, CadStatus status) {
 
 static Err read_design(PartFile *part, const char *path) {
     CadProgram program = {0};
-    Err err = deepcad_read(&program, path, NULL);
+    DeepcadInfo info;
+    Err err = deepcad_read(&program, path, &info);
+    for (int i = 0; err == OK && i < info.dropped_count; i++)
+        log_warn("%s: %s", path, info.dropped[i]);
+    deepcad_info_free(&info);
     if (err == ERR_INPUT) {
         fail_part(part, CAD_PARSE_FAIL);
         return OK;

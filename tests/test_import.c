@@ -50,7 +50,7 @@ TEST(a_folder_of_designs_becomes_samples) {
     ASSERT_OK(file_make_directories(test_path("designs/inner/more")));
     put_block("designs/one.json", 12.34567891, false);
     put_block("designs/fusion.json", 12, true);
-    put_block("designs/inner/more/two.json", 7, false);
+    put_block("designs/inner/more/two.JSON", 7, false);
     ASSERT_OK(file_write(test_path("designs/broken.json"), "{", 1));
     ASSERT_OK(file_write(test_path("designs/readme.txt"), "{", 1));
     ImportStats stats = import_to("val", 1, 0);

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "cad/code.h"
 #include "core/file.h"
@@ -21,7 +22,7 @@ typedef struct Files {
 static Err find_files(Files *files, const char *path, int depth) {
     if (!file_is_directory(path)) {
         TRY(file_reach(path));
-        if (!text_ends_with(path, ".json")) return OK;
+        if (strcasecmp(path_extension(path), ".json") != 0) return OK;
         if (files->count == files->capacity) {
             files->capacity = files->capacity ? 2 * files->capacity : 64;
             files->paths = realloc(files->paths, files->capacity * sizeof *files->paths);
