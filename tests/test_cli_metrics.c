@@ -97,7 +97,7 @@ static void add_part(DatasetWriter *writer, int index, int picture, int times, S
     CadProgram program;
     Buf code = {0}, png = {0};
     Image image;
-    char id[16];
+    char id[32];
     ASSERT_OK(synth_part(&program, 1, (uint64_t)index, 0, SYNTH_CORNER));
     for (int i = 0; i < times; i++) code_emit(&code, &program, CODE_PLAIN);
     program_free(&program);
