@@ -5,9 +5,10 @@
 # It first measures the machine, says how long it will take to reach the README's figures, and takes that long: from a few minutes
 # to well over half an hour, by the processor.
 #
-#   launch/demo.sh [--minutes M] [--deepcad DIR] [--ranks N] [--out DIR] [--no-setup]
+#   launch/demo.sh [--minutes M] [--both] [--deepcad DIR] [--ranks N] [--out DIR] [--no-setup]
 #
 #   --minutes M    how long it may take after installation (as long as the README's figures take)
+#   --both         the adaptation too, however few steps it has: fewer than 400 make the model worse, and are left out
 #   --deepcad DIR  also train on the DeepCAD files (.json) in DIR
 #   --ranks N      MPI ranks (2, or 1 on one processor): a step has two slots, so more have nothing to do; threads fill the rest
 #   --out DIR      where everything goes (demo, beside this project's other folders)
@@ -15,7 +16,7 @@
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)
-minutes=0 deepcad="" ranks=$(nproc) out=$root/demo setup=1 limits=""
+minutes=0 deepcad="" ranks=$(nproc) out=$root/demo setup=1 both=0 limits=""
 [ "$ranks" -le 2 ] || ranks=2
 absolute() { case "$1" in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
 usage() { echo "demo.sh: $*; see --help" >&2; exit 2; }
@@ -29,7 +30,8 @@ while [ $# -gt 0 ]; do
         --ranks) ranks=$2; shift ;;
         --out) out=$(absolute "$2"); shift ;;
         --no-setup) setup=0 ;;
-        -h | --help) sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        --both) both=1 ;;
+        -h | --help) sed -n '2,15s/^# \{0,1\}//p' "$0"; exit 0 ;;
         *) usage "unknown option $1" ;;
     esac
     shift
@@ -194,7 +196,13 @@ parts=$((train_samples / 6 > 1500 ? train_samples / 6 : 1500))
 clients=$((parts / 5))
 announced=$(seconds_of $train_samples $samples)
 say "this machine draws $(calculate "%.0f" "$draws") parts a second and trains on $(calculate "%.0f" "$speed1") samples a second"
-echo "   stage 1: $steps1 steps on $parts parts; stage 2: $steps2 steps"
+adapts=1
+[ $both = 1 ] || [ "$steps2" -ge 400 ] || adapts=0
+if [ $adapts = 1 ]; then
+    echo "   stage 1: $steps1 steps on $parts parts; stage 2: $steps2 steps"
+else
+    echo "   stage 1: $steps1 steps on $parts parts; stage 2 is left out: there is time for $steps2 steps, and fewer than 400 make it worse"
+fi
 echo "   it will take about $(((announced + 59) / 60)) more minutes; expected: $(expected $train_samples)"
 [ "$train_samples" = $full_samples ] || echo "   (the README's figures would take about $(((full_seconds + 59) / 60)) minutes: leave --minutes out)"
 announced=$((announced + $(spent)))
@@ -233,37 +241,49 @@ evaluate "$out/stage1" client new
 new_before=$result
 
 # ---- stage 2: LoRA to the client's conventions ---------------------------------------------------------------------------
-say "stage 2: adapting it to the client's drawings with LoRA"
-stage2_config "$out/stage1" "$out/shards/parts" "$out/shards/client" >"$out/stage2.yaml"
+runs=("$out/stage1")
 rm -rf "$out/stage2"
-run_ranks cadvlm train --config "$out/stage2.yaml" "output_dir=$out/stage2" "training.max_steps=$steps2"
-say "evaluating it on both sets"
-evaluate "$out/stage2" parts old
-old_after=$result
-evaluate "$out/stage2" client new
-new_after=$result
+if [ $adapts = 1 ]; then
+    say "stage 2: adapting it to the client's drawings with LoRA"
+    stage2_config "$out/stage1" "$out/shards/parts" "$out/shards/client" >"$out/stage2.yaml"
+    run_ranks cadvlm train --config "$out/stage2.yaml" "output_dir=$out/stage2" "training.max_steps=$steps2"
+    say "evaluating it on both sets"
+    evaluate "$out/stage2" parts old
+    old_after=$result
+    evaluate "$out/stage2" client new
+    new_after=$result
+    runs+=("$out/stage2")
+fi
 
 # ---- what was reached ----------------------------------------------------------------------------------------------------
-run cadvlm report "$out/stage1" "$out/stage2" -o "$out/report.html" --title "cadvlm demo"
+run cadvlm report "${runs[@]}" -o "$out/report.html" --title "cadvlm demo"
 seconds=$(spent)
 {
     echo "{\"seconds\": $seconds, \"announced_seconds\": $announced, \"stage1_samples\": $((steps1 * step_samples)), \"stage1\":"
     cat "$old_before"
-    echo ", \"stage2\": {\"old\": {\"before\":"
-    cat "$old_before"
-    echo ", \"after\":"
-    cat "$old_after"
-    echo "}, \"new\": {\"before\":"
-    cat "$new_before"
-    echo ", \"after\":"
-    cat "$new_after"
-    echo "}}}"
+    if [ $adapts = 1 ]; then
+        echo ", \"stage2\": {\"old\": {\"before\":"
+        cat "$old_before"
+        echo ", \"after\":"
+        cat "$old_after"
+        echo "}, \"new\": {\"before\":"
+        cat "$new_before"
+        echo ", \"after\":"
+        cat "$new_after"
+        echo "}}}"
+    else
+        echo ", \"stage2\": null}"
+    fi
 } >"$out/summary.json.part"
 mv "$out/summary.json.part" "$out/summary.json"
 
 percent() { calculate "%.1f %%" "100 * $(number "$1" "$2")"; }
 score() { calculate "%.2f" "$(number "$1" iou_mean)"; }
 sed -n '/"shuffled"/,$p' "$old_before" >"$out/shuffled.part"
+adapted="Stage 2 was left out: --minutes gives it too few steps"
+[ $adapts = 0 ] || adapted="Stage 2, LoRA to a client's drawings: IoU
+  the client's          $(score "$new_before") -> $(score "$new_after")
+  the first kind        $(score "$old_before") -> $(score "$old_after")"
 cat <<END
 
 == done in $((seconds / 60)) min $((seconds % 60)) s on $ranks ranks (announced: $((announced / 60)) min $((announced % 60)) s)
@@ -272,10 +292,8 @@ Stage 1, $(number "$old_before" samples) drawings of parts that were never train
   code executes         $(percent "$old_before" executes)
   IoU with the part     $(score "$old_before")   ($(score "$out/shuffled.part"))
   dimensions off by     $(percent "$old_before" dims_rel_error)   ($(percent "$out/shuffled.part" dims_rel_error))
-Stage 2, LoRA to a client's drawings: IoU
-  the client's          $(score "$new_before") -> $(score "$new_after")
-  the first kind        $(score "$old_before") -> $(score "$old_after")
-Look at $out/report.html. The models are $out/stage1 and $out/stage2, the numbers $out/summary.json. Try one:
+$adapted
+Look at $out/report.html. The models are ${runs[*]}, the numbers $out/summary.json. Try one:
   build/cpu/cadvlm generate --checkpoint $out/stage1 $(ls -d "$out"/stage1/eval/*-old-gallery/*/drawing.png | head -n 1) -o $out/try
 END
 rm -f "$out/shuffled.part"

@@ -152,7 +152,7 @@ fi
 # The whole way in little: data, two stages, evaluations, report.
 if [ $full = 1 ] && [ -z "$filter" ]; then
     echo "== demo: three minutes"
-    if ./launch/demo.sh --no-setup --minutes 3 --out build/demo >build/demo.log 2>&1 &&
+    if ./launch/demo.sh --no-setup --minutes 3 --both --out build/demo >build/demo.log 2>&1 &&
         python3 -c 'import json
 s = json.load(open("build/demo/summary.json"))
 for e in s["stage1"], s["stage1"]["shuffled"], *(s["stage2"][k][w] for k in ("old", "new") for w in ("before", "after")):
