@@ -128,6 +128,8 @@ Err model_load(Model *model, const char *path, float *flat, int *found);
 /* Reads a flat array written by model_save_trained (optimiser moments): every trained parameter
  * must be there. */
 Err model_load_flat(Model *model, const char *path, float *flat);
+/* The same of means of squares: one below zero is ERR_INPUT. */
+Err model_load_squares(Model *model, const char *path, float *flat);
 
 /* Fills the flat master array from the values. */
 void model_master_from_values(Model *model, float *flat);

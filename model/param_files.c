@@ -61,6 +61,15 @@ Err param_check_numbers(const float *x, int64_t count, int64_t first, DType dtyp
     FAIL(ERR_INPUT, "%s: %s[%lld] is %g", path, name, (long long)(first + bad), (double)x[bad]);
 }
 
+/* Of which roots are taken. */
+static Err check_squares(const float *x, int64_t count, int64_t first, const char *name,
+                         const char *path) {
+    for (int64_t i = 0; i < count; i++)
+        REQUIRE(x[i] >= 0, ERR_INPUT, "%s: %s[%lld] is %g, where a mean of squares is expected",
+                path, name, (long long)(first + i), (double)x[i]);
+    return OK;
+}
+
 /* Rows first … first + rows - 1 of both. */
 static void put_rows(ParamReader *reader, Tensor value, Tensor master, const float *from,
                      int64_t first, int64_t rows, int64_t cols) {
@@ -92,6 +101,7 @@ Err param_read(ParamReader *reader, Tensor value, Tensor master, const SafeTenso
         numbers_widen(reader->host, bytes, t->dtype, rows * shape.cols);
         TRY(param_check_numbers(reader->host, rows * shape.cols, at, narrowest(value), t->name,
                                 path));
+        if (reader->squares) TRY(check_squares(reader->host, rows * shape.cols, at, t->name, path));
         put_rows(reader, value, master, reader->host, row, rows, shape.cols);
     }
     return exec_status(reader->ex);

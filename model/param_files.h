@@ -27,6 +27,7 @@ typedef struct ParamReader {
     Exec *ex;
     int64_t capacity;     /* floats of each of these */
     float *host, *device; /* device: NULL where that is the host */
+    bool squares;         /* numbers below zero are refused too */
 } ParamReader;
 
 Err param_reader_open(ParamReader *reader, Exec *ex, const Params *params);

@@ -86,15 +86,24 @@ static Err load_flat(Model *model, ParamReader *reader, const SafeTensors *file,
     return OK;
 }
 
-Err model_load_flat(Model *model, const char *path, float *flat) {
+static Err load_flat_file(Model *model, const char *path, float *flat, bool squares) {
     SafeTensors *file;
     ParamReader reader;
     TRY(safetensors_open(&file, path));
     Err err = param_reader_open(&reader, model->ex, &model->params);
+    reader.squares = squares;
     if (err == OK) err = load_flat(model, &reader, file, flat);
     param_reader_close(&reader);
     safetensors_close(&file);
     return err;
+}
+
+Err model_load_flat(Model *model, const char *path, float *flat) {
+    return load_flat_file(model, path, flat, false);
+}
+
+Err model_load_squares(Model *model, const char *path, float *flat) {
+    return load_flat_file(model, path, flat, true);
 }
 
 void model_master_from_values(Model *model, float *flat) {

@@ -11,7 +11,6 @@
 #include "core/hash.h"
 #include "core/json.h"
 #include "core/log.h"
-#include "model/safetensors.h"
 #include "trainer/manifest.h"
 #include "trainer/setup.h"
 
@@ -308,34 +307,13 @@ static Err load_trained(Model *model, const char *path, float *master) {
     return OK;
 }
 
-/* Their roots are taken. */
-static Err check_squares(const char *path) {
-    SafeTensors *file;
-    TRY(safetensors_open(&file, path));
-    Err err = OK;
-    for (int i = 0; i < safetensors_count(file) && err == OK; i++) {
-        const SafeTensor *t = safetensors_at(file, i);
-        for (int64_t k = 0; t->dtype == DT_F32 && k < t->count && err == OK; k++) {
-            float value;
-            memcpy(&value, (const char *)t->data + sizeof value * (size_t)k, sizeof value);
-            if (value < 0)
-                err = err_raise(ERR_INPUT, __FILE__, __LINE__,
-                                "%s: %s[%lld] is %g, where a mean of squares is expected", path,
-                                t->name, (long long)k, (double)value);
-        }
-    }
-    safetensors_close(&file);
-    return err;
-}
-
 Err checkpoint_load(Optim *optim, const char *path) {
     char name[PATH_SIZE];
     TRY(load_trained(optim->model, path, optim->master));
     TRY(path_join(name, path, "moment1.safetensors"));
     TRY(model_load_flat(optim->model, name, optim->m));
     TRY(path_join(name, path, "moment2.safetensors"));
-    TRY(check_squares(name));
-    TRY(model_load_flat(optim->model, name, optim->v));
+    TRY(model_load_squares(optim->model, name, optim->v));
     TrainState state;
     TRY(train_state_read(&state, path));
     if (!optim->scaled) state.update.loss_scale = 1;

@@ -88,12 +88,19 @@ static Err load_adapter(Trainer *t) {
     return err;
 }
 
+static Err count_checkpoints(const Trainer *t, size_t *count) {
+    FileNames names;
+    *count = 0;
+    TRY(checkpoint_list(&names, t->checkpoints));
+    *count = names.count;
+    file_names_free(&names);
+    return OK;
+}
+
 /* Where all are damaged a run would begin anew, and delete them one by one. */
 static Err refuse_damaged_checkpoints(const Trainer *t) {
-    FileNames names;
-    TRY(checkpoint_list(&names, t->checkpoints));
-    size_t count = names.count;
-    file_names_free(&names);
+    size_t count;
+    TRY(count_checkpoints(t, &count));
     REQUIRE(count == 0, ERR_INPUT,
             "none of the %zu checkpoint%s in %s can be gone on from, as said above: put good ones "
             "there, or delete that folder to begin anew",
@@ -391,10 +398,8 @@ static Err write_what_it_is(const Trainer *t, const Json *versions) {
 }
 
 static Err refuse_old_checkpoints(const Trainer *t) {
-    FileNames names;
-    TRY(checkpoint_list(&names, t->checkpoints));
-    size_t count = names.count;
-    file_names_free(&names);
+    size_t count;
+    TRY(count_checkpoints(t, &count));
     REQUIRE(count == 0, ERR_CONFIG,
             "%s already has checkpoints: delete them, or choose another output_dir for a fresh run",
             t->checkpoints);
