@@ -59,4 +59,17 @@ static inline const char *emitted(const CadProgram *program, CodeNumbers numbers
     return buf_cstr(&text);
 }
 
+/* The parts of a small complete program, to be written in different manners. */
+#define PLANE "SketchPlane0 = add_sketchplane(origin=[0,0,0], normal=[0,0,1], x_axis=[1,0,0])\n"
+
+#define SMALL_HEAD PLANE "Loops0 = []\nCurves0_0 = []\n"
+
+#define SMALL_LOOP "Circle0_0_0 = add_circle([1,2], 3)\nLoop0_0 = add_loop(Curves0_0)\n"
+
+#define SMALL_TAIL                                                                                 \
+    "Profile0 = add_profile(Loops0)\n"                                                             \
+    "Sketch0 = add_sketch(SketchPlane0, Profile0)\n"                                               \
+    "Extrude0 = add_extrude(Sketch0, 0, 0, 10, 0)\n"
+#define SMALL SMALL_HEAD SMALL_LOOP SMALL_TAIL
+
 #endif
