@@ -3,7 +3,7 @@
  *
  *   bench_step [demo|layer|055b|089b] [--device cpu|cuda] [--threads N] [--seconds S] [--steps N]
  *              [--micro-batch B] [--tokens T] [--lora-r R] [--dropout P] [--layers N]
- *              [--peak TFLOPS] [--mapped FILE] [--no-update] [--blocks] [--json]
+ *              [--peak TFLOPS] [--mapped FILE] [--no-update] [--blocks] [--json] [--open]
  *
  * demo: the model of config/presets/demo.yaml on batches of 16 samples with the row counts of its
  * data. layer: one OpenELM-450M-sized decoder layer with LoRA of rank 128 on 1,024 tokens.
@@ -23,7 +23,8 @@
  * median of medians), so that other work on the machine slows both; and where the memory is.
  * --no-update leaves the optimiser out: gradients zeroed, forward, backward. On a GPU times are
  * between events, and nothing waits between steps. --blocks: waits for a line on standard input
- * before each round of steps, and ends with it, so that two programs can take turns. */
+ * before each round of steps, and ends with it, so that two programs can take turns. --open: only
+ * opens the device and says what it is, or why it cannot be used. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -55,7 +56,7 @@ typedef struct Options {
     ExecDevice device;
     int threads, steps; /* steps 0: as many as fit into `seconds` */
     double seconds, peak;
-    bool no_update, blocks, json;
+    bool no_update, blocks, json, open;
     const char *mapped; /* a file for the frozen weights, or NULL */
 } Options;
 
@@ -318,12 +319,22 @@ static Err run_all(Run *run, const StepCase *c, const Options *options) {
     return OK;
 }
 
+/* Opens the device and closes it: no kernel runs. */
+static Err open_only(const Options *options) {
+    Exec *ex;
+    bool cuda = options->device == EXEC_CUDA;
+    TRY(exec_open(&ex, options->device, cuda ? 0 : options->threads));
+    puts(exec_description(ex));
+    exec_close(&ex);
+    return OK;
+}
+
 static _Noreturn void usage(void) {
     fprintf(
         stderr,
         "usage: bench_step [demo|layer|055b|089b] [--device cpu|cuda] [--threads N] [--seconds S] "
         "[--steps N] [--micro-batch B] [--tokens T] [--lora-r R] [--dropout P] [--layers N] "
-        "[--peak TFLOPS] [--mapped FILE] [--no-update] [--blocks] [--json]\n");
+        "[--peak TFLOPS] [--mapped FILE] [--no-update] [--blocks] [--json] [--open]\n");
     exit(2);
 }
 
@@ -396,12 +407,14 @@ int main(int argc, char **argv) {
             options.blocks = true;
         else if (!strcmp(argv[i], "--json"))
             options.json = true;
+        else if (!strcmp(argv[i], "--open"))
+            options.open = true;
         else
             usage();
     }
     apply(&c, &options, &n);
     static Run run;
-    Err err = run_all(&run, &c, &options);
+    Err err = options.open ? open_only(&options) : run_all(&run, &c, &options);
     run_close(&run);
     if (err == OK) return 0;
     log_outcome(err);
