@@ -26,6 +26,12 @@ void exec_settle_process(char **argv) {
     execv(program, argv); /* returns only where it cannot: then it is merely slower */
 }
 
+bool exec_is_built(ExecDevice device) {
+    int count;
+    const char *why;
+    return device == EXEC_CPU || backend_cuda(&count, &why) != NULL;
+}
+
 int exec_device_count(const char **why) {
     int count = 0;
     const char *reason = NULL;

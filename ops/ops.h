@@ -44,6 +44,9 @@ void exec_settle_process(char **argv);
 Err exec_open(Exec **ex, ExecDevice device, int index);
 void exec_close(Exec **ex);
 
+/* Whether this build has a backend for the device at all. */
+bool exec_is_built(ExecDevice device);
+
 /* How many GPUs this process can use; 0 where the build, the driver or the machine has none (then
  * `why`, if given, is a sentence). */
 int exec_device_count(const char **why);

@@ -2,6 +2,7 @@
  * cpu. On a GPU where there is one; in the emu presets over the emulation. */
 #include "core/file.h"
 #include "core/json.h"
+#include "core/system.h"
 #include "ops/ops.h"
 #include "tests/test.h"
 #include "tests/train_fixture.h"
@@ -143,6 +144,42 @@ TEST(a_gpu_without_room_is_a_sentence) {
     ASSERT_INT(code, ==, 1);
     ASSERT_CONTAINS(said, "out of memory");
     ASSERT_CONTAINS(said, "training.per_device_batch_size");
+}
+
+/* Runs without a GPU in the emulation: `devices` as CADVLM_EMU_DEVICES has it on each rank. */
+static int train_without(const char **said, const char *devices, const char *more) {
+    if (!strstr(test_build_folder(), "emu")) test_skip("only the emulation can lose its GPUs");
+    return test_run(said, "%s ./cadvlm train --config %s training.max_steps=1 %s", devices,
+                    test_path("c.yaml"), more);
+}
+
+TEST(without_a_gpu_auto_says_why_and_cuda_is_refused) {
+    char file[DEVICE_FILE_SIZE];
+    const char *said;
+    prepare("max_steps: 1", "");
+    if (system_nvidia_file(file, "")) test_skip("this machine has NVIDIA's driver");
+    ASSERT_INT(train_without(&said, "CADVLM_EMU_DEVICES=-1", "device=auto"), ==, 0);
+    ASSERT_CONTAINS(said, "warning: no GPU: there is no /dev/nvidia* here, and CUDA says: there is "
+                          "no CUDA driver on this machine, or it is older");
+    ASSERT_CONTAINS(said, "trained 1 steps");
+    ASSERT_INT(train_without(&said, "CADVLM_EMU_DEVICES=-1", "device=cuda"), ==, 1);
+    ASSERT_CONTAINS(said, "error: there is no CUDA driver on this machine");
+    ASSERT_INT(train_without(&said, "CADVLM_EMU_DEVICES=0", "device=cpu output_dir=/dev/null"), !=,
+               0);
+    ASSERT_TRUE(!strstr(said, "no GPU"));
+}
+
+TEST(ranks_with_and_without_a_gpu_do_not_train_together) {
+    char file[DEVICE_FILE_SIZE], ranks[256];
+    const char *said;
+    prepare("max_steps: 1", "");
+    if (system_nvidia_file(file, "")) test_skip("this machine has NVIDIA's driver");
+    snprintf(ranks, sizeof ranks,
+             "%s sh -c 'CADVLM_EMU_DEVICES=$((1 - OMPI_COMM_WORLD_RANK)) exec \"$@\"' -",
+             fixture_mpirun(2));
+    ASSERT_INT(train_without(&said, ranks, "device=auto"), ==, 2);
+    ASSERT_CONTAINS(said,
+                    "rank 1 has the processor alone, rank 0 has a GPU: give every rank a GPU");
 }
 
 /* The presets of the published models over tiny ones in their layout: each with something else, so

@@ -1,10 +1,8 @@
 /* core: which lines are shown, by whom, and what the log file keeps. */
-#include <fcntl.h>
 #include <unistd.h>
 
-#include "core/file.h"
 #include "core/log.h"
-#include "tests/test.h"
+#include "tests/capture.h"
 
 /* One line of every level. */
 static void log_all(void) {
@@ -16,19 +14,9 @@ static void log_all(void) {
 
 /* What `body` writes to standard error. */
 static const char *shown_by(void (*body)(void)) {
-    static Buf seen;
-    const char *path = test_path("stderr");
-    int kept = dup(STDERR_FILENO), file = open(path, O_CREAT | O_TRUNC | O_WRONLY, 0600);
-    ASSERT_TRUE(kept >= 0 && file >= 0);
-    fflush(stderr);
-    dup2(file, STDERR_FILENO);
+    Capture capture = capture_begin();
     body();
-    fflush(stderr);
-    dup2(kept, STDERR_FILENO);
-    close(kept);
-    close(file);
-    ASSERT_OK(file_read(&seen, path, 1 << 20));
-    return buf_cstr(&seen);
+    return capture_end(capture);
 }
 
 TEST(the_level_says_what_is_shown) {

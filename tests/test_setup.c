@@ -1,8 +1,11 @@
-/* trainer: whether two models compute the same; what pictures are put onto. */
+/* trainer: whether two models compute the same; what pictures are put onto; what `device: auto` is
+ * where no GPU can be used. */
 #include "trainer/compare.h"
 
 #include <math.h>
 
+#include "core/system.h"
+#include "tests/capture.h"
 #include "tests/test.h"
 #include "tests/tiny.h"
 #include "tests/train_fixture.h"
@@ -67,4 +70,66 @@ TEST(pictures_are_padded_with_the_mean_of_each_channel) {
         batches_setup(&options, &config, &spec, NULL);
         for (int c = 0; c < 3; c++) ASSERT_INT(options.image_background[c], ==, expected[all][c]);
     }
+}
+
+/* A machine of files: dev/, and in it what NVIDIA's driver would make. */
+static const char *machine(const char *name, const char *file) {
+    char path[PATH_SIZE];
+    const char *root = test_path(name);
+    ASSERT_OK(path_join(path, root, "dev"));
+    ASSERT_OK(file_make_directories(path));
+    ASSERT_OK(path_format(path, "%s/dev/%s", root, file));
+    ASSERT_OK(file_write(path, "", 0));
+    return root;
+}
+
+TEST(files_of_nvidias_driver_are_found) {
+    char file[DEVICE_FILE_SIZE] = "";
+    ASSERT_TRUE(!system_nvidia_file(file, test_path("nowhere")));
+    ASSERT_TRUE(!system_nvidia_file(file, machine("plain", "null")));
+    ASSERT_TRUE(!system_nvidia_file(file, machine("another", "not-nvidia0")));
+    ASSERT_TRUE(system_nvidia_file(file, machine("gpus", "nvidia0")));
+    ASSERT_TEXT(file, "/dev/nvidia0");
+    ASSERT_TRUE(system_nvidia_file(file, machine("driver", "nvidiactl")));
+    ASSERT_TEXT(file, "/dev/nvidiactl");
+}
+
+/* A GPU that cannot be used is an error with its reason, never sixteen ranks on the processor. */
+TEST(a_machine_with_gpus_does_not_train_on_its_processor_in_silence) {
+    Comm *comm;
+    ASSERT_OK(comm_open(&comm));
+    unsetenv("CUDA_VISIBLE_DEVICES");
+    const char *root = machine("gpus", "nvidia0");
+    Capture capture = capture_begin();
+    Err err = setup_without_gpu("the driver is too old", true, root, comm);
+    ASSERT_TEXT(capture_end(capture), "");
+    ASSERT_INT(err, ==, ERR_DEVICE);
+    ASSERT_CONTAINS(err_message(), "this machine has /dev/nvidia0: the driver is too old; mend "
+                                   "that, or set device: cpu");
+    setenv("CUDA_VISIBLE_DEVICES", "7", 1);
+    ASSERT_ERR(setup_without_gpu("none", true, root, comm), ERR_DEVICE,
+               "CUDA_VISIBLE_DEVICES is \"7\"");
+    comm_close(&comm);
+}
+
+TEST(without_a_gpu_one_warning_says_what_was_looked_for) {
+    Comm *comm;
+    ASSERT_OK(comm_open(&comm));
+    unsetenv("CUDA_VISIBLE_DEVICES");
+    const char *plain = machine("plain", "null");
+    Capture capture = capture_begin();
+    ASSERT_OK(setup_without_gpu("there is no driver", true, plain, comm));
+    const char *said = capture_end(capture);
+    ASSERT_CONTAINS(said, "warning: no GPU: there is no /dev/nvidia* here, and CUDA says: there is "
+                          "no driver; going on with the processor");
+    ASSERT_TRUE(strchr(said, '\n') == strrchr(said, '\n'));
+    /* A build that could not use one only speaks where there is one. */
+    capture = capture_begin();
+    ASSERT_OK(setup_without_gpu("this build has no CUDA backend", false, plain, comm));
+    ASSERT_TEXT(capture_end(capture), "");
+    capture = capture_begin();
+    ASSERT_OK(setup_without_gpu("this build has no CUDA backend", false, machine("gpus", "nvidia0"),
+                                comm));
+    ASSERT_CONTAINS(capture_end(capture), "this machine has /dev/nvidia0, but this build has no");
+    comm_close(&comm);
 }

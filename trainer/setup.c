@@ -2,10 +2,12 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/log.h"
 #include "core/processors.h"
+#include "core/system.h"
 #include "core/text.h"
 #include "data/exclude.h"
 
@@ -15,11 +17,32 @@ int setup_threads(const Config *config, const Comm *comm) {
                             comm_local_size(comm));
 }
 
+Err setup_without_gpu(const char *why, bool built, const char *root, const Comm *comm) {
+    char file[DEVICE_FILE_SIZE], chosen[160] = "";
+    bool driver = system_nvidia_file(file, root);
+    const char *visible = getenv("CUDA_VISIBLE_DEVICES");
+    if (visible) snprintf(chosen, sizeof chosen, " (CUDA_VISIBLE_DEVICES is \"%.100s\")", visible);
+    REQUIRE(!built || !driver, ERR_DEVICE,
+            "device: auto found no GPU to use, but this machine has %s: %s%s; mend that, or set "
+            "device: cpu to train on the processor",
+            file, why, chosen);
+    if (comm_rank(comm) != 0) return OK;
+    if (built)
+        log_warn("no GPU: there is no /dev/nvidia* here, and CUDA says: %s%s; going on with the "
+                 "processor (device: cpu asks for it, without this line)",
+                 why, chosen);
+    else if (driver)
+        log_warn("this machine has %s, but %s; going on with the processor", file, why);
+    return OK;
+}
+
 Err setup_device(Exec **ex, const Config *config, const Comm *comm) {
-    const char *why = NULL;
+    const char *why = "there is none";
     int gpus = config->device == DEVICE_CPU ? 0 : exec_device_count(&why);
     if (config->device == DEVICE_CUDA || gpus > 0)
         return exec_open(ex, EXEC_CUDA, gpus > 0 ? comm_local_rank(comm) % gpus : 0);
+    if (config->device == DEVICE_AUTO)
+        TRY(setup_without_gpu(why, exec_is_built(EXEC_CUDA), "", comm));
     return exec_open(ex, EXEC_CPU, setup_threads(config, comm));
 }
 

@@ -13,8 +13,14 @@
 int setup_threads(const Config *config, const Comm *comm);
 
 /* Opens the device that the config asks for: this rank's GPU by its number on the machine, or the
- * processors this rank may use. `device: auto` is a GPU where there is one. */
+ * processors this rank may use. `device: auto` is a GPU where there is one, see below. */
 Err setup_device(Exec **ex, const Config *config, const Comm *comm);
+
+/* Whether `device: auto` may mean the processor where no GPU can be used, because of `why`. A
+ * machine that has NVIDIA's driver, and a build that could use it: ERR_DEVICE, with the reason,
+ * since nobody means to train there for days on the processor. Otherwise OK; rank 0 warns where
+ * either is there. `root` stands before /dev: "". */
+Err setup_without_gpu(const char *why, bool built, const char *root, const Comm *comm);
 
 /* The compute type a precision means on this device; a substitute is said in the log. */
 DType precision_dtype(Exec *ex, Precision precision);

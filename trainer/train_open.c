@@ -222,20 +222,32 @@ static Err open_model(Trainer *t) {
     return OK;
 }
 
+static const char *device_called(int64_t device) {
+    return device == EXEC_CUDA ? "a GPU" : "the processor alone";
+}
+
 /* Collective. Ranks must start from the same thing, or they would not meet again. */
 static Err check_same_start(Trainer *t) {
-    int64_t own[3] = {t->base.kind, model_spec(t->model)->mapped,
-                      (int64_t)hash_bytes(path_name(t->resumed), strlen(path_name(t->resumed)))};
+    int64_t own[] = {exec_device(t->ex), t->base.kind, model_spec(t->model)->mapped,
+                     (int64_t)hash_bytes(path_name(t->resumed), strlen(path_name(t->resumed)))};
+    enum { OWN = sizeof own / sizeof own[0] };
     int ranks = comm_size(t->comm);
-    int64_t *all = calloc((size_t)(3 * ranks), sizeof *all);
+    int64_t *all = calloc((size_t)(OWN * ranks), sizeof *all);
     CHECK(all, "out of memory: %d ranks", ranks);
     Err err = comm_gather_all(t->comm, all, own, sizeof own);
-    for (int r = 1; r < ranks && err == OK; r++)
-        if (memcmp(all, all + 3 * r, sizeof own) != 0)
+    for (int r = 1; r < ranks && err == OK; r++) {
+        const int64_t *theirs = all + OWN * r;
+        if (theirs[0] != all[0])
+            err = err_raise(ERR_CONFIG, __FILE__, __LINE__,
+                            "rank %d has %s, rank 0 has %s: give every rank a GPU, or set device: "
+                            "cpu for all",
+                            r, device_called(theirs[0]), device_called(all[0]));
+        else if (memcmp(all, theirs, sizeof own) != 0)
             err = err_raise(ERR_CONFIG, __FILE__, __LINE__,
                             "rank %d does not start from what rank 0 does: another checkpoint in "
-                            "output_dir (is it on a shared file system?), or another device",
+                            "output_dir (is it on a shared file system?)",
                             r);
+    }
     free(all);
     return comm_agree(t->comm, err);
 }

@@ -17,7 +17,7 @@ extern "C" {
  * the start. */
 void emu_set_schedule(uint64_t seed);
 
-/* How many GPUs there are; 1 at the start (or CADVLM_EMU_DEVICES). */
+/* How many GPUs there are; 1 at the start (or CADVLM_EMU_DEVICES). -1: there is no driver. */
 void emu_set_devices(int count);
 
 /* Whether this is the race build. */

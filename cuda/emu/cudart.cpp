@@ -213,6 +213,7 @@ extern "C" EmuCounts emu_counts(void) {
 extern "C" {
 
 cudaError_t cudaGetDeviceCount(int *count) {
+    if (rt().devices < 0) return fail(cudaErrorInsufficientDriver);
     if (rt().devices == 0) return fail(cudaErrorNoDevice);
     *count = rt().devices;
     return cudaSuccess;
@@ -293,6 +294,8 @@ const char *cudaGetErrorString(cudaError_t error) {
     case cudaSuccess: return "no error";
     case cudaErrorMemoryAllocation: return "out of memory";
     case cudaErrorInvalidConfiguration: return "invalid configuration argument";
+    case cudaErrorInsufficientDriver:
+        return "CUDA driver version is insufficient for CUDA runtime version";
     case cudaErrorNoDevice: return "no CUDA-capable device is detected";
     case cudaErrorInvalidDevice: return "invalid device ordinal";
     default: return "an error of the emulated runtime";
