@@ -6,6 +6,8 @@
  * and one reciprocal, about 12; GELU's tanh is a sigmoid too. */
 #include "cuda/rows.cuh"
 
+using namespace rowwise;
+
 namespace {
 
 /* ---- the functions ---- */

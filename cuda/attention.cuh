@@ -303,14 +303,6 @@ __device__ __forceinline__ void stage(T *rows, const float (&sums)[MF][D / 8][4]
             }
 }
 
-/* ---- launching ---- */
-
-/* Shared memory above 48 KB has to be asked for. */
-template <typename Kernel> inline void allow_shared(Kernel *kernel, size_t bytes) {
-    cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel),
-                         cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
-}
-
 /* ---- attention_plain.cu: f32 ---- */
 
 void plain_fwd(cudaStream_t stream, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v,

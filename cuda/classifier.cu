@@ -8,6 +8,8 @@
  * Not yet run on a GPU. */
 #include "cuda/rows.cuh"
 
+using namespace rowwise;
+
 namespace {
 
 /* ---- a row in packs of 16 bytes ---- */

@@ -4,6 +4,8 @@
 #include "cuda/dropout.cuh"
 #include "cuda/partials.cuh"
 
+using namespace rowwise;
+
 namespace {
 
 /* ---- dropout ---- */

@@ -10,7 +10,10 @@
  *     before it is uniform for the block;
  *   - shuffles have explicit full masks and order nothing: __syncwarp() stands between a lane's
  *     write to shared memory and another lane's read;
- *   - blocks share nothing but atomics; none waits for another. */
+ *   - blocks share nothing but atomics; none waits for another;
+ *   - what a header defines beside this one stands in a namespace of its own (attention, lora,
+ *     rowwise): two templates of one name are one to the linker, which takes whichever comes first
+ *     (tools/doubled_symbols.py looks for such pairs). */
 #ifndef CADVLM_CUDA_KERNEL_CUH
 #define CADVLM_CUDA_KERNEL_CUH
 
@@ -227,6 +230,15 @@ template <typename T> __device__ __forceinline__ Pack<T> load_pack(const T *p) {
 
 template <typename T> __device__ __forceinline__ void store_pack(T *p, const Pack<T> &x) {
     *reinterpret_cast<uint4 *>(p) = repack<T>(x);
+}
+
+/* ---- launching ---- */
+
+/* Shared memory above 48 KB has to be asked for. */
+template <typename Kernel> void allow_shared(Kernel *kernel, size_t bytes) {
+    if (bytes > 48 << 10)
+        cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel),
+                             cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
 }
 
 /* ---- sums over lanes and threads, in a fixed order ---- */

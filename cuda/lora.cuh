@@ -29,6 +29,8 @@
 #include "cuda/dropout.cuh"
 #include "cuda/matmul.h"
 
+namespace lora {
+
 /* Rows of 16-bit elements, cols of them valid. */
 template <typename T> struct Rows {
     T *data;
@@ -90,17 +92,11 @@ __device__ __forceinline__ void fragments(uint32_t (&to)[2][4], uint4 upper, uin
     to[1][3] = lower.w;
 }
 
-/* ---- launching ---- */
-
 /* Whether every row starts on 16 bytes and has whole pieces of them. */
 static inline bool is_aligned(Tensor t) {
     return reinterpret_cast<uintptr_t>(t.data) % 16 == 0 && t.stride % 8 == 0 && t.cols % 8 == 0;
 }
 
-template <typename Kernel> void allow_shared(Kernel *kernel, size_t bytes) {
-    if (bytes > 48 << 10)
-        cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel),
-                             cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
-}
+} // namespace lora
 
 #endif

@@ -1,6 +1,8 @@
 /* xa[T,r] = scale · dropout(x)[T,K] · a[r,K]ᵀ: the way into an adapter. */
 #include "cuda/lora.cuh"
 
+using namespace lora;
+
 namespace {
 
 /* Two neighbours of a row, as far as they exist. */

@@ -1,6 +1,8 @@
 /* da[r,K] += g[T,r]ᵀ · dropout(x)[T,K]: the gradient of an adapter's way in. */
 #include "cuda/lora.cuh"
 
+using namespace lora;
+
 namespace {
 
 constexpr int GRAD_A_WARPS = 8, GRAD_A_THREADS = 32 * GRAD_A_WARPS;

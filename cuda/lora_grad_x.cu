@@ -1,6 +1,8 @@
 /* dx[T,K] += dropout'(g[T,r] · a[r,K]): the way back out of an adapter. */
 #include "cuda/lora.cuh"
 
+using namespace lora;
+
 namespace {
 
 constexpr int GRAD_X_WARPS = 8, GRAD_X_THREADS = 32 * GRAD_X_WARPS;

@@ -7,6 +7,8 @@
 #include "cuda/partials.cuh"
 #include "cuda/rows.cuh"
 
+using namespace rowwise;
+
 namespace {
 
 /* ---- how a row is shared ---- */

@@ -7,6 +7,8 @@
 #include "cuda/partials.cuh"
 #include "cuda/rows.cuh"
 
+using namespace rowwise;
+
 namespace {
 
 constexpr int ROPE_BLOCK = 256, ROPE_WARPS = ROPE_BLOCK / 32;

@@ -8,6 +8,8 @@
 
 /* ---- patches ---- */
 
+using namespace rowwise;
+
 namespace {
 
 struct Patchify {

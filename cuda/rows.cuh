@@ -15,6 +15,8 @@
 
 #include "cuda/cuda_ops.h"
 
+namespace rowwise {
+
 /* ---- rows ---- */
 
 /* A tensor's rows, as elements of one type; T is const where they are only read. */
@@ -193,5 +195,7 @@ template <typename Op> void launch_map(cudaStream_t stream, Op op, int64_t rows,
               static_cast<unsigned>(high < 65535 ? high : 65535));
     LAUNCH((map_rows<Op>), grid, block, 0, stream, op, rows, packs);
 }
+
+} // namespace rowwise
 
 #endif
