@@ -3,7 +3,8 @@
  *
  *   bench_step [demo|layer|055b|089b] [--device cpu|cuda] [--threads N] [--seconds S] [--steps N]
  *              [--micro-batch B] [--tokens T] [--lora-r R] [--dropout P] [--layers N]
- *              [--peak TFLOPS] [--mapped FILE] [--no-update] [--blocks] [--json] [--open]
+ *              [--peak TFLOPS] [--mapped FILE] [--no-update] [--blocks] [--json] [--vary]
+ *              [--open]
  *
  * demo: the model of config/presets/demo.yaml on batches of 16 samples with the row counts of its
  * data. layer: one OpenELM-450M-sized decoder layer with LoRA of rank 128 on 1,024 tokens.
@@ -23,7 +24,15 @@
  * median of medians), so that other work on the machine slows both; and where the memory is.
  * --no-update leaves the optimiser out: gradients zeroed, forward, backward. On a GPU times are
  * between events, and nothing waits between steps. --blocks: waits for a line on standard input
- * before each round of steps, and ends with it, so that two programs can take turns. --open: only
+ * before each round of steps, and ends with it, so that two programs can take turns.
+ *
+ * "host" is the time until a step's work is handed to the device, which a GPU's own time should
+ * hide; "planned" how many products cuBLASLt was asked about anew, of how many. --vary: samples of
+ * a quarter to all of the text rows, another number in each, as real data has, and a new batch
+ * every step; the device is waited for between steps, so that the host's time is not that of
+ * waiting in its queue.
+ *
+ * --open: only
  * opens the device and says what it is, or why it cannot be used. */
 #include <math.h>
 #include <stdio.h>
@@ -42,13 +51,13 @@
 /* ---- the run ---- */
 
 /* Marks of a step: its begin, backward's begin, its end. */
-enum { BATCHES = 8, STEPS_MAX = 2000, MARKS = 3 };
+enum { BATCHES = 8, BATCHES_VARIED = 64, STEPS_MAX = 2000, MARKS = 3 };
 
 typedef struct Run {
     Exec *ex;
     Model *model;
     Optim optim;
-    Batch batches[BATCHES];
+    Batch batches[BATCHES_VARIED];
     int step;
 } Run;
 
@@ -56,12 +65,18 @@ typedef struct Options {
     ExecDevice device;
     int threads, steps; /* steps 0: as many as fit into `seconds` */
     double seconds, peak;
-    bool no_update, blocks, json, open;
+    bool no_update, blocks, json, vary, open;
     const char *mapped; /* a file for the frozen weights, or NULL */
 } Options;
 
+static int batches_of(const Options *options) {
+    return options->vary ? BATCHES_VARIED : BATCHES;
+}
+
 typedef struct Result {
     int steps;
+    double host_seconds;    /* median */
+    ProductCounts products; /* of all steps */
     double step_seconds, forward_seconds, cpu_seconds, samples_per_s, tokens_per_s, flops, peak,
         sample_flops, loss;
 } Result;
@@ -152,7 +167,8 @@ static Err run_open(Run *run, const StepCase *c, const Options *options) {
     static Config config;
     config_defaults(&config);
     TRY(optim_open(&run->optim, run->ex, run->model, &config.training));
-    for (int i = 0; i < BATCHES; i++) run->batches[i] = step_batch(c, (uint64_t)i);
+    int batches = batches_of(options);
+    for (int i = 0; i < batches; i++) run->batches[i] = step_batch(c, (uint64_t)i);
     return exec_marks(run->ex, MARKS * STEPS_MAX + 1);
 }
 
@@ -163,7 +179,7 @@ static void run_close(Run *run) {
     exec_free(run->ex, params->grads, (size_t)params->trained * sizeof(float));
     model_close(&run->model);
     exec_close(&run->ex);
-    for (int i = 0; i < BATCHES; i++) step_batch_free(&run->batches[i]);
+    for (int i = 0; i < BATCHES_VARIED; i++) step_batch_free(&run->batches[i]);
 }
 
 /* One step as the trainer takes it on one GPU; marks `at` … `at + 2`. */
@@ -183,7 +199,7 @@ static Err step(Run *run, const Options *options, const Batch *batch, int at) {
 
 /* The first passes build what later ones reuse. */
 static Err warm_up(Run *run, const Options *options) {
-    int steps = options->steps ? 3 : BATCHES;
+    int steps = options->steps || options->vary ? 3 : BATCHES;
     for (int i = 0; i < steps; i++) TRY(step(run, options, &run->batches[i], 0));
     exec_wait(run->ex);
     return exec_status(run->ex);
@@ -204,17 +220,30 @@ static double steady_peak(Exec *ex) {
     return median(rates, TIMES);
 }
 
+static ProductCounts counted_since(const Exec *ex, ProductCounts before) {
+    ProductCounts c = exec_product_counts(ex);
+    return (ProductCounts){.products = c.products - before.products,
+                           .planned = c.planned - before.planned,
+                           .unfused = c.unfused - before.unfused,
+                           .plain = c.plain - before.plain,
+                           .refused = c.refused - before.refused};
+}
+
 static Err measure(Run *run, const Options *options, Result *out) {
-    static double steps[STEPS_MAX], forwards[STEPS_MAX], peaks[STEPS_MAX + 1], cpus[STEPS_MAX];
+    static double steps[STEPS_MAX], forwards[STEPS_MAX], peaks[STEPS_MAX + 1], cpus[STEPS_MAX],
+        hosts[STEPS_MAX];
+    ProductCounts before = exec_product_counts(run->ex);
     double tokens = 0, samples = 0, flops = 0, began = clock_seconds();
     int count = 0, labels = 0;
     *out = (Result){.peak = options->peak};
     if (options->peak <= 0) peaks[0] = steady_peak(run->ex);
     while (count < (options->steps ? options->steps : STEPS_MAX) &&
            (options->steps || clock_seconds() - began < options->seconds)) {
-        const Batch *b = &run->batches[count % BATCHES];
-        double cpu = cpu_seconds();
+        const Batch *b = &run->batches[count % batches_of(options)];
+        if (options->vary) exec_wait(run->ex);
+        double cpu = cpu_seconds(), host = clock_seconds();
         TRY(step(run, options, b, MARKS * count));
+        hosts[count] = clock_seconds() - host;
         cpus[count++] = cpu_seconds() - cpu;
         if (options->peak <= 0) peaks[count] = steady_peak(run->ex);
         tokens += b->tokens;
@@ -233,6 +262,8 @@ static Err measure(Run *run, const Options *options, Result *out) {
     if (options->peak <= 0) out->peak = median(peaks, count + 1);
     out->steps = count;
     out->cpu_seconds = median(cpus, count);
+    out->host_seconds = median(hosts, count);
+    out->products = counted_since(run->ex, before);
     out->step_seconds = typical;
     out->forward_seconds = median(forwards, count);
     out->samples_per_s = samples / count / typical;
@@ -269,7 +300,10 @@ static void print(Run *run, const StepCase *c, const Options *options, const Res
         printf(
             "{\"case\": \"%s\", \"device\": \"%s\", \"threads\": %d, \"samples\": %d, "
             "\"longest\": %d, \"decoder_layers\": %d, \"lora_r\": %d, \"dropout\": %g, "
-            "\"steps\": %d, \"step_ms\": %.3f, \"forward_ms\": %.3f, \"cpu_ms\": %.0f, "
+            "\"steps\": %d, \"step_ms\": %.3f, \"forward_ms\": %.3f, \"host_ms\": %.3f, "
+            "\"cpu_ms\": "
+            "%.0f, \"varied\": %s, \"products\": %lld, \"planned\": %lld, \"unfused\": %lld, "
+            "\"plain\": %lld, \"refused\": %lld, "
             "\"samples_per_s\": %.4f, "
             "\"tokens_per_s\": "
             "%.0f, \"sample_tflop\": %.6g, \"gflops\": %.1f, \"gemm_gflops\": %.1f, \"mfu\": %.4f, "
@@ -280,10 +314,14 @@ static void print(Run *run, const StepCase *c, const Options *options, const Res
             c->name, exec_description(run->ex), cuda ? 0 : options->threads, c->samples,
             run->batches[0].longest, (int)c->spec.llm.layers, (int)c->spec.lora.r,
             c->spec.lora.dropout, r->steps, r->step_seconds * 1e3, r->forward_seconds * 1e3,
-            r->cpu_seconds * 1e3, r->samples_per_s, r->tokens_per_s, r->sample_flops * 1e-12,
-            r->flops * 1e-9, r->peak * 1e-9, r->flops / r->peak, r->loss, memory.parameters >> 20,
-            memory.activations >> 20, optimiser >> 20, (total - available) >> 20, resident_now,
-            resident_most, options->no_update ? "false" : "true");
+            r->host_seconds * 1e3, r->cpu_seconds * 1e3, options->vary ? "true" : "false",
+            (long long)r->products.products, (long long)r->products.planned,
+            (long long)r->products.unfused, (long long)r->products.plain,
+            (long long)r->products.refused, r->samples_per_s, r->tokens_per_s,
+            r->sample_flops * 1e-12, r->flops * 1e-9, r->peak * 1e-9, r->flops / r->peak, r->loss,
+            memory.parameters >> 20, memory.activations >> 20, optimiser >> 20,
+            (total - available) >> 20, resident_now, resident_most,
+            options->no_update ? "false" : "true");
     else
         printf("%s on %s, %d samples: step %.2f ms (forward %.2f; %.2f of processors), %.3f "
                "samples/s, %.0f tokens/s, "
@@ -295,6 +333,12 @@ static void print(Run *run, const StepCase *c, const Options *options, const Res
                r->flops * 1e-9, r->peak * 1e-9, 100 * r->flops / r->peak, r->loss,
                memory.parameters >> 20, memory.activations >> 20, optimiser >> 20,
                (total - available) >> 20, resident_now, resident_most);
+    if (!options->json && cuda)
+        printf("  host %.2f ms a step; %lld products, %lld planned anew, %lld unfused, %lld plain, "
+               "%lld refused\n",
+               r->host_seconds * 1e3, (long long)r->products.products,
+               (long long)r->products.planned, (long long)r->products.unfused,
+               (long long)r->products.plain, (long long)r->products.refused);
     fflush(stdout);
 }
 
@@ -334,7 +378,8 @@ static _Noreturn void usage(void) {
         stderr,
         "usage: bench_step [demo|layer|055b|089b] [--device cpu|cuda] [--threads N] [--seconds S] "
         "[--steps N] [--micro-batch B] [--tokens T] [--lora-r R] [--dropout P] [--layers N] "
-        "[--peak TFLOPS] [--mapped FILE] [--no-update] [--blocks] [--json] [--open]\n");
+        "[--peak TFLOPS] [--mapped FILE] [--no-update] [--blocks] [--json] [--vary] "
+        "[--open]\n");
     exit(2);
 }
 
@@ -382,6 +427,7 @@ static void apply(StepCase *c, Options *options, const Numbers *n) {
         c->spec.max_positions = (int)n->tokens;
         if (c->text_low < 1) usage();
     }
+    if (options->vary) c->text_low = (c->text_high + 3) / 4;
 }
 
 int main(int argc, char **argv) {
@@ -407,6 +453,8 @@ int main(int argc, char **argv) {
             options.blocks = true;
         else if (!strcmp(argv[i], "--json"))
             options.json = true;
+        else if (!strcmp(argv[i], "--vary"))
+            options.vary = true;
         else if (!strcmp(argv[i], "--open"))
             options.open = true;
         else

@@ -288,6 +288,7 @@ const Backend *backend_cuda(int *count, const char **why) {
         .wait = device_wait,
         .settle_scratch = device_settle_scratch,
         .scratch_bytes = device_scratch_bytes,
+        .product_counts = device_product_counts,
         .stream = device_stream,
         .memory = device_memory,
         .stage = device_stage,

@@ -7,12 +7,28 @@
 
 /* ---- errors ---- */
 
-/* Keeps an error of the runtime for exec_status. */
+/* Whether an error is of the call that returned it. Others come from work that was asked for
+ * before, by whoever asks next. */
+static bool is_of_this_call(cudaError_t error) {
+    return error == cudaErrorInvalidConfiguration || error == cudaErrorInvalidValue ||
+           error == cudaErrorLaunchOutOfResources || error == cudaErrorNoKernelImageForDevice ||
+           error == cudaErrorMemoryAllocation;
+}
+
+/* Keeps an error of the runtime for exec_status, the first one: a broken device fails every call,
+ * and what closes it down must not speak in its place. */
 static void keep(Exec *ex, cudaError_t error, const char *doing) {
     if (error == cudaSuccess) return;
-    IGNORE(err_raise(ERR_DEVICE, __FILE__, __LINE__, "%s: %s on GPU %d", doing,
-                     cudaGetErrorString(error), device_of(ex)->index));
+    bool vague = !device_of(ex)->sync && !is_of_this_call(error);
+    ErrState before;
+    err_save(&before);
+    IGNORE(err_raise(ERR_DEVICE, __FILE__, __LINE__, "%s: %s on GPU %d%s", doing,
+                     cudaGetErrorString(error), device_of(ex)->index,
+                     vague ? " (an operation before may have failed: CADVLM_CUDA_SYNC=1 in the "
+                             "environment names it)"
+                           : ""));
     exec_fail(ex);
+    IGNORE(err_restore(&before));
 }
 
 void device_launched(Exec *ex, const char *op) {
@@ -149,6 +165,10 @@ Err device_settle_scratch(Exec *ex) {
 size_t device_scratch_bytes(const Exec *ex) {
     const CudaDevice *d = device_of(ex);
     return d->scratch_bytes + cuda_matmuls_bytes(d->matmuls);
+}
+
+ProductCounts device_product_counts(const Exec *ex) {
+    return cuda_matmuls_counts(device_of(ex)->matmuls);
 }
 
 bool device_scratch(Exec *ex, size_t bytes, void **scratch) {

@@ -53,6 +53,7 @@ void device_copy(Exec *ex, void *to, const void *from, size_t bytes);
 void device_wait(Exec *ex);
 Err device_settle_scratch(Exec *ex);
 size_t device_scratch_bytes(const Exec *ex);
+ProductCounts device_product_counts(const Exec *ex);
 void *device_stream(const Exec *ex);
 void device_memory(Exec *ex, size_t *total, size_t *available);
 void *device_stage(Exec *ex, size_t bytes);

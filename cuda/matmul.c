@@ -6,9 +6,13 @@
  * and n change places, the transpositions stay with their matrices, and a bias along the columns of
  * c is the bias along the rows that cuBLASLt offers.
  *
- * A plan is everything about a product but its pointers and factors: descriptors, layouts and
- * algorithm. Plans live in a ring, found through a hash table; where the ring is full the oldest
- * goes. The number of rows differs from batch to batch, and so new plans never end. */
+ * A plan is how products of a kind are run: a descriptor, and the algorithms that cuBLASLt offers,
+ * best first. The number of rows differs from batch to batch; so that plans come to an end all the
+ * same, products whose rows round up to the same number share one (rounded_rows): it is made for
+ * that number, and layouts, which cost nothing, are made for each product. An algorithm that
+ * cuBLASLt then refuses for the product at hand gives way to the next.
+ *
+ * Plans live in a ring, found through a hash table; where the ring is full the oldest goes. */
 #include "cuda/matmul.h"
 
 #include <assert.h>
@@ -17,6 +21,7 @@
 #include <string.h>
 
 #include "core/hash.h"
+#include "core/log.h"
 
 enum {
     MAX_PLANS = 4096,
@@ -25,8 +30,8 @@ enum {
     TIMINGS = 3 /* of each candidate; the best counts */
 };
 
-/* Everything that a plan hangs on. All of it is set, and there is no padding, so that equal
- * products have equal bytes. */
+/* Everything that a plan depends on, m and k rounded where they count rows in memory. All of it is
+ * set, and there is no padding, so that equal products have equal bytes. */
 typedef struct PlanKey {
     int64_t m, n, k, stride_a, stride_b, stride_c, stride_aux;
     uint8_t type, type_c, transpose_a, transpose_b, epilogue, accumulates;
@@ -48,19 +53,24 @@ typedef struct Plan {
     int next; /* plan of the same bucket, or -1 */
     PlanWay way;
     cublasLtMatmulDesc_t product;
-    cublasLtMatrixLayout_t a, b, c; /* ours; cuBLASLt's first factor is b */
-    cublasLtMatmulAlgo_t algorithm;
+    int count; /* of algorithms, less those that were refused; 0: the plain way */
+    cublasLtMatmulAlgo_t algorithms[CANDIDATES];
 } Plan;
+
+/* How the matrices of one product lie; cuBLASLt's first factor is our b. */
+typedef struct Layouts {
+    cublasLtMatrixLayoutOpaque_t a, b, c;
+} Layouts;
 
 struct CudaMatmuls {
     cublasLtHandle_t handle;
     void *workspace;
     size_t workspace_bytes;
-    bool tune;
+    bool tune, warned;    /* of a refusal */
     int newest;           /* plan in the ring; -1: none yet */
     int used;             /* plans in the ring */
     int buckets[BUCKETS]; /* first plan of each, or -1 */
-    CudaMatmulCounts counts;
+    ProductCounts counts;
     Plan plans[MAX_PLANS];
 };
 
@@ -106,9 +116,6 @@ Err cuda_matmuls_open(CudaMatmuls **out) {
 }
 
 static void plan_clear(Plan *plan) {
-    if (plan->c) cublasLtMatrixLayoutDestroy(plan->c);
-    if (plan->b) cublasLtMatrixLayoutDestroy(plan->b);
-    if (plan->a) cublasLtMatrixLayoutDestroy(plan->a);
     if (plan->product) cublasLtMatmulDescDestroy(plan->product);
     *plan = (Plan){.next = -1};
 }
@@ -130,7 +137,7 @@ size_t cuda_matmuls_bytes(const CudaMatmuls *m) {
     return m->workspace_bytes;
 }
 
-CudaMatmulCounts cuda_matmuls_counts(const CudaMatmuls *m) {
+ProductCounts cuda_matmuls_counts(const CudaMatmuls *m) {
     return m->counts;
 }
 
@@ -150,10 +157,26 @@ static uint8_t alignment_of(const void *pointer) {
     return (uint8_t)(at % 16 ? at & -at : 16);
 }
 
+/* Up to the next number that plans are made for. Few rows (generation) are worth plans of their
+ * own; many are apart by a sixteenth to an eighth: 2,048 rows and fewer by 128, 4,096 by 256, ...
+ */
+static int64_t rounded_rows(int64_t rows) {
+    int64_t step = rows <= 16 ? 1 : rows <= 128 ? 16 : 128;
+    while (16 * step < rows && step >= 128) step *= 2;
+    return (rows + step - 1) / step * step;
+}
+
+static int64_t terms_of(const CudaProduct *p) {
+    return p->transpose_a ? p->a.rows : p->a.cols;
+}
+
+/* m and k are rounded where they count rows of matrices alone: along a row, their exact values say
+ * in what pieces it may be read. */
 static PlanKey key_of(const CudaProduct *p) {
-    return (PlanKey){.m = p->c.rows,
+    int64_t m = p->c.rows, k = terms_of(p);
+    return (PlanKey){.m = p->transpose_a ? m : rounded_rows(m),
                      .n = p->c.cols,
-                     .k = p->transpose_a ? p->a.rows : p->a.cols,
+                     .k = p->transpose_a && !p->transpose_b ? rounded_rows(k) : k,
                      .stride_a = p->a.stride,
                      .stride_b = p->b.stride,
                      .stride_c = p->c.stride,
@@ -171,21 +194,21 @@ static PlanKey key_of(const CudaProduct *p) {
                      .align_aux = has_aux(p) ? alignment_of(p->aux.data) : 16};
 }
 
-static void check_product(const CudaProduct *p, const PlanKey *key) {
-    int64_t a_rows = p->transpose_a ? key->k : key->m, a_cols = p->transpose_a ? key->m : key->k;
-    int64_t b_rows = p->transpose_b ? key->n : key->k, b_cols = p->transpose_b ? key->k : key->n;
+static void check_product(const CudaProduct *p) {
+    int64_t m = p->c.rows, n = p->c.cols, k = terms_of(p);
+    int64_t a_rows = p->transpose_a ? k : m, a_cols = p->transpose_a ? m : k;
+    int64_t b_rows = p->transpose_b ? n : k, b_cols = p->transpose_b ? k : n;
     CHECK(p->a.rows == a_rows && p->a.cols == a_cols && p->b.rows == b_rows && p->b.cols == b_cols,
-          "a product [%ld,%ld] of [%ld,%ld]%s and [%ld,%ld]%s", (long)key->m, (long)key->n,
-          (long)p->a.rows, (long)p->a.cols, p->transpose_a ? " transposed" : "", (long)p->b.rows,
-          (long)p->b.cols, p->transpose_b ? " transposed" : "");
+          "a product [%ld,%ld] of [%ld,%ld]%s and [%ld,%ld]%s", (long)m, (long)n, (long)p->a.rows,
+          (long)p->a.cols, p->transpose_a ? " transposed" : "", (long)p->b.rows, (long)p->b.cols,
+          p->transpose_b ? " transposed" : "");
     CHECK(p->a.dtype == p->b.dtype && (p->c.dtype == p->a.dtype || p->c.dtype == DT_F32),
           "a product of %s and %s into %s", dtype_name(p->a.dtype), dtype_name(p->b.dtype),
           dtype_name(p->c.dtype));
-    CHECK(!has_bias(p) || (p->bias.cols == key->n && p->bias.dtype == p->a.dtype),
+    CHECK(!has_bias(p) || (p->bias.cols == n && p->bias.dtype == p->a.dtype),
           "a bias of %ld %s for %ld columns", (long)p->bias.cols, dtype_name(p->bias.dtype),
-          (long)key->n);
-    CHECK(!has_aux(p) ||
-              (p->aux.rows == key->m && p->aux.cols == key->n && p->aux.dtype == p->c.dtype),
+          (long)n);
+    CHECK(!has_aux(p) || (p->aux.rows == m && p->aux.cols == n && p->aux.dtype == p->c.dtype),
           "[%ld,%ld] %s to keep the input of GELU", (long)p->aux.rows, (long)p->aux.cols,
           dtype_name(p->aux.dtype));
 }
@@ -227,24 +250,29 @@ static Err describe(Plan *plan, const CudaProduct *p) {
             second = key->transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N;
     SET_PRODUCT(plan, CUBLASLT_MATMUL_DESC_TRANSA, first);
     SET_PRODUCT(plan, CUBLASLT_MATMUL_DESC_TRANSB, second);
-    cudaDataType_t type = type_of(key->type), type_c = type_of(key->type_c);
-    uint64_t m = (uint64_t)key->m, n = (uint64_t)key->n, k = (uint64_t)key->k;
-    LT_TRY(cublasLtMatrixLayoutCreate(&plan->b, type, key->transpose_b ? k : n,
-                                      key->transpose_b ? n : k, key->stride_b));
-    LT_TRY(cublasLtMatrixLayoutCreate(&plan->a, type, key->transpose_a ? m : k,
-                                      key->transpose_a ? k : m, key->stride_a));
-    LT_TRY(cublasLtMatrixLayoutCreate(&plan->c, type_c, n, m, key->stride_c));
     if (plan->way == WAY_APART || !has_bias(p)) return OK;
     uint32_t epilogue = (uint32_t)epilogue_of(key->epilogue);
     SET_PRODUCT(plan, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue);
-    int32_t bias_type = (int32_t)type;
+    int32_t bias_type = (int32_t)type_of(key->type);
     SET_PRODUCT(plan, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, bias_type);
     if (has_aux(p)) {
-        int32_t aux_type = (int32_t)type_c;
+        int32_t aux_type = (int32_t)type_of(key->type_c);
         SET_PRODUCT(plan, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_DATA_TYPE, aux_type);
         SET_PRODUCT(plan, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, key->stride_aux);
     }
     return set_pointers(plan, p);
+}
+
+/* Of a product with the key's types and strides and m · n · k. */
+static Err lay_out(Layouts *l, const PlanKey *key, int64_t m_, int64_t n_, int64_t k_) {
+    cudaDataType_t type = type_of(key->type), type_c = type_of(key->type_c);
+    uint64_t m = (uint64_t)m_, n = (uint64_t)n_, k = (uint64_t)k_;
+    LT_TRY(cublasLtMatrixLayoutInit(&l->b, type, key->transpose_b ? k : n, key->transpose_b ? n : k,
+                                    key->stride_b));
+    LT_TRY(cublasLtMatrixLayoutInit(&l->a, type, key->transpose_a ? m : k, key->transpose_a ? k : m,
+                                    key->stride_a));
+    LT_TRY(cublasLtMatrixLayoutInit(&l->c, type_c, n, m, key->stride_c));
+    return OK;
 }
 
 static Err set_preference(cublasLtMatmulPreference_t preference, const CudaMatmuls *m,
@@ -259,28 +287,32 @@ static Err set_preference(cublasLtMatmulPreference_t preference, const CudaMatmu
     for (size_t i = 0; i < sizeof alignments / sizeof alignments[0]; i++)
         LT_TRY(cublasLtMatmulPreferenceSetAttribute(
             preference, alignments[i].attribute, &alignments[i].bytes, sizeof alignments[i].bytes));
+    /* Sums that are split are added in f32, as the header promises, never in c's type. */
+    uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+    LT_TRY(cublasLtMatmulPreferenceSetAttribute(
+        preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &reductions, sizeof reductions));
     uint64_t workspace = m->workspace_bytes;
     LT_TRY(cublasLtMatmulPreferenceSetAttribute(
         preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace));
     return OK;
 }
 
-static cublasStatus_t run(CudaMatmuls *m, cudaStream_t stream, const Plan *plan,
+static cublasStatus_t run(CudaMatmuls *m, cudaStream_t stream, const Plan *plan, Layouts *l,
                           const CudaProduct *p, const cublasLtMatmulAlgo_t *algorithm, void *out) {
-    return cublasLtMatmul(m->handle, plan->product, &p->alpha, p->b.data, plan->b, p->a.data,
-                          plan->a, &p->beta, p->c.data, plan->c, out, plan->c, algorithm,
-                          m->workspace, m->workspace_bytes, stream);
+    return cublasLtMatmul(m->handle, plan->product, &p->alpha, p->b.data, &l->b, p->a.data, &l->a,
+                          &p->beta, p->c.data, &l->c, out, &l->c, algorithm, m->workspace,
+                          m->workspace_bytes, stream);
 }
 
 /* Milliseconds of the product with one algorithm; negative where it does not run. */
-static float time_algorithm(CudaMatmuls *m, cudaStream_t stream, const Plan *plan,
+static float time_algorithm(CudaMatmuls *m, cudaStream_t stream, const Plan *plan, Layouts *l,
                             const CudaProduct *p, const cublasLtMatmulAlgo_t *algorithm, void *out,
                             cudaEvent_t events[2]) {
     float best = -1;
     for (int i = 0; i <= TIMINGS; i++) { /* the first only loads the kernel */
         float ms = -1;
         if (cudaEventRecord(events[0], stream) != cudaSuccess ||
-            run(m, stream, plan, p, algorithm, out) != CUBLAS_STATUS_SUCCESS ||
+            run(m, stream, plan, l, p, algorithm, out) != CUBLAS_STATUS_SUCCESS ||
             cudaEventRecord(events[1], stream) != cudaSuccess ||
             cudaEventSynchronize(events[1]) != cudaSuccess ||
             cudaEventElapsedTime(&ms, events[0], events[1]) != cudaSuccess)
@@ -290,17 +322,19 @@ static float time_algorithm(CudaMatmuls *m, cudaStream_t stream, const Plan *pla
     return best;
 }
 
-/* The fastest of the candidates. A product that adds to c writes elsewhere while it is timed. */
-static Err tune_plan(CudaMatmuls *m, cudaStream_t stream, Plan *plan, const CudaProduct *p,
-                     const cublasLtMatmulHeuristicResult_t *candidates, int count) {
+/* Puts the fastest of the candidates first. A product that adds to c writes elsewhere while it is
+ * timed. */
+static Err tune_plan(CudaMatmuls *m, cudaStream_t stream, Plan *plan, const CudaProduct *p) {
     Err err = OK;
     void *elsewhere = NULL;
     cudaEvent_t events[2] = {NULL, NULL};
+    Layouts layouts;
+    TRY(lay_out(&layouts, &plan->key, p->c.rows, p->c.cols, terms_of(p)));
     for (int i = 0; i < 2; i++)
         REQUIRE_GOTO(err, cudaEventCreateWithFlags(&events[i], cudaEventDefault) == cudaSuccess,
                      ERR_DEVICE, "no event to time products with");
     if (plan->key.accumulates) {
-        size_t bytes = (size_t)(plan->key.m * plan->key.stride_c) * dtype_size(p->c.dtype);
+        size_t bytes = (size_t)(p->c.rows * p->c.stride) * dtype_size(p->c.dtype);
         /* A candidate is as good as another where there is no memory to find out. */
         if (cudaMalloc(&elsewhere, bytes) != cudaSuccess) {
             (void)cudaGetLastError();
@@ -308,13 +342,14 @@ static Err tune_plan(CudaMatmuls *m, cudaStream_t stream, Plan *plan, const Cuda
         }
     }
     float best = -1;
-    for (int i = 0; i < count; i++) {
-        if (candidates[i].state != CUBLAS_STATUS_SUCCESS) continue;
-        float ms = time_algorithm(m, stream, plan, p, &candidates[i].algo,
+    for (int i = 0; i < plan->count; i++) {
+        float ms = time_algorithm(m, stream, plan, &layouts, p, &plan->algorithms[i],
                                   elsewhere ? elsewhere : p->c.data, events);
         if (ms < 0 || (best >= 0 && ms >= best)) continue;
         best = ms;
-        plan->algorithm = candidates[i].algo;
+        cublasLtMatmulAlgo_t first = plan->algorithms[0];
+        plan->algorithms[0] = plan->algorithms[i];
+        plan->algorithms[i] = first;
     }
 done:
     cudaFree(elsewhere);
@@ -330,51 +365,52 @@ static bool is_captured(cudaStream_t stream) {
            status != cudaStreamCaptureStatusNone;
 }
 
-/* Asks for candidates; *found says whether there are any. */
-static Err choose_algorithm(CudaMatmuls *m, cudaStream_t stream, Plan *plan, const CudaProduct *p,
-                            bool *found) {
+/* Asks for candidates, for the rows that the key has; there may be none. */
+static Err choose_algorithms(CudaMatmuls *m, cudaStream_t stream, Plan *plan,
+                             const CudaProduct *p) {
     Err err = OK;
     cublasLtMatmulHeuristicResult_t candidates[CANDIDATES];
+    Layouts l;
     int count = 0;
-    *found = false;
+    TRY(lay_out(&l, &plan->key, plan->key.m, plan->key.n, plan->key.k));
     cublasLtMatmulPreference_t preference = NULL;
     REQUIRE(cublasLtMatmulPreferenceCreate(&preference) == CUBLAS_STATUS_SUCCESS, ERR_DEVICE,
             "cuBLASLt: no memory for a preference");
     TRY_GOTO(err, set_preference(preference, m, &plan->key));
     cublasStatus_t status =
-        cublasLtMatmulAlgoGetHeuristic(m->handle, plan->product, plan->b, plan->a, plan->c, plan->c,
-                                       preference, CANDIDATES, candidates, &count);
+        cublasLtMatmulAlgoGetHeuristic(m->handle, plan->product, &l.b, &l.a, &l.c, &l.c, preference,
+                                       CANDIDATES, candidates, &count);
+    m->counts.planned++;
     /* Both of these mean that there is no way to do it, rather than that something broke. */
     if (status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE) goto done;
     REQUIRE_GOTO(err, status == CUBLAS_STATUS_SUCCESS, ERR_DEVICE, "cuBLASLt: %s",
                  cublasLtGetStatusName(status));
-    for (int i = count - 1; i >= 0; i--) {
-        if (candidates[i].state != CUBLAS_STATUS_SUCCESS) continue;
-        plan->algorithm = candidates[i].algo;
-        *found = true;
-    }
-    if (*found && count > 1 && m->tune && !is_captured(stream))
-        TRY_GOTO(err, tune_plan(m, stream, plan, p, candidates, count));
+    for (int i = 0; i < count; i++)
+        if (candidates[i].state == CUBLAS_STATUS_SUCCESS)
+            plan->algorithms[plan->count++] = candidates[i].algo;
+    if (plan->count > 1 && m->tune && !is_captured(stream))
+        TRY_GOTO(err, tune_plan(m, stream, plan, p));
 done:
     cublasLtMatmulPreferenceDestroy(preference);
     return err;
 }
 
-static Err plan_make(CudaMatmuls *m, cudaStream_t stream, Plan *plan, const CudaProduct *p) {
+/* Makes it anew for `way`, or the first way behind it that there is an algorithm for. */
+static Err plan_make(CudaMatmuls *m, cudaStream_t stream, Plan *plan, const CudaProduct *p,
+                     PlanWay way) {
     PlanKey key = key_of(p);
-    PlanWay last = p->epilogue == EPILOGUE_NONE ? WAY_WHOLE : WAY_APART;
-    for (PlanWay way = WAY_WHOLE; way <= last; way++) {
-        bool found = false;
+    int next = plan->next;
+    for (; way <= WAY_PLAIN; way++) {
         plan_clear(plan);
         plan->key = key;
+        plan->next = next;
         plan->way = way;
+        if (way == WAY_PLAIN) break;
+        if (way == WAY_APART && p->epilogue == EPILOGUE_NONE) continue;
         TRY(describe(plan, p));
-        TRY(choose_algorithm(m, stream, plan, p, &found));
-        if (found) return OK;
+        TRY(choose_algorithms(m, stream, plan, p));
+        if (plan->count) break;
     }
-    plan_clear(plan);
-    plan->key = key;
-    plan->way = WAY_PLAIN;
     return OK;
 }
 
@@ -401,7 +437,7 @@ static void plan_forget(CudaMatmuls *m, int index) {
 static Err plan_add(CudaMatmuls *m, cudaStream_t stream, const CudaProduct *p, Plan **out) {
     int index = (m->newest + 1) % MAX_PLANS;
     Plan made = {.next = -1};
-    Err err = plan_make(m, stream, &made, p);
+    Err err = plan_make(m, stream, &made, p, WAY_WHOLE);
     if (err != OK) {
         plan_clear(&made);
         return err;
@@ -415,25 +451,60 @@ static Err plan_add(CudaMatmuls *m, cudaStream_t stream, const CudaProduct *p, P
     *bucket = index;
     m->plans[index] = made;
     m->newest = index;
-    m->counts.plans++;
     *out = &m->plans[index];
     return OK;
 }
 
 /* ---- the product ---- */
 
+/* OK where it is an algorithm that was refused; an error where nothing would go on: the library is
+ * out of order, or an operation before has broken the device. */
+static Err check_refusal(cublasStatus_t status) {
+    REQUIRE(status != CUBLAS_STATUS_NOT_INITIALIZED && status != CUBLAS_STATUS_ALLOC_FAILED,
+            ERR_DEVICE, "cuBLASLt: %s", cublasLtGetStatusName(status));
+    (void)
+        cudaGetLastError(); /* of a kernel that could not be launched; what breaks a device stays */
+    cudaError_t broken = cudaPeekAtLastError();
+    REQUIRE(broken == cudaSuccess, ERR_DEVICE,
+            "cuBLASLt: %s, since an operation before has failed: %s (CADVLM_CUDA_SYNC=1 in the "
+            "environment names it)",
+            cublasLtGetStatusName(status), cudaGetErrorString(broken));
+    return OK;
+}
+
+/* Drops the algorithm that was refused. Where none is left the plan is made for the next way. */
+static Err plan_refused(CudaMatmuls *m, cudaStream_t stream, Plan *plan, const CudaProduct *p,
+                        cublasStatus_t status) {
+    TRY(check_refusal(status));
+    m->counts.refused++;
+    if (!m->warned)
+        log_warn("cuBLASLt offers an algorithm for a product [%ld,%ld] by [%ld,%ld] of %s, and "
+                 "refuses it: %s; the next one is tried (more of this is counted)",
+                 (long)p->a.rows, (long)p->a.cols, (long)p->b.rows, (long)p->b.cols,
+                 dtype_name(p->a.dtype), cublasLtGetStatusName(status));
+    m->warned = true;
+    plan->count--;
+    memmove(plan->algorithms, plan->algorithms + 1,
+            (size_t)plan->count * sizeof plan->algorithms[0]);
+    return plan->count ? OK : plan_make(m, stream, plan, p, plan->way + 1);
+}
+
 static Err product(CudaMatmuls *m, cudaStream_t stream, const CudaProduct *p, const PlanKey *key) {
+    Layouts layouts;
     Plan *plan = plan_find(m, key);
     if (!plan) TRY(plan_add(m, stream, p, &plan));
-    if (plan->way == WAY_PLAIN) {
+    TRY(lay_out(&layouts, key, p->c.rows, p->c.cols, terms_of(p)));
+    while (plan->count) {
+        TRY(set_pointers(plan, p));
+        cublasStatus_t status = run(m, stream, plan, &layouts, p, &plan->algorithms[0], p->c.data);
+        if (status == CUBLAS_STATUS_SUCCESS) break;
+        TRY(plan_refused(m, stream, plan, p, status));
+    }
+    if (!plan->count) {
         m->counts.plain++;
         cuda_matmul_plain(stream, p);
-        return OK;
-    }
-    TRY(set_pointers(plan, p));
-    LT_TRY(run(m, stream, plan, p, &plan->algorithm, p->c.data));
-    if (plan->way == WAY_APART) {
-        m->counts.apart++;
+    } else if (plan->way == WAY_APART) {
+        m->counts.unfused++;
         cuda_matmul_epilogue(stream, p);
     }
     return OK;
@@ -441,11 +512,11 @@ static Err product(CudaMatmuls *m, cudaStream_t stream, const CudaProduct *p, co
 
 Err cuda_matmul(CudaMatmuls *m, cudaStream_t stream, const CudaProduct *p) {
     PlanKey key = key_of(p);
-    check_product(p, &key);
-    if (key.m == 0 || key.n == 0) return OK;
+    check_product(p);
+    if (p->c.rows == 0 || p->c.cols == 0) return OK;
     m->counts.products++;
     Err err = OK;
-    if (key.k > 0)
+    if (terms_of(p) > 0)
         err = product(m, stream, p, &key);
     else /* a layout without rows is invalid; the plain loops only scale and add */
         cuda_matmul_plain(stream, p);

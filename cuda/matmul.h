@@ -1,8 +1,9 @@
 /* Matrix products on a GPU by cuBLASLt, and the products of LoRA that dropout takes part in.
  *
- * A product asks cuBLASLt once how to run its shape; the answer (a plan) is kept, so that a shape's
- * second product costs a look-up and a launch. What cuBLASLt has no algorithm for (16-bit matrices
- * whose rows start at odd places) goes to a plain kernel: slow, but right.
+ * A product asks cuBLASLt once how to run its shape, rows rounded up; the answer (a plan) is kept,
+ * so that the next such product costs a look-up and a launch. What cuBLASLt has no algorithm for
+ * (16-bit matrices whose rows start at odd places), or refuses when it comes to it, goes to a plain
+ * kernel: slow, but right, and counted.
  *
  * One CudaMatmuls belongs to one stream at a time: its workspace is in use until the stream is done
  * with the last product. */
@@ -30,13 +31,7 @@ void cuda_matmuls_close(CudaMatmuls **m);
  * whose sums round differently: for long runs, not for comparing bits. */
 void cuda_matmuls_tune(CudaMatmuls *m, bool on);
 
-typedef struct CudaMatmulCounts {
-    int64_t products;
-    int64_t plans; /* made; products - plans found theirs */
-    int64_t apart; /* products whose epilogue cuBLASLt refused, done by a kernel of its own */
-    int64_t plain; /* products that cuBLASLt refused altogether */
-} CudaMatmulCounts;
-CudaMatmulCounts cuda_matmuls_counts(const CudaMatmuls *m);
+ProductCounts cuda_matmuls_counts(const CudaMatmuls *m);
 
 size_t cuda_matmuls_bytes(const CudaMatmuls *m); /* of device memory */
 

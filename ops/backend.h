@@ -30,6 +30,7 @@ typedef struct Backend {
     void *(*stream)(const Exec *ex);
     void (*memory)(Exec *ex, size_t *total, size_t *available);
     size_t (*scratch_bytes)(const Exec *ex);
+    ProductCounts (*product_counts)(const Exec *ex);
     void *(*stage)(Exec *ex, size_t bytes);
     void (*send)(Exec *ex, void *device, size_t bytes);
     bool (*replay)(Exec *ex, uint64_t key);

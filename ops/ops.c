@@ -167,6 +167,10 @@ size_t exec_scratch_bytes(const Exec *ex) {
     return ex->backend->scratch_bytes ? ex->backend->scratch_bytes(ex) : 0;
 }
 
+ProductCounts exec_product_counts(const Exec *ex) {
+    return ex->backend->product_counts ? ex->backend->product_counts(ex) : (ProductCounts){0};
+}
+
 void *exec_stage(Exec *ex, size_t bytes) {
     CHECK(ex->backend->stage, "nothing is staged on the CPU");
     return ex->backend->stage(ex, bytes);

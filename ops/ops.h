@@ -58,6 +58,18 @@ static inline bool exec_is_host(const Exec *ex) {
     return exec_device(ex) == EXEC_CPU;
 }
 
+/* Matrix products so far, and how they were done. */
+typedef struct ProductCounts {
+    int64_t products;
+    int64_t planned; /* times that the library was asked how; costs the host's time */
+    int64_t unfused; /* products whose epilogue (bias, GELU) the library could not do with them */
+    int64_t plain;   /* products that it could not do: a plain kernel did, slowly */
+    int64_t refused; /* algorithms that it had offered and refused to run */
+} ProductCounts;
+
+/* All 0 on the CPU. */
+ProductCounts exec_product_counts(const Exec *ex);
+
 /* The cudaStream_t that operations run on; NULL on the CPU. */
 void *exec_stream(const Exec *ex);
 

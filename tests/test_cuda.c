@@ -19,6 +19,7 @@ static const OpCase tiled_cases[] = {
     {"lora", {96, 64, 72, 16, 0}},
     {"lora", {130, 64, 72, 16, 30}},
     {"lora", {70, 40, 136, 64, 5}},
+    {"lora", {16901, 8, 40, 8, 10}}, /* so many rows that blocks of lora_down are higher */
     {"linear_lora", {96, 64, 72, 16, 0, 3}},
     {"linear_lora", {96, 64, 72, 16, 0, 5}},
     {"linear_lora", {130, 64, 72, 16, 30, 3}},
@@ -123,6 +124,67 @@ TEST(bits_are_the_same_each_time) {
             ASSERT(hash_of_run(ex, &tiled_cases[i], DT_BF16) == first, "%s gives other bits",
                    tiled_cases[i].kind);
     }
+    exec_close(&ex);
+}
+
+/* ---- products: plans are few, and the fused ways are taken ---- */
+
+/* Forward and, where there is one, backward. */
+static void run_case(Exec *ex, const OpCase *c) {
+    OpTest test;
+    op_test_open(&test, ex, op_kind_find(c->kind), c->dim, DT_BF16, 8);
+    op_test_spoil(&test);
+    op_check_draw_gradients(&test);
+    op_test_forward(&test);
+    if (test.kind->backward) op_test_backward(&test);
+    ASSERT_OK(exec_status(ex));
+    op_test_close(&test);
+}
+
+/* A linear's three products, with 513 … 640 rows: each asks once. One row more asks anew. */
+TEST(products_of_nearly_as_many_rows_share_a_plan) {
+    Exec *ex = open_cuda();
+    static const int64_t rows[] = {600, 513, 639, 640, 577, 514};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        run_case(ex, &(OpCase){"linear", {rows[i], 64, 32, 0}});
+    ProductCounts counts = exec_product_counts(ex);
+    ASSERT_INT(counts.products, ==, 6 * 3);
+    ASSERT_INT(counts.planned, ==, 3);
+    run_case(ex, &(OpCase){"linear", {641, 64, 32, 0}});
+    ASSERT_INT(exec_product_counts(ex).planned, ==, 6);
+    exec_close(&ex);
+}
+
+/* A micro-batch of eight samples of up to 2,048 rows: some twenty plans for each kind of product,
+ * whatever its length; one of a few rows (generation) has plans of its own. */
+TEST(plans_come_to_an_end_whatever_the_lengths) {
+    Exec *ex = open_cuda();
+    for (int64_t rows = 2049; rows <= 16384; rows += 331)
+        run_case(ex, &(OpCase){"linear", {rows, 8, 8, 0}});
+    ProductCounts counts = exec_product_counts(ex);
+    ASSERT_INT(counts.products, ==, 3 * 44);
+    ASSERT_INT(counts.planned, <=, 3 * 24);
+    int64_t before = counts.planned;
+    for (int64_t rows = 1; rows <= 4; rows++)
+        run_case(ex, &(OpCase){"linear", {2 * rows, 8, 8, 0}});
+    ASSERT_INT(exec_product_counts(ex).planned, ==, before + 3 * 4);
+    exec_close(&ex);
+}
+
+/* What has rows of whole 16 bytes: bias, GELU and what GELU keeps come out of the product itself.
+ */
+TEST(gelu_is_fused_where_rows_are_aligned) {
+    Exec *ex = open_cuda();
+    run_case(ex, &(OpCase){"linear_act", {100, 136, 72, ACTIVATION_GELU_TANH}});
+    run_case(ex, &(OpCase){"linear_act_alone", {100, 136, 72, ACTIVATION_GELU_TANH}});
+    ProductCounts counts = exec_product_counts(ex);
+    ASSERT_INT(counts.products, >=, 4);
+    ASSERT_INT(counts.unfused, ==, 0);
+    ASSERT_INT(counts.plain, ==, 0);
+    ASSERT_INT(counts.refused, ==, 0);
+    run_case(ex, &(OpCase){"linear_act", {37, 19, 23, ACTIVATION_GELU_TANH}});
+    counts = exec_product_counts(ex);
+    ASSERT_INT(counts.unfused + counts.plain, >, 0);
     exec_close(&ex);
 }
 

@@ -146,6 +146,37 @@ TEST(a_gpu_without_room_is_a_sentence) {
     ASSERT_CONTAINS(said, "training.per_device_batch_size");
 }
 
+/* What cuBLASLt could not do is told, by whichever rank speaks. */
+TEST(a_run_says_how_its_products_were_done) {
+    prepare("max_steps: 2, slots: 1", "");
+    const char *said = train(1, test_path("fine"), "device=cuda precision=bf16");
+    ASSERT_CONTAINS(said, " products, planned ");
+    ASSERT_CONTAINS(said, "0 algorithms refused");
+    if (!strstr(test_build_folder(), "emu")) return;
+    setenv("CADVLM_EMU_REFUSE", "3", 1);
+    said = train(1, test_path("plain"), "device=cuda precision=bf16");
+    unsetenv("CADVLM_EMU_REFUSE");
+    ASSERT_CONTAINS(said, "refuses it: CUBLAS_STATUS_NOT_SUPPORTED");
+    ASSERT_CONTAINS(said, "done by a plain kernel, slowly");
+    Losses fine = read_losses(test_path("fine")), plain = read_losses(test_path("plain"));
+    ASSERT_INT(plain.count, ==, 2);
+    for (int i = 0; i < plain.count; i++) ASSERT_NEAR(plain.loss[i] / fine.loss[i], 1, 1e-3);
+}
+
+TEST(a_kernel_that_breaks_the_gpu_ends_the_run_with_a_sentence) {
+    prepare("max_steps: 2, slots: 1", "");
+    const char *said;
+    if (!strstr(test_build_folder(), "emu")) test_skip("only the emulation breaks on demand");
+    int code =
+        test_run(&said,
+                 "CADVLM_CUDA_SYNC=1 CADVLM_EMU_FAIL=attention_bwd ./cadvlm train --config %s "
+                 "device=cuda precision=bf16",
+                 test_path("c.yaml"));
+    ASSERT_INT(code, ==, 1);
+    ASSERT_CONTAINS(said,
+                    "error: attention_bwd: an illegal memory access was encountered on GPU 0");
+}
+
 /* Runs without a GPU in the emulation: `devices` as CADVLM_EMU_DEVICES has it on each rank. */
 static int train_without(const char **said, const char *devices, const char *more) {
     if (!strstr(test_build_folder(), "emu")) test_skip("only the emulation can lose its GPUs");

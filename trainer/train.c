@@ -262,6 +262,22 @@ static void tell_overlong(const Trainer *t) {
     buf_free(&text);
 }
 
+/* Of a GPU: products that the library could not do are slow, and nothing else shows it. */
+static void tell_products(const Trainer *t, bool at_end) {
+    ProductCounts c = exec_product_counts(t->ex);
+    if (comm_rank(t->comm) != 0 || !c.products) return;
+    if (!at_end && c.plain)
+        log_warn(
+            "%lld of %lld products so far were done by a plain kernel, slowly: cuBLASLt has no "
+            "algorithm for their sizes (widths that are multiples of 8 have one)",
+            (long long)c.plain, (long long)c.products);
+    if (at_end)
+        log_info("%lld products, planned %lld times; %lld with their epilogue apart, %lld by the "
+                 "plain kernel, %lld algorithms refused",
+                 (long long)c.products, (long long)c.planned, (long long)c.unfused,
+                 (long long)c.plain, (long long)c.refused);
+}
+
 static Err train_step(Trainer *t) {
     double began = clock_seconds();
     SlotReport total = {0};
@@ -285,6 +301,7 @@ static Err train_step(Trainer *t) {
     t->state.update = update;
     t->loss = share(losses.loss, total.labels);
     count_overlong(t, &total);
+    if (t->state.step == t->first_step + 1) tell_products(t, false);
     TRY(check_update(t, &update));
     return comm_agree(t->comm, note_step(t, &total, &losses, &update, lr, began));
 }
@@ -454,6 +471,7 @@ static Err go(Trainer *t, TrainResult *result) {
     Err err = loop(t);
     if (first) progress_close(&t->progress, NULL);
     tell_overlong(t);
+    tell_products(t, true);
     fill_result(t, result);
     TRY(err);
     REQUIRE(!t->stopping || t->state.step >= t->steps, ERR_STOPPED,

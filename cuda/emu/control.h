@@ -30,8 +30,27 @@ typedef struct EmuCounts {
 } EmuCounts;
 EmuCounts emu_counts(void);
 
+/* A kernel whose name holds `name` breaks the device when it runs, as an illegal access does:
+ * nothing behind it runs, and every call from then on fails. "": none, and the device is whole
+ * again. Or CADVLM_EMU_FAIL. */
+void emu_fail_kernel(const char *name);
+
+/* With CADVLM_EMU_IDLE in the environment kernels and products are checked and counted, and not
+ * run: what is left is the host's own time. How many kernels it were is said at the end. */
+
 /* The most device memory a process may take; what goes beyond is cudaErrorMemoryAllocation. */
 void emu_set_memory(size_t bytes);
+
+/* cublasLtMatmul refuses the first `candidates` algorithms (of three) that the heuristic gave it
+ * for a product; only those of products with an epilogue where `fused`. 0 at the start, or
+ * CADVLM_EMU_REFUSE: "1", "3", "3f". */
+void emu_refuse_products(int candidates, int fused);
+
+typedef struct EmuProductCounts {
+    int64_t heuristics; /* calls of the heuristic */
+    int64_t rounded;    /* products whose split sums were added in the type of the result */
+} EmuProductCounts;
+EmuProductCounts emu_product_counts(void);
 
 #ifdef __cplusplus
 }

@@ -2,15 +2,18 @@
  *
  * Descriptors are checked as the library documents them; the heuristic refuses what its kernels do
  * not take, and (stricter than the library) 16-bit matrices at odd places, so that callers meet a
- * refusal. An algorithm runs only the problem that it was found for. Products wait in their stream
- * like everything else; alpha and beta are read at the call, memory when the stream gets there. */
+ * refusal. An algorithm runs the problem that it was found for, and such as have fewer rows,
+ * columns or terms. Products wait in their stream like everything else; alpha and beta are read at
+ * the call, memory when the stream gets there. */
 #include "cuda/emu/emu.h" /* first: it names what the library's headers name too */
 
 #include <cublasLt.h>
 
 #include <algorithm>
+#include <stdlib.h>
 #include <vector>
 
+#include "cuda/emu/control.h"
 #include "cuda/emu/inside.h"
 #include "cuda/emu/streams.h"
 
@@ -33,8 +36,38 @@ struct Product {
 
 struct Preference {
     uint64_t workspace;
-    uint32_t align_a, align_b, align_c, align_d;
+    uint32_t align_a, align_b, align_c, align_d, reductions;
 };
+
+/* What an algorithm is, in its eight words. */
+struct Algorithm {
+    uint64_t stamp, m, n, k, workspace;
+    uint32_t align_a, align_b, align_d;
+    uint32_t place;  /* among the candidates */
+    uint32_t rounds; /* whether it adds split sums in the type of the result */
+};
+static_assert(sizeof(Algorithm) <= sizeof(cublasLtMatmulAlgo_t), "no room for an algorithm");
+static_assert(sizeof(Layout) <= sizeof(cublasLtMatrixLayoutOpaque_t), "no room for a layout");
+
+/* What tests ask for (cuda/emu/control.h). */
+struct Refusals {
+    int candidates = 0;
+    bool fused = false;
+    Refusals() {
+        const char *said = getenv("CADVLM_EMU_REFUSE");
+        if (!said) return;
+        char *end;
+        candidates = static_cast<int>(strtol(said, &end, 10));
+        fused = *end == 'f';
+    }
+};
+
+Refusals &refusals() {
+    static Refusals r;
+    return r;
+}
+
+EmuProductCounts counts;
 
 const Layout *layout(cublasLtMatrixLayout_t l) {
     return reinterpret_cast<const Layout *>(l);
@@ -61,7 +94,7 @@ template <typename T> cublasStatus_t take(T *to, const void *from, size_t bytes)
 
 /* ---- what a problem is ---- */
 
-/* Everything that an algorithm depends on; also what the algorithm is stamped with. */
+/* Everything that an algorithm depends on. */
 struct Problem {
     uint64_t m, n, k;
     int64_t lda, ldb, ldc;
@@ -69,11 +102,9 @@ struct Problem {
     uint32_t epilogue;
 };
 
+/* Of all but the sizes. */
 uint64_t stamp_of(const Problem &p) {
-    uint64_t words[] = {p.m,
-                        p.n,
-                        p.k,
-                        static_cast<uint64_t>(p.lda),
+    uint64_t words[] = {static_cast<uint64_t>(p.lda),
                         static_cast<uint64_t>(p.ldb),
                         static_cast<uint64_t>(p.ldc),
                         static_cast<uint64_t>(p.type * 64 + p.type_c),
@@ -82,6 +113,13 @@ uint64_t stamp_of(const Problem &p) {
     uint64_t hash = 0xCBF29CE484222325u; /* FNV-1a */
     for (uint64_t word : words) hash = (hash ^ word) * 0x100000001B3u;
     return hash;
+}
+
+/* Kernels read pieces of 4 bytes: a matrix whose rows of terms have an odd number of 16-bit
+ * elements cannot be cut into them. Where terms are counted by rows, any number will do. */
+bool is_odd(const Problem &p) {
+    bool along_a = p.transpose_a == CUBLAS_OP_T, along_b = p.transpose_b == CUBLAS_OP_N;
+    return is_half(static_cast<cudaDataType>(p.type)) && p.k % 2 && (along_a || along_b);
 }
 
 bool wants_bias(uint32_t epilogue) {
@@ -313,6 +351,15 @@ void check_range(const void *at, uint64_t lines, int64_t ld, uint64_t length, cu
 
 extern "C" {
 
+void emu_refuse_products(int candidates, int fused) {
+    refusals().candidates = candidates;
+    refusals().fused = fused;
+}
+
+EmuProductCounts emu_product_counts(void) {
+    return counts;
+}
+
 /* ---- the library ---- */
 
 struct cublasLtContext {
@@ -333,6 +380,7 @@ const char *cublasLtGetStatusName(cublasStatus_t status) {
     switch (status) {
     case CUBLAS_STATUS_SUCCESS: return "CUBLAS_STATUS_SUCCESS";
     case CUBLAS_STATUS_INVALID_VALUE: return "CUBLAS_STATUS_INVALID_VALUE";
+    case CUBLAS_STATUS_EXECUTION_FAILED: return "CUBLAS_STATUS_EXECUTION_FAILED";
     case CUBLAS_STATUS_NOT_SUPPORTED: return "CUBLAS_STATUS_NOT_SUPPORTED";
     default: return "a status of the emulated cuBLASLt";
     }
@@ -340,14 +388,11 @@ const char *cublasLtGetStatusName(cublasStatus_t status) {
 
 /* ---- layouts ---- */
 
-cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *out, cudaDataType type,
-                                          uint64_t rows, uint64_t cols, int64_t ld) {
-    *out = reinterpret_cast<cublasLtMatrixLayout_t>(new Layout{type, rows, cols, ld});
-    return CUBLAS_STATUS_SUCCESS;
-}
-
-cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t l) {
-    delete reinterpret_cast<Layout *>(l);
+cublasStatus_t cublasLtMatrixLayoutInit_internal(cublasLtMatrixLayout_t out, size_t size,
+                                                 cudaDataType type, uint64_t rows, uint64_t cols,
+                                                 int64_t ld) {
+    if (size < sizeof(Layout)) return CUBLAS_STATUS_ALLOC_FAILED;
+    *reinterpret_cast<Layout *>(out) = {type, rows, cols, ld};
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -386,7 +431,8 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc,
 /* ---- preferences ---- */
 
 cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *out) {
-    *out = reinterpret_cast<cublasLtMatmulPreference_t>(new Preference{0, 256, 256, 256, 256});
+    *out = reinterpret_cast<cublasLtMatmulPreference_t>(
+        new Preference{0, 256, 256, 256, 256, CUBLASLT_REDUCTION_SCHEME_MASK});
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -401,6 +447,7 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p
     Preference *p = reinterpret_cast<Preference *>(preference);
     switch (attribute) {
     case CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES: return take(&p->workspace, value, bytes);
+    case CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK: return take(&p->reductions, value, bytes);
     case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES: return take(&p->align_a, value, bytes);
     case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES: return take(&p->align_b, value, bytes);
     case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES: return take(&p->align_c, value, bytes);
@@ -409,8 +456,8 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p
     }
 }
 
-/* Three candidates that differ only in the workspace they ask for. An algorithm is a stamp of its
- * problem, its workspace, and the alignment of pointers that it was promised. */
+/* Three candidates that differ only in the workspace they ask for. Where the preference allows sums
+ * in the type of the result, the first one makes them so. */
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t desc,
                                               cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
                                               cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
@@ -419,16 +466,19 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
                                               int *count) {
     Problem p;
     *count = 0;
+    counts.heuristics++;
     if (wanted <= 0) return CUBLAS_STATUS_INVALID_VALUE;
     cublasStatus_t status =
         problem_of(&p, product(desc), layout(a), layout(b), layout(c), layout(d));
     if (status != CUBLAS_STATUS_SUCCESS) return status;
     const Preference *w = reinterpret_cast<const Preference *>(preference);
     bool narrow = is_half(layout(a)->type), half_c = is_half(layout(c)->type);
-    if (narrow && (p.k % 2 || p.lda % 2 || p.ldb % 2 || w->align_a < 4 || w->align_b < 4))
+    if (is_odd(p) || (narrow && (p.lda % 2 || p.ldb % 2 || w->align_a < 4 || w->align_b < 4)))
         return CUBLAS_STATUS_NOT_SUPPORTED;
     if (half_c && (p.ldc % 2 || w->align_c < 4 || w->align_d < 4))
         return CUBLAS_STATUS_NOT_SUPPORTED;
+    bool rounds =
+        w->reductions & (CUBLASLT_REDUCTION_SCHEME_INPLACE | CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE);
     for (int i = 0; i < std::min(wanted, 3); i++) {
         cublasLtMatmulHeuristicResult_t *r = &results[i];
         memset(r, 0, sizeof *r);
@@ -436,11 +486,17 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
         if (r->workspaceSize > w->workspace) break;
         r->state = CUBLAS_STATUS_SUCCESS;
         r->wavesCount = 1;
-        r->algo.data[0] = stamp_of(p);
-        r->algo.data[1] = r->workspaceSize;
-        r->algo.data[2] = w->align_a;
-        r->algo.data[3] = w->align_b;
-        r->algo.data[4] = w->align_d;
+        Algorithm algorithm = {stamp_of(p),
+                               p.m,
+                               p.n,
+                               p.k,
+                               r->workspaceSize,
+                               w->align_a,
+                               w->align_b,
+                               w->align_d,
+                               static_cast<uint32_t>(i),
+                               rounds && i == 0};
+        memcpy(&r->algo, &algorithm, sizeof algorithm);
         *count = i + 1;
     }
     return CUBLAS_STATUS_SUCCESS;
@@ -460,10 +516,20 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
     auto misaligned = [](const void *p, uint64_t alignment) {
         return reinterpret_cast<uintptr_t>(p) % alignment != 0;
     };
-    if (!algo || algo->data[0] != stamp_of(j.p) || algo->data[1] > workspace_bytes ||
-        (algo->data[1] && !workspace) || misaligned(a, algo->data[2]) ||
-        misaligned(b, algo->data[3]) || misaligned(d, algo->data[4]))
+    if (!algo) return CUBLAS_STATUS_INVALID_VALUE;
+    Algorithm chosen;
+    memcpy(&chosen, algo, sizeof chosen);
+    if (chosen.stamp != stamp_of(j.p) || j.p.m > chosen.m || j.p.n > chosen.n || j.p.k > chosen.k ||
+        is_odd(j.p) || chosen.workspace > workspace_bytes || (chosen.workspace && !workspace) ||
+        misaligned(a, chosen.align_a) || misaligned(b, chosen.align_b) ||
+        misaligned(d, chosen.align_d))
         return CUBLAS_STATUS_INVALID_VALUE;
+    const Refusals &r = refusals();
+    if (static_cast<int>(chosen.place) < r.candidates &&
+        (!r.fused || j.p.epilogue != CUBLASLT_EPILOGUE_DEFAULT))
+        return CUBLAS_STATUS_NOT_SUPPORTED;
+    if (emu::is_broken()) return CUBLAS_STATUS_EXECUTION_FAILED;
+    counts.rounded += chosen.rounds;
     j.d = *product(desc);
     j.alpha = *static_cast<const float *>(alpha);
     j.beta = *static_cast<const float *>(beta);
@@ -479,7 +545,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
     if (wants_bias(j.d.epilogue)) check_range(j.d.bias, 1, 0, j.p.m, lc->type, "a bias");
     if (wants_aux(j.d.epilogue))
         check_range(j.d.aux, j.p.n, j.d.aux_ld, j.p.m, lc->type, "the kept input of GELU");
-    emu::enqueue(stream, [j] { run(j); });
+    if (!emu::is_idle()) emu::enqueue(stream, [j] { run(j); });
     return CUBLAS_STATUS_SUCCESS;
 }
 

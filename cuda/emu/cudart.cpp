@@ -14,6 +14,7 @@
 #include <functional>
 #include <map>
 #include <set>
+#include <string>
 #include <vector>
 
 #include "cuda/emu/control.h"
@@ -61,6 +62,8 @@ struct CUstream_st {
 
 namespace {
 
+void tell_counts();
+
 /* Never destroyed, so that leak checkers see what they hold. */
 struct Runtime {
     std::set<CUstream_st *> streams;
@@ -71,8 +74,16 @@ struct Runtime {
     size_t memory_limit = static_cast<size_t>(8) << 30, memory_used = 0;
     int devices = 1, device_index = 0;
     cudaError_t error = cudaSuccess;
+    cudaError_t broken = cudaSuccess; /* by a kernel; what every call returns from then on */
+    std::string failing; /* a kernel with this in its name breaks the device; "": none */
+    bool idle = false;   /* kernels and products are counted, and not run */
     EmuCounts counts = {};
     Runtime() {
+        const char *kernel = getenv("CADVLM_EMU_FAIL");
+        if (kernel) failing = kernel;
+        idle = getenv("CADVLM_EMU_IDLE") != NULL;
+        if (idle) atexit(tell_counts);
+
         const char *count = getenv("CADVLM_EMU_DEVICES");
         if (count) devices = atoi(count);
         const char *memory = getenv("CADVLM_EMU_MEMORY");
@@ -89,6 +100,20 @@ Runtime &rt() {
 cudaError_t fail(cudaError_t error) {
     rt().error = error;
     return error;
+}
+
+void tell_counts() {
+    const EmuCounts &c = rt().counts;
+    fprintf(
+        stderr,
+        "emulation: %lld kernels launched, %lld graphs, %lld waits, %lld allocations and frees\n",
+        static_cast<long long>(c.launches), static_cast<long long>(c.graphs),
+        static_cast<long long>(c.waits), static_cast<long long>(c.allocations));
+}
+
+/* Of a call that has done what it does. */
+cudaError_t outcome() {
+    return rt().broken == cudaSuccess ? cudaSuccess : fail(rt().broken);
 }
 
 CUstream_st *stream_of(cudaStream_t stream) {
@@ -189,7 +214,20 @@ void launch(const char *name, const void *kernel, dim3 grid, dim3 block, size_t 
         return;
     }
     rt().counts.launches++;
-    enqueue(stream, [=] { run_grid(name, grid, block, shared_bytes, body); });
+    if (outcome() != cudaSuccess || rt().idle) return;
+    enqueue(stream, [=] {
+        if (!rt().failing.empty() && strstr(name, rt().failing.c_str()))
+            rt().broken = cudaErrorIllegalAddress;
+        if (rt().broken == cudaSuccess) run_grid(name, grid, block, shared_bytes, body);
+    });
+}
+
+bool is_idle() {
+    return rt().idle;
+}
+
+bool is_broken() {
+    return rt().broken != cudaSuccess;
 }
 
 } // namespace emu
@@ -198,6 +236,11 @@ void launch(const char *name, const void *kernel, dim3 grid, dim3 block, size_t 
 
 extern "C" void emu_set_devices(int count) {
     rt().devices = count;
+}
+
+extern "C" void emu_fail_kernel(const char *name) {
+    rt().failing = name;
+    rt().broken = cudaSuccess;
 }
 
 extern "C" void emu_set_memory(size_t bytes) {
@@ -281,7 +324,7 @@ cudaError_t cudaMemGetInfo(size_t *available, size_t *total) {
 
 cudaError_t cudaGetLastError(void) {
     cudaError_t error = rt().error;
-    rt().error = cudaSuccess;
+    rt().error = rt().broken;
     return error;
 }
 
@@ -297,6 +340,7 @@ const char *cudaGetErrorString(cudaError_t error) {
     case cudaErrorInsufficientDriver:
         return "CUDA driver version is insufficient for CUDA runtime version";
     case cudaErrorNoDevice: return "no CUDA-capable device is detected";
+    case cudaErrorIllegalAddress: return "an illegal memory access was encountered";
     case cudaErrorInvalidDevice: return "invalid device ordinal";
     default: return "an error of the emulated runtime";
     }
@@ -317,7 +361,7 @@ cudaError_t cudaMalloc(void **at, size_t bytes) {
     if (!*at) return fail(cudaErrorMemoryAllocation);
     rt().device[reinterpret_cast<uintptr_t>(*at)] = bytes;
     rt().memory_used += bytes;
-    return cudaSuccess;
+    return outcome();
 }
 
 cudaError_t cudaFree(void *at) {
@@ -329,7 +373,7 @@ cudaError_t cudaFree(void *at) {
     rt().memory_used -= block->second;
     rt().device.erase(block);
     emu::memory_give(at);
-    return cudaSuccess;
+    return outcome();
 }
 
 cudaError_t cudaHostAlloc(void **at, size_t bytes, unsigned) {
@@ -338,7 +382,7 @@ cudaError_t cudaHostAlloc(void **at, size_t bytes, unsigned) {
     if (!*at) return fail(cudaErrorMemoryAllocation);
     memset(*at, 0xFF, bytes);
     rt().pinned[reinterpret_cast<uintptr_t>(*at)] = bytes;
-    return cudaSuccess;
+    return outcome();
 }
 
 cudaError_t cudaMallocHost(void **at, size_t bytes) {
@@ -368,7 +412,7 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaM
         emu::enqueue(stream, [=] { copy_now(to, from, bytes); });
         if (host_target && !is_pinned(to)) wait_for_stream(stream_of(stream));
     }
-    return cudaSuccess;
+    return outcome();
 }
 
 cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind) {
@@ -395,7 +439,7 @@ cudaError_t cudaMemsetAsync(void *at, int value, size_t bytes, cudaStream_t stre
         memset(at, value, bytes);
         emu::memory_written(at, bytes);
     });
-    return cudaSuccess;
+    return outcome();
 }
 
 /* ---- streams ---- */
@@ -424,7 +468,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
     wait_for_stream(stream_of(stream));
-    return cudaSuccess;
+    return outcome();
 }
 
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
@@ -434,7 +478,7 @@ cudaError_t cudaStreamQuery(cudaStream_t stream) {
         size_t before = s->queue.size();
         work_until([s, before] { return s->queue.size() < before; });
     }
-    return s->queue.empty() ? cudaSuccess : cudaErrorNotReady;
+    return s->queue.empty() ? outcome() : cudaErrorNotReady;
 }
 
 /* ---- graphs: the work of one stream, kept ---- */
@@ -478,12 +522,12 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
     rt().counts.graphs++;
     for (const std::function<void()> &work : exec->works) emu::enqueue(stream, work);
-    return cudaSuccess;
+    return outcome();
 }
 
 cudaError_t cudaDeviceSynchronize(void) {
     wait_for_all();
-    return cudaSuccess;
+    return outcome();
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
@@ -513,14 +557,14 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
         event->reached = number;
         event->seconds = seconds_now();
     });
-    return cudaSuccess;
+    return outcome();
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
-    if (event->reached >= event->recorded) return cudaSuccess;
+    if (event->reached >= event->recorded) return outcome();
     rt().counts.waits++;
     work_until([event] { return event->reached >= event->recorded; });
-    return cudaSuccess;
+    return outcome();
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t event) {
@@ -529,7 +573,7 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
 
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to) {
     *ms = static_cast<float>(1e3 * (to->seconds - from->seconds));
-    return cudaSuccess;
+    return outcome();
 }
 
 /* ---- kernels ---- */

@@ -11,6 +11,10 @@ namespace emu {
 /* Work for the stream, done when something waits for it or for what comes behind it. */
 void enqueue(cudaStream_t stream, std::function<void()> work);
 
+/* Whether kernels and products are only counted; whether a kernel has broken the device. */
+bool is_idle();
+bool is_broken();
+
 /* Whether memory was allocated by cudaMalloc (else it is the host's). */
 bool is_device_memory(const void *at);
 
