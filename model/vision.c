@@ -117,7 +117,8 @@ static void take_products(Model *model, const VisionLayer *layer, VisionActs *a,
     a->att = take_input(model, &layer->out, rows, &a->l_out);
     a->lse = take(model, DT_F32, rows, c->heads);
     a->stats2 = take(model, DT_F32, rows, 2);
-    bool need_f1 = model->training || layer->fc1.lora_count;
+    /* GELU's input is for backward, and for adapters to add to. */
+    bool need_f1 = (model->training && tower_trained(model)) || layer->fc1.lora_count;
     a->f1 = need_f1 ? take_act(model, rows, c->mlp) : tensor_none();
 }
 
@@ -246,7 +247,8 @@ static void connector_forward(Model *model) {
         norm_forward(model, model->connector_norm, model->connector_n, tensor_none(),
                      model->connector_stats, model->connector_in, tensor_none());
     }
-    model->connector_f = take_act(model, rows, out);
+    bool backward = model->training && features_need_gradient(model);
+    model->connector_f = backward ? take_act(model, rows, out) : tensor_none();
     model->connector_g = take_act(model, rows, out);
     model->features = take_act(model, rows, out);
     linear_act_forward(model, &model->connector_1, model->connector_g, model->connector_f,
