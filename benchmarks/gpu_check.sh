@@ -39,30 +39,20 @@ parts=${parts:-$all_parts}
 # ---- the programs, and the libraries of CUDA where the loader does not find them ----
 
 if [ -x "$root/bin/bench_ops" ]; then
-    tests=$root/bin benches=$root/bin lists=$root/share
+    tests=$root/bin benches=$root/bin lists=$root/share tools=$root/share
 else
     build=${CADVLM_BUILD:-$root/build/release}
-    tests=$build/tests benches=$build/benchmarks lists=$root/tests
+    tests=$build/tests benches=$build/benchmarks lists=$root/tests tools=$root/tools
 fi
 for program in "$tests/test_cuda" "$tests/test_cuda_model" "$benches/bench_ops" "$benches/bench_step"; do
     [ -x "$program" ] || { echo "gpu_check.sh: $program is not there: cmake --build --preset release, or take a bundle" >&2; exit 1; }
 done
 
-cuda_libraries() {
-    missing=$(ldd "$tests/test_cuda" | sed -n 's/^[[:space:]]*\(lib[^ ]*\) => not found.*/\1/p' | head -n 1)
-    [ -n "$missing" ] || return 0
-    site=$(python3 -c 'import site; print(" ".join(site.getsitepackages()))' 2>/dev/null)
-    torch=$(python3 -c 'import importlib.util as u; print(u.find_spec("torch").submodule_search_locations[0])' 2>/dev/null)
-    for folder in /usr/local/cuda*/lib64 /usr/local/cuda*/targets/*/lib ${torch:+"$torch"/../nvidia/*/lib} \
-        $(for s in $site; do echo "$s"/nvidia/*/lib; done); do
-        if [ -e "$folder/$missing" ]; then echo "$folder"; return 0; fi
-    done
-    echo "gpu_check.sh: $missing was found neither by the loader, nor under /usr/local/cuda*, nor beside PyTorch" >&2
-    return 1
-}
-cuda_folder=$(cuda_libraries) || exit 1
+# shellcheck source=tools/cuda_libraries.sh
+. "$tools/cuda_libraries.sh"
 # Only for our programs: PyTorch brings libraries of its own.
-ours=(env "LD_LIBRARY_PATH=${LD_LIBRARY_PATH:-}${cuda_folder:+:$cuda_folder}")
+libraries=$(cuda_libraries "$tests/test_cuda") || exit 1
+ours=(env "LD_LIBRARY_PATH=$libraries")
 
 if ! reason=$("${ours[@]}" "$benches/bench_step" demo --device cuda --micro-batch 1 --steps 1 2>&1); then
     reason=${reason#*error: }

@@ -62,6 +62,7 @@ cp "$root"/benchmarks/peers/torch_gpu.py "$root"/benchmarks/peers/paired.py "$ou
 for test in test_cuda test_cuda_model; do
     sed -n 's/^TEST(\([a-z0-9_]*\)).*/\1/p' "$root/tests/$test.c" >"$out/share/$test.tests"
 done
+cp "$root/tools/cuda_libraries.sh" "$out/share/"
 
 if [ $check_only = 0 ]; then
     cp -r "$root/config/presets" "$out/share/presets"
@@ -75,19 +76,7 @@ if [ $check_only = 0 ]; then
     if [ -n "$pmix" ]; then cp -L "$(dirname "$(readlink -f "$pmix")")"/pmix/*.so "$out/lib/pmix/"; fi
     cp -Lr "$texts"/. "$out/share/openmpi/"
     for program in mpirun orted; do cp -L "$(command -v $program)" "$out/bin/$program"; done
-    cat >"$out/cadvlm" <<'WRAPPER'
-#!/bin/sh
-# cadvlm, or with mpirun as the first word: mpirun of this folder (./cadvlm mpirun -n 2 ./cadvlm train …).
-here=$(cd "$(dirname "$0")" && pwd)
-export OPAL_PREFIX="$here" OPAL_BINDIR="$here/bin" OPAL_LIBDIR="$here/lib" OPAL_PKGLIBDIR="$here/lib/openmpi" \
-    OPAL_PKGDATADIR="$here/share/openmpi" OPAL_SYSCONFDIR="$here/etc" PMIX_PKGLIBDIR="$here/lib/pmix" CADVLM_PRESETS="$here/share/presets"
-# PMIx and Open MPI's own programs have no folder of libraries written into them.
-export LD_LIBRARY_PATH="$here/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
-# Without ssh there is only this machine.
-command -v ssh >/dev/null || command -v rsh >/dev/null || export OMPI_MCA_plm=isolated
-if [ "${1:-}" = mpirun ]; then shift; exec "$here/bin/mpirun" "$@"; fi
-exec "$here/bin/cadvlm" "$@"
-WRAPPER
+    cp "$root/tools/bundle_launcher.sh" "$out/cadvlm"
     chmod +x "$out/cadvlm"
 fi
 
@@ -138,11 +127,11 @@ commit=$(git -C "$root" describe --always --dirty 2>/dev/null || echo "unknown c
     echo
     echo "Needs of the machine:"
     echo "  glibc $glibc or newer"
-    if [ -n "$cuda" ]; then
-        echo "  for GPUs: a driver of NVIDIA's for CUDA $toolkit; ${cuda% } (the CUDA toolkit's, or PyTorch's nvidia/cu13/lib on"
-        echo "  LD_LIBRARY_PATH: gpu_check.sh looks for it itself); compute capabilities $archs, and later ones by PTX"
+    if [ -n "$cuda$nccl" ]; then
+        echo "  for GPUs: a driver of NVIDIA's for CUDA $toolkit; compute capabilities $archs, and later ones by PTX"
+        echo "  of NVIDIA's libraries: $cuda$nccl"
+        echo "  (from the CUDA toolkit and the package libnccl2, or PyTorch's: looked for by the loader, under /usr/local/cuda*, beside PyTorch)"
     fi
-    [ -z "$nccl" ] || echo "  for the program cadvlm: $nccl (NVIDIA's package libnccl2, or PyTorch's nvidia/nccl/lib on LD_LIBRARY_PATH)"
     echo
     echo "What is here:"
     [ $check_only = 1 ] || echo "  ./cadvlm …                         the trainer; ./cadvlm mpirun -n 4 ./cadvlm train … on several GPUs of a machine"
