@@ -298,6 +298,7 @@ int main(int argc, char **argv) {
     else
         printf("%s: product %.0f GFLOP/s, copy %.1f GB/s\n", exec_description(bench.ex),
                1e-9 * bench.peak_flops, 1e-9 * bench.copy_bytes);
+    fflush(stdout);
 
     const OpCase *cases = cuda ? bench_cuda_cases : bench_cpu_cases;
     size_t count = (size_t)(cuda ? bench_cuda_case_count : bench_cpu_case_count);

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Makes gpu_check.json and gpu_check.md of what the parts of gpu_check.sh wrote.
+"""Makes gpu_check.json and gpu_check.md of what the parts of gpu_check.sh wrote, whatever ended it.
 
-    gpu_report.py WORK OUT [--gpu TEXT] [--with FILE]
+    gpu_report.py FOLDER [--with FILE]
 
-WORK holds parts.tsv (part, outcome, seconds) and a PART.jsonl each; parts that did not run now are taken from FILE, an earlier
-gpu_check.json. The first table holds the figures that the project wants to reach, with whether they were; a figure that is missed
-fails nothing here."""
+FOLDER holds parts.tsv (the GPU; part, outcome, seconds: the last line of a part counts) and a PART.jsonl each; parts that did not run
+now are taken from FILE, an earlier gpu_check.json. The first table holds the figures that the project wants to reach, with whether
+they were; a figure that is missed fails nothing here."""
 
 import argparse
 import json
@@ -14,18 +14,32 @@ import pathlib
 PEAK = 989e12  # bf16 FLOP/s of an H100 or H200 (SXM) without sparsity, NVIDIA's datasheet
 
 
-def read_parts(work):
-    parts = {}
-    for line in (work / "parts.tsv").read_text(encoding="utf-8").splitlines():
-        name, outcome, seconds = line.split("\t")
-        lines = []
-        for text in (work / f"{name}.jsonl").read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                lines.append(json.loads(text))
-            except json.JSONDecodeError:
-                continue  # a line that was cut off when time ran out, or a library's chatter
-        parts[name] = {"outcome": outcome, "seconds": int(seconds), "lines": lines}
-    return parts
+def read_lines(path):
+    """The lines of a file that are objects of JSON."""
+    lines = []
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            continue  # a line that was cut off when time ran out, or a library's chatter
+    return [line for line in lines if isinstance(line, dict)]
+
+
+def read_parts(folder):
+    """What the GPU is, and the parts."""
+    gpu, parts = "unknown GPU", {}
+    table = folder / "parts.tsv"
+    for line in table.read_text(encoding="utf-8", errors="replace").splitlines() if table.exists() else []:
+        cells = line.split("\t")
+        if cells[0] == "gpu" and len(cells) == 2:
+            gpu = cells[1]
+        elif len(cells) == 3:
+            parts[cells[0]] = {"outcome": cells[1], "seconds": int(cells[2]) if cells[2].isdigit() else 0}
+    for name, part in parts.items():
+        if part["outcome"] == "running":
+            part["outcome"] = "was running at the end"
+        part["lines"] = read_lines(folder / f"{name}.jsonl")
+    return gpu, parts
 
 
 def lines_of(parts, name):
@@ -137,13 +151,13 @@ def outcome_rows(parts):
     rows = []
     for name, part in parts.items():
         said = [line for line in part["lines"] if "how" in line]
-        tests = [line for line in said if "test" in line]
+        tests = {line["test"]: line["how"] for line in said if "test" in line}  # the last of each
         if tests:
-            counts = {how: [t["test"] for t in tests if t["how"] == how] for how in ("passed", "failed", "skipped")}
+            counts = {how: [test for test, h in tests.items() if h == how] for how in ("passed", "failed", "not ended", "skipped")}
             text = f"{len(counts['passed'])} of {len(tests)} tests passed"
             text += "".join(f"; {how}: {', '.join(names)}" for how, names in counts.items() if how != "passed" and names)
         else:
-            text = "; ".join(f"{line['tool']}: {line['how']}" for line in said)
+            text = "; ".join(f"{line['tool']}: {line['how']}" for line in said if "tool" in line)
         text = "; ".join(filter(None, [text, *(line["skipped"] for line in part["lines"] if "skipped" in line)]))
         rows.append([name, part["outcome"], f"{part['seconds']} s", text])
     return rows
@@ -169,16 +183,14 @@ def report(gpu, parts):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("work", type=pathlib.Path)
-    parser.add_argument("out", type=pathlib.Path)
-    parser.add_argument("--gpu", default="unknown GPU")
+    parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--with", dest="earlier", type=pathlib.Path, help="an earlier gpu_check.json, for the parts not run now")
     args = parser.parse_args()
     parts = json.loads(args.earlier.read_text(encoding="utf-8"))["parts"] if args.earlier else {}
-    parts.update(read_parts(args.work))
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "gpu_check.json").write_text(json.dumps({"gpu": args.gpu, "parts": parts}, indent=1) + "\n", encoding="utf-8")
-    (args.out / "gpu_check.md").write_text(report(args.gpu, parts), encoding="utf-8")
+    gpu, run = read_parts(args.folder)
+    parts.update(run)
+    (args.folder / "gpu_check.json").write_text(json.dumps({"gpu": gpu, "parts": parts}, indent=1) + "\n", encoding="utf-8")
+    (args.folder / "gpu_check.md").write_text(report(gpu, parts), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -63,6 +63,7 @@ for test in test_cuda test_cuda_model; do
     sed -n 's/^TEST(\([a-z0-9_]*\)).*/\1/p' "$root/tests/$test.c" >"$out/share/$test.tests"
 done
 cp "$root/tools/cuda_libraries.sh" "$out/share/"
+"$root/benchmarks/gpu_check.sh" --kernels >"$out/share/kernels"
 
 if [ $check_only = 0 ]; then
     cp -r "$root/config/presets" "$out/share/presets"
@@ -135,7 +136,7 @@ commit=$(git -C "$root" describe --always --dirty 2>/dev/null || echo "unknown c
     echo
     echo "What is here:"
     [ $check_only = 1 ] || echo "  ./cadvlm …                         the trainer; ./cadvlm mpirun -n 4 ./cadvlm train … on several GPUs of a machine"
-    echo "  benchmarks/gpu_check.sh [PART…]    whether all is right on this machine's GPU, and how fast: nine minutes; --help"
+    echo "  benchmarks/gpu_check.sh [PART…]    whether all is right on this machine's GPU, and how fast: nine minutes at most; --help"
     echo "  bin/, lib/, share/                 programs and their libraries; may be moved together"
 } >"$out/README.txt"
 cat "$out/README.txt"

@@ -7,16 +7,26 @@ Each command is started once, says {"ready": …} when it is warm, answers every
 samples_per_s, and ends with its input (bench_step and torch_gpu.py with --blocks). Printed: one JSON line per program, its
 median round with "rounds", and "ratio": the median over rounds of the first program's samples/s over its own. A command that fails
 is named on standard error and left out; the exit status is then 1. After S seconds no further round begins, and who is not warm by
-then is left out."""
+then is left out. Told to end (TERM), it prints what it has."""
 
 import argparse
 import json
 import shlex
+import signal
 import statistics
 import subprocess
 import sys
 import threading
 import time
+
+
+class Stopped(Exception):
+    """By a signal."""
+
+
+def stop(number, frame):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Stopped
 
 
 class Program:
@@ -45,12 +55,38 @@ class Program:
             return None
         return self.answer(seconds)
 
-    def end(self):
-        self.process.stdin.close()
+    def end(self, patience=20):
         try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
+            self.process.stdin.close()
+            self.process.wait(patience)
+        except (BrokenPipeError, subprocess.TimeoutExpired):
             self.process.kill()
+
+
+def measure(args, everyone):
+    """Starts the programs, into `everyone`, and lets them take turns. Whether any failed."""
+    ready, failed, end = [], False, time.monotonic() + args.within
+    for text in args.programs:  # one after the other: compilers and first steps want the machine for themselves
+        program = Program(text)
+        everyone.append(program)
+        if (program.answer(max(1, end - time.monotonic() - 15)) or {}).get("ready"):  # 15 s for the rounds
+            ready.append(program)
+        else:
+            print(f"{program.name} did not become ready", file=sys.stderr)
+            program.end()
+            failed = True
+    for turn in range(args.rounds):
+        if turn > 0 and time.monotonic() > end - 5:
+            break
+        for program in list(ready):
+            result = program.ask(args.patience)
+            if result:
+                program.results.append(result)
+            else:
+                print(f"{program.name} ended before its time", file=sys.stderr)
+                ready.remove(program)
+                failed = True
+    return failed
 
 
 def main():
@@ -61,29 +97,17 @@ def main():
     parser.add_argument("programs", nargs="+", metavar="NAME=COMMAND")
     args = parser.parse_args()
 
-    programs, failed, end = [], False, time.monotonic() + args.within
-    for text in args.programs:  # one after the other: compilers and first steps want the machine for themselves
-        program = Program(text)
-        if (program.answer(max(1, end - time.monotonic() - 15)) or {}).get("ready"):  # 15 s for the rounds
-            programs.append(program)
-        else:
-            print(f"{program.name} did not become ready", file=sys.stderr)
-            program.end()
-            failed = True
-    for turn in range(args.rounds):
-        if turn > 0 and time.monotonic() > end - 5:
-            break
-        for program in list(programs):
-            result = program.ask(args.patience)
-            if result:
-                program.results.append(result)
-            else:
-                print(f"{program.name} ended before its time", file=sys.stderr)
-                programs.remove(program)
-                failed = True
-    for program in programs:
+    everyone, failed = [], True
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        failed = measure(args, everyone)
+    except Stopped:
+        print("paired.py: stopped", file=sys.stderr)
+        for program in everyone:
+            program.end(0.2)
+    for program in everyone:
         program.end()
-    programs = [program for program in programs if program.results]
+    programs = [program for program in everyone if program.results]
     first = [r["samples_per_s"] for p in programs if p.name == args.programs[0].partition("=")[0] for r in p.results]
     for program in programs:
         rates = [r["samples_per_s"] for r in program.results]
