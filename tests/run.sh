@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Builds and runs the tests. The fast tier by default: the cpu preset with every test, those of ops, model and trainer once more on
 # what a processor without AVX-512 has, the asan preset for core, config, cad, data and model and for what the trainer reads, the
-# CUDA kernels over the emulation (emu), and nvcc for sm_80. --full runs everything: under the sanitizers, the emulation
-# in all its builds and thread orders, nvcc for every architecture, a dozen planted faults, ten seconds of each fuzz harness (by itself:
-# tests/fuzz/run.sh), a short demo.
+# CUDA kernels over the emulation (emu), and nvcc for sm_80. --full runs everything: under the sanitizers, the emulation in all its
+# builds and thread orders, nvcc for every architecture, the headers of CUDA 12, a dozen planted faults, ten seconds of each fuzz harness
+# (by itself: tests/fuzz/run.sh), a short demo.
 #
 # What of CUDA needs NVIDIA's headers or nvcc is left out where they are not, and said.
 #
@@ -129,6 +129,18 @@ if command -v nvcc >/dev/null 2>&1; then
     fi
 else
     skip cuda "nvcc was not found"
+fi
+
+# CUDA 12, for drivers that are older than 13: what includes its headers compiles with them.
+if [ $full = 1 ] && [ -z "$filter" ]; then
+    echo "== cuda12: the headers of CUDA 12"
+    checked=0
+    tools/check_cuda12.sh || checked=$?
+    case $checked in
+        0) ;;
+        3) skip cuda12 "NVIDIA's headers could not be fetched" ;;
+        *) failed=1 ;;
+    esac
 fi
 
 # A dozen faults planted in a copy of the tree, other ones every day: does a test notice each?

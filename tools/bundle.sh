@@ -131,7 +131,7 @@ commit=$(git -C "$root" describe --always --dirty 2>/dev/null || echo "unknown c
     if [ -n "$cuda$nccl" ]; then
         echo "  for GPUs: a driver of NVIDIA's for CUDA $toolkit; compute capabilities $archs, and later ones by PTX"
         echo "  of NVIDIA's libraries: $cuda$nccl"
-        echo "  (from the CUDA toolkit and the package libnccl2, or PyTorch's: looked for by the loader, under /usr/local/cuda*, beside PyTorch)"
+        echo "  (of the CUDA toolkit and the package libnccl2: looked for by the loader, under /usr/local/cuda*, beside PyTorch)"
     fi
     echo
     echo "What is here:"
