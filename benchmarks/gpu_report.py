@@ -108,8 +108,9 @@ def figures(parts):
     rows.append(figure("  the next goal", 45, share, "%"))
     paired = [line for line in lines_of(parts, "peers-step") if line.get("case") == "089b"]
     best = [line["ratio"] for line in paired if line.get("name") == "best" and "ratio" in line]
+    kernel = next((f"attention: {line['attention']}" for line in paired if line.get("name") == "best" and "attention" in line), None)
     authors = [line["ratio"] for line in paired if line.get("name") == "authors" and "ratio" in line]
-    rows.append(figure("0.89B step over PyTorch + PEFT at its best", 1.3, best, "x"))
+    rows.append(figure("0.89B step over PyTorch + PEFT at its best", 1.3, best, "x", kernel))
     rows.append(figure("0.89B step over the authors' settings", 2.5, authors, "x"))
     memory = [80 - line["device_mib"] * 2**20 / 1e9 for line in step if line["samples"] >= 8]
     rows.append(["micro-batch 8, nothing recomputed", "<= 80 GB", f"{80 - memory[0]:.1f} GB" if memory else "not measured",
@@ -143,7 +144,7 @@ def step_rows(lines):
         rows.append([line["case"], line.get("name", "cadvlm"), line.get("micro_batch", line["samples"]), f"{line['step_ms']:.1f}",
                      f"{line['samples_per_s']:.1f}{spread}", f"{line['tokens_per_s']:.0f}", f"{line['gflops'] / 1e3:.0f}",
                      f"{100 * line['gflops'] * 1e9 / PEAK:.1f} %", f"{line['device_mib'] / 1024:.1f}",
-                     f"{line['ratio']:.2f} x" if "ratio" in line else "", f"{line['loss']:.2f}"])
+                     f"{line['ratio']:.2f} x" if "ratio" in line else "", f"{line['loss']:.2f}", line.get("attention", "our own")])
     return rows
 
 
@@ -173,7 +174,8 @@ def report(gpu, parts):
     text += table("Parts", ["part", "outcome", "took", ""], outcome_rows(parts))
     if any(lines_of(parts, name) for name in ("ops", "step", "peers-step")):
         text += table("Figures to reach (stated for an H200)", ["figure", "wanted", "found", "reached"], figures(parts))
-    head = ["model", "program", "micro-batch", "step ms", "samples/s", "tokens/s", "TFLOP/s", "of 989", "GiB", "ours over it", "loss"]
+    head = ["model", "program", "micro-batch", "step ms", "samples/s", "tokens/s", "TFLOP/s", "of 989", "GiB", "ours over it",
+            "loss", "attention"]
     text += table("Steps", head, step_rows(lines_of(parts, "step")))
     text += table("Steps in turns (medians of rounds)", head, step_rows(lines_of(parts, "peers-step")))
     head = ["operation", "pass", "us", "rate", "of the ceiling", "of cuBLASLt's best", "over PyTorch"]

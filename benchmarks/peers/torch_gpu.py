@@ -8,24 +8,29 @@ ops: flash attention (scaled_dot_product_attention), products, norms with the re
 (fused), each under the name and pass that bench_ops has for it.
 
 step, best: what a PyTorch user gets at best without kernels of their own. bf16 weights, adapters too; layers compiled one by one;
-flash attention; the vision tower without autograd; nothing recomputed; logits on the rows that have labels only; fused AdamW on the
-bf16 adapters (their moments bf16 too, which is less work than our f32).
+flash attention or cuDNN's, which is the faster on Hopper: both are timed at the start, at the sizes of the tower and of the decoder,
+and the faster is kept for each ("attention" in the result; "attention_tried" holds the times); the vision tower without autograd;
+nothing recomputed; logits on the rows that have labels only; fused AdamW on the bf16 adapters (their moments bf16 too, which is less
+work than our f32).
 
 step, authors: the settings of the OpenECADv2 scripts on TinyLLaVA Factory (transformers 4.39, PEFT 0.10, DeepSpeed ZeRO-2 on one
 GPU). fp16 with a loss scale and f32 master weights; micro-batch 2, two micro-batches a step; every layer recomputed in backward
 (reentrant checkpoints); adapters on the tower's linears too, which get no gradient there; softmax of the tower in f32; the decoder's
-attention with a mask instead of a flag; logits and loss on all rows in fp16; AdamW not fused. Not compiled.
+attention with a mask instead of a flag, which flash attention cannot do; logits and loss on all rows in fp16; AdamW not fused. Not
+compiled.
 
 Adapters are as PEFT computes them: y = W x + B (A dropout(x)) alpha / r. PEFT and transformers themselves are not needed. Weights and
 data are random; the sizes are those of bench_step. One JSON line a result; --blocks waits for a line on standard input before each
 round of steps, as bench_step does. Where memory runs out the micro-batch is halved, and said."""
 
 import argparse
+import contextlib
 import functools
 import json
 import statistics
 import sys
 import time
+import warnings
 
 import torch
 import torch.nn.functional as F
@@ -87,6 +92,55 @@ def time_of(call, calls):
 
 def random(*shape, dtype=torch.bfloat16, grad=False):
     return torch.randn(*shape, device=DEVICE, dtype=dtype).requires_grad_(grad)
+
+
+BACKENDS = {  # of scaled_dot_product_attention; which of them work is found by trying
+    "flash": "FLASH_ATTENTION",
+    "cudnn": "CUDNN_ATTENTION",
+    "efficient": "EFFICIENT_ATTENTION",
+    "math": "MATH",
+}
+
+
+def attention_by(kernel):
+    """The context in which attention is computed by that kernel and no other; by any where it is None."""
+    return sdpa_kernel(getattr(SDPBackend, BACKENDS[kernel])) if kernel else contextlib.nullcontext()
+
+
+def try_attention(kernel, batch, rows, hq, hk, d, causal, mask, backward, calls):
+    """Seconds of one call as the models make it, forward and, if asked, backward; RuntimeError where the kernel cannot do it."""
+    dtype = torch.bfloat16 if mask is None else mask.dtype
+    q, k, v = (random(batch, rows, h, d, dtype=dtype).transpose(1, 2).requires_grad_(backward) for h in (hq, hk, hk))
+
+    def forward():
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=hq != hk)
+
+    with attention_by(kernel), torch.set_grad_enabled(backward):
+        seconds = time_of(forward, calls)
+        if backward:
+            out = forward()
+            d_out = torch.randn_like(out)
+            seconds += time_of(lambda: torch.autograd.grad(out, (q, k, v), d_out, retain_graph=True), calls)
+    return seconds
+
+
+def choose_attention(part, kernels, shapes, calls=5):
+    """The fastest of the kernels for a part of the model, None if none of them can; and what was found of each, in ms or as the
+    reason. shapes: how often a call occurs, and the arguments of try_attention that follow the kernel's name."""
+    found = {}
+    for kernel in kernels:
+        with warnings.catch_warnings(record=True) as said:  # why a kernel cannot, PyTorch says in warnings
+            warnings.simplefilter("always")
+            try:
+                found[kernel] = round(1e3 * sum(times * try_attention(kernel, *shape, calls) for times, *shape in shapes), 3)
+            except torch.OutOfMemoryError:
+                raise
+            except (AttributeError, RuntimeError) as why:
+                reasons = [str(w.message).splitlines()[0] for w in said if kernel in str(w.message).lower()]
+                found[kernel] = "; ".join(reasons) or str(why).splitlines()[0]
+        print(f"attention of the {part}, {kernel}: {found[kernel]}", file=sys.stderr)
+    times = {kernel: ms for kernel, ms in found.items() if isinstance(ms, float)}
+    return min(times, key=times.get) if times else None, found
 
 
 def attention_ops(rows, calls):
@@ -280,6 +334,7 @@ class Model(nn.Module):
         self.norm = RMSNorm(WIDTH)
         angles = torch.outer(torch.arange(float(args.tokens)), 10000.0 ** (-torch.arange(0, HEAD, 2) / HEAD)).repeat(1, 2)
         self.tables = [angles.cos().to(DEVICE), angles.sin().to(DEVICE)]  # f32 whatever the model is
+        self.tower_attention = self.decoder_attention = None  # a kernel, or whichever PyTorch takes
 
     def features(self, pixels):
         h = self.patch((pixels.to(self.positions.dtype) / 255 - 0.5) / 0.5).flatten(2).transpose(1, 2) + self.positions
@@ -288,18 +343,16 @@ class Model(nn.Module):
         return h[:, 1:] if self.drop else h
 
     def forward(self, pixels, ids, rows, targets):
-        if self.authors:
+        with attention_by(self.tower_attention), torch.set_grad_enabled(self.authors):
             seen = self.features(pixels)
-        else:
-            with torch.no_grad():
-                seen = self.features(pixels)
         h = torch.cat((self.connector(seen), self.embedding(ids)), 1)
         mask = None
         if self.authors:
             t = h.shape[1]
             mask = torch.full((t, t), torch.finfo(h.dtype).min, device=h.device, dtype=h.dtype).triu(1)[None, None].expand(len(h), 1, t, t)
-        for layer in self.layers:
-            h = checkpoint(layer, h, *self.tables, mask, use_reentrant=True) if self.authors else layer(h, *self.tables, mask)
+        with attention_by(self.decoder_attention):
+            for layer in self.layers:
+                h = checkpoint(layer, h, *self.tables, mask, use_reentrant=True) if self.authors else layer(h, *self.tables, mask)
         if self.authors:  # all rows; where there is no label the target is -100
             labels = torch.full((h.shape[0] * h.shape[1],), -100, device=h.device).index_copy(0, rows, targets).view(h.shape[:2])
             logits = F.linear(self.norm(h), self.embedding.weight)
@@ -346,9 +399,30 @@ def sample_flops(args):
     return total + 2 * 2 * labels * WIDTH * VOCAB
 
 
+def decoder_shapes(args, samples, mask):
+    """The decoder's calls of attention in a step, for choose_attention: layers with as many heads together. With a mask, keys and
+    values have been repeated."""
+    heads = Q_HEADS[: args.layers or len(FFN)]
+    return [(heads.count(q), samples, args.tokens, q, q if mask is not None else q // 4, HEAD, mask is None, mask, True)
+            for q in sorted(set(heads))]
+
+
+def attention_text(tower, decoder):
+    return tower if tower == decoder else f"{decoder}, tower {tower}"
+
+
 class Best:
-    def __init__(self, args):
+    def __init__(self, args, samples):
+        kernels = ("flash", "cudnn") if DEVICE == "cuda" else ("flash", "math")
+        layers, width, heads, _, size, patch, _, _ = TOWERS[args.model]
+        patches = (size // patch) ** 2
+        tower, of_tower = choose_attention("tower", kernels, [(args.vision_layers or layers, samples, patches, heads, heads,
+                                                               width // heads, False, None, False)])
+        decoder, of_decoder = choose_attention("decoder", kernels, decoder_shapes(args, samples, None))
+        self.attention = attention_text(tower or "PyTorch's choice", decoder or "PyTorch's choice")
+        self.attention_tried = {"tower": of_tower, "decoder": of_decoder}
         self.model = build(args, torch.bfloat16)
+        self.model.tower_attention, self.model.decoder_attention = tower, decoder
         self.optimizer = torch.optim.AdamW(trained(self.model), lr=1e-6, fused=DEVICE == "cuda")
         if args.compile:
             torch._dynamo.config.recompile_limit = 64  # each decoder layer has its own sizes
@@ -369,16 +443,24 @@ class Authors:
 
     MICRO_BATCHES, SCALE = 2, 1024.0
 
-    def __init__(self, args):
+    def __init__(self, args, samples):
+        # A mask is what flash attention cannot do, and cuDNN's was not there yet: it is the memory-efficient kernel that they get.
+        mask = torch.zeros(args.tokens, args.tokens, device=DEVICE, dtype=torch.float16).expand(samples, 1, -1, -1)
+        kernels = ("efficient", "math") if DEVICE == "cuda" else ("math",)
+        decoder, found = choose_attention("decoder", kernels, decoder_shapes(args, samples, mask))
+        self.attention = attention_text("eager", decoder or "PyTorch's choice")
+        self.attention_tried = {"decoder": found}
         self.model = build(args, torch.float16)
+        self.model.decoder_attention = decoder
         self.half = trained(self.model)
         self.master = [nn.Parameter(p.detach().float()) for p in self.half]
         self.optimizer = torch.optim.AdamW(self.master, lr=1e-6)
 
     def step(self, batch):
-        for _ in range(self.MICRO_BATCHES):
-            loss = self.model(*batch)
-            (loss * (self.SCALE / self.MICRO_BATCHES)).backward()
+        with attention_by(self.model.decoder_attention):  # backward computes it again
+            for _ in range(self.MICRO_BATCHES):
+                loss = self.model(*batch)
+                (loss * (self.SCALE / self.MICRO_BATCHES)).backward()
         for master, half in zip(self.master, self.half):
             if half.grad is not None:  # the tower's adapters have none
                 master.grad = half.grad.float() / self.SCALE
@@ -412,7 +494,7 @@ def prepare(args):
     samples = args.micro_batch
     while True:
         try:
-            runner = (Best if args.way == "best" else Authors)(args)
+            runner = (Best if args.way == "best" else Authors)(args, samples)
             batch = make_batch(args, samples)
             for _ in range(3):
                 runner.step(batch)
@@ -441,6 +523,7 @@ def steps(args):
         typical = statistics.median(timer.seconds())
         rate = per_step / typical
         say(case=args.model, peer="torch", way=args.way, torch=torch.__version__, compiled=args.way == "best" and args.compile,
+            attention=runner.attention, attention_tried=runner.attention_tried,
             samples=per_step, micro_batch=samples, longest=args.tokens, lora_r=args.lora_r, dropout=args.dropout, steps=args.steps,
             step_ms=round(1e3 * typical, 3), samples_per_s=round(rate, 2), tokens_per_s=round(rate * args.tokens),
             sample_tflop=round(sample_flops(args) / 1e12, 4), gflops=round(rate * sample_flops(args) / 1e9, 1),
