@@ -18,10 +18,11 @@
  * uses them where it is mapped, as the trainer does on a CPU.
  *
  * Prints the median step, samples/s, tokens/s, FLOP/s and "mfu": the step's matrix FLOPs
- * (model_flops: nothing recomputed, attention counts visible pairs) over --peak, by default 989
- * TFLOP/s on a GPU (bf16 of an H100 or H200 by NVIDIA's datasheet) and the measured rate of a
- * 1,024³ product on the CPU, taken before and after every step (seven times the best of twelve; the
- * median of medians), so that other work on the machine slows both; and where the memory is.
+ * (model_flops: nothing recomputed, attention counts visible pairs) over --peak, by default what
+ * the GPU's datasheet says (989 TFLOP/s, of an H100 or H200, where the GPU is not known; what a
+ * plain product reaches is measured once and printed beside it) and the measured rate of a 1,024³
+ * product on the CPU, taken before and after every step (seven times the best of twelve; the median
+ * of medians), so that other work on the machine slows both; and where the memory is.
  * --no-update leaves the optimiser out: gradients zeroed, forward, backward. On a GPU times are
  * between events, and nothing waits between steps. --blocks: waits for a line on standard input
  * before each round of steps, and ends with it, so that two programs can take turns.
@@ -43,6 +44,7 @@
 
 #include "benchmarks/step_cases.h"
 #include "core/clock.h"
+#include "core/json.h"
 #include "core/log.h"
 #include "core/rng.h"
 #include "model/model.h"
@@ -63,8 +65,9 @@ typedef struct Run {
 
 typedef struct Options {
     ExecDevice device;
-    int threads, steps; /* steps 0: as many as fit into `seconds` */
-    double seconds, peak;
+    int threads, steps;   /* steps 0: as many as fit into `seconds` */
+    double seconds, peak; /* peak 0: measured beside every step */
+    double measured;      /* rate of a plain product on a GPU */
     bool no_update, blocks, json, vary, open;
     const char *mapped; /* a file for the frozen weights, or NULL */
 } Options;
@@ -288,57 +291,91 @@ static void resident(size_t *now, size_t *most) {
     if (file) fclose(file);
 }
 
-static void print(Run *run, const StepCase *c, const Options *options, const Result *r) {
+/* In MiB. */
+typedef struct Memory {
+    size_t parameters, activations, optimiser, device, resident, resident_most;
+} Memory;
+
+static Memory memory_of(const Run *run) {
+    Memory m;
     size_t total, available;
     exec_memory(run->ex, &total, &available);
-    ModelMemory memory = model_memory(run->model);
-    size_t optimiser = 4 * (size_t)model_params(run->model)->trained * sizeof(float);
+    ModelMemory model = model_memory(run->model);
+    m.parameters = model.parameters >> 20;
+    m.activations = model.activations >> 20;
+    m.optimiser = 4 * (size_t)model_params(run->model)->trained * sizeof(float) >> 20;
+    m.device = (total - available) >> 20;
+    resident(&m.resident, &m.resident_most);
+    return m;
+}
+
+static void print_json(const Run *run, const StepCase *c, const Options *options, const Result *r) {
+    Memory m = memory_of(run);
     bool cuda = options->device == EXEC_CUDA;
-    size_t resident_now, resident_most;
-    resident(&resident_now, &resident_most);
-    if (options->json)
-        printf(
-            "{\"case\": \"%s\", \"device\": \"%s\", \"threads\": %d, \"samples\": %d, "
-            "\"longest\": %d, \"decoder_layers\": %d, \"lora_r\": %d, \"dropout\": %g, "
-            "\"steps\": %d, \"step_ms\": %.3f, \"forward_ms\": %.3f, \"host_ms\": %.3f, "
-            "\"cpu_ms\": "
-            "%.0f, \"varied\": %s, \"products\": %lld, \"planned\": %lld, \"unfused\": %lld, "
-            "\"plain\": %lld, \"refused\": %lld, "
-            "\"samples_per_s\": %.4f, "
-            "\"tokens_per_s\": "
-            "%.0f, \"sample_tflop\": %.6g, \"gflops\": %.1f, \"gemm_gflops\": %.1f, \"mfu\": %.4f, "
-            "\"loss\": %.4f, \"parameter_mib\": %zu, \"activation_mib\": %zu, \"optimiser_mib\": "
-            "%zu, "
-            "\"device_mib\": %zu, \"resident_mib\": %zu, \"resident_most_mib\": %zu, \"update\": "
-            "%s}\n",
-            c->name, exec_description(run->ex), cuda ? 0 : options->threads, c->samples,
-            run->batches[0].longest, (int)c->spec.llm.layers, (int)c->spec.lora.r,
-            c->spec.lora.dropout, r->steps, r->step_seconds * 1e3, r->forward_seconds * 1e3,
-            r->host_seconds * 1e3, r->cpu_seconds * 1e3, options->vary ? "true" : "false",
-            (long long)r->products.products, (long long)r->products.planned,
-            (long long)r->products.unfused, (long long)r->products.plain,
-            (long long)r->products.refused, r->samples_per_s, r->tokens_per_s,
-            r->sample_flops * 1e-12, r->flops * 1e-9, r->peak * 1e-9, r->flops / r->peak, r->loss,
-            memory.parameters >> 20, memory.activations >> 20, optimiser >> 20,
-            (total - available) >> 20, resident_now, resident_most,
-            options->no_update ? "false" : "true");
-    else
-        printf("%s on %s, %d samples: step %.2f ms (forward %.2f; %.2f of processors), %.3f "
-               "samples/s, %.0f tokens/s, "
-               "%.1f of %.1f GFLOP/s, mfu %.1f %%, loss %.3f\n"
-               "  MiB: parameters %zu, activations %zu, optimiser and gradients %zu, used of the "
-               "device %zu, resident %zu, at most %zu\n",
-               c->name, exec_description(run->ex), c->samples, r->step_seconds * 1e3,
-               r->forward_seconds * 1e3, r->cpu_seconds * 1e3, r->samples_per_s, r->tokens_per_s,
-               r->flops * 1e-9, r->peak * 1e-9, 100 * r->flops / r->peak, r->loss,
-               memory.parameters >> 20, memory.activations >> 20, optimiser >> 20,
-               (total - available) >> 20, resident_now, resident_most);
-    if (!options->json && cuda)
-        printf("  host %.2f ms a step; %lld products, %lld planned anew, %lld unfused, %lld plain, "
-               "%lld refused\n",
-               r->host_seconds * 1e3, (long long)r->products.products,
+    Json *root = js_new_object();
+    js_set_text(root, "case", c->name);
+    js_set_text(root, "device", exec_description(run->ex));
+    js_set_integer(root, "threads", cuda ? 0 : options->threads);
+    js_set_integer(root, "samples", c->samples);
+    js_set_integer(root, "longest", run->batches[0].longest);
+    js_set_bool(root, "varied", options->vary);
+    js_set_integer(root, "decoder_layers", c->spec.llm.layers);
+    js_set_integer(root, "lora_r", c->spec.lora.r);
+    js_set_number(root, "dropout", c->spec.lora.dropout);
+    js_set_bool(root, "update", !options->no_update);
+    js_set_integer(root, "steps", r->steps);
+    js_set_number(root, "step_ms", r->step_seconds * 1e3);
+    js_set_number(root, "forward_ms", r->forward_seconds * 1e3);
+    js_set_number(root, "cpu_ms", r->cpu_seconds * 1e3);
+    js_set_number(root, "samples_per_s", r->samples_per_s);
+    js_set_number(root, "tokens_per_s", r->tokens_per_s);
+    js_set_number(root, "sample_tflop", r->sample_flops * 1e-12);
+    js_set_number(root, "gflops", r->flops * 1e-9);
+    js_set_number(root, "gemm_gflops", r->peak * 1e-9);
+    js_set_number(root, "mfu", r->flops / r->peak);
+    if (cuda) {
+        js_set_number(root, "measured_gflops", options->measured * 1e-9);
+        js_set_number(root, "host_ms", r->host_seconds * 1e3);
+        js_set_integer(root, "products", r->products.products);
+        js_set_integer(root, "planned", r->products.planned);
+        js_set_integer(root, "unfused", r->products.unfused);
+        js_set_integer(root, "plain", r->products.plain);
+        js_set_integer(root, "refused", r->products.refused);
+    }
+    js_set_number(root, "loss", r->loss);
+    js_set_integer(root, "parameter_mib", (int64_t)m.parameters);
+    js_set_integer(root, "activation_mib", (int64_t)m.activations);
+    js_set_integer(root, "optimiser_mib", (int64_t)m.optimiser);
+    js_set_integer(root, "device_mib", (int64_t)m.device);
+    js_set_integer(root, "resident_mib", (int64_t)m.resident);
+    js_set_integer(root, "resident_most_mib", (int64_t)m.resident_most);
+    Buf text = {0};
+    js_print(&text, root, JSON_ONE_LINE, 6);
+    printf("%s\n", buf_cstr(&text));
+    js_free(&root);
+    buf_free(&text);
+}
+
+static void print_text(const Run *run, const StepCase *c, const Options *options, const Result *r) {
+    Memory m = memory_of(run);
+    printf("%s on %s, %d samples: step %.2f ms (forward %.2f; %.2f of processors), %.3f samples/s, "
+           "%.0f tokens/s, %.1f of %.1f GFLOP/s, mfu %.1f %%, loss %.3f\n"
+           "  MiB: parameters %zu, activations %zu, optimiser and gradients %zu, used of the "
+           "device %zu, resident %zu, at most %zu\n",
+           c->name, exec_description(run->ex), c->samples, r->step_seconds * 1e3,
+           r->forward_seconds * 1e3, r->cpu_seconds * 1e3, r->samples_per_s, r->tokens_per_s,
+           r->flops * 1e-9, r->peak * 1e-9, 100 * r->flops / r->peak, r->loss, m.parameters,
+           m.activations, m.optimiser, m.device, m.resident, m.resident_most);
+    if (options->device == EXEC_CUDA)
+        printf("  a plain product reaches %.1f GFLOP/s; host %.2f ms a step; %lld products, %lld "
+               "planned anew, %lld unfused, %lld plain, %lld refused\n",
+               options->measured * 1e-9, r->host_seconds * 1e3, (long long)r->products.products,
                (long long)r->products.planned, (long long)r->products.unfused,
                (long long)r->products.plain, (long long)r->products.refused);
+}
+
+static void print(const Run *run, const StepCase *c, const Options *options, const Result *r) {
+    (options->json ? print_json : print_text)(run, c, options, r);
     fflush(stdout);
 }
 
@@ -347,9 +384,18 @@ static bool next_block(void) {
     return fgets(line, sizeof line, stdin) != NULL;
 }
 
-static Err run_all(Run *run, const StepCase *c, const Options *options) {
+/* What a step's rate is a share of, on a GPU. */
+static void settle_peak(Exec *ex, Options *options) {
+    if (options->device != EXEC_CUDA) return;
+    double datasheet = exec_datasheet_flops(ex);
+    if (options->peak <= 0) options->peak = datasheet > 0 ? datasheet : 989e12;
+    options->measured = exec_peak_flops(ex);
+}
+
+static Err run_all(Run *run, const StepCase *c, Options *options) {
     Result r;
     TRY(run_open(run, c, options));
+    settle_peak(run->ex, options);
     TRY(warm_up(run, options));
     if (options->blocks) {
         printf("{\"ready\": \"%s\"}\n", c->name);
@@ -412,7 +458,7 @@ static void apply(StepCase *c, Options *options, const Numbers *n) {
     options->threads = n->threads >= 1 ? (int)n->threads : 1;
     options->seconds = n->seconds >= 0 ? n->seconds : 5;
     options->steps = n->steps >= 0 ? (int)n->steps : cuda ? 20 : 0;
-    options->peak = n->peak > 0 ? n->peak * 1e12 : cuda ? 989e12 : 0;
+    options->peak = n->peak > 0 ? n->peak * 1e12 : 0;
     if (options->steps > STEPS_MAX) usage();
     if (n->micro_batch >= 1) c->samples = (int)n->micro_batch;
     if (n->lora_r >= 1) {

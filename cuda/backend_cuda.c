@@ -279,6 +279,7 @@ const Backend *backend_cuda(int *count, const char **why) {
         .logit_rows = 8192,
         .logit_bytes = (int64_t)256 << 20,
         .peak_flops = device_peak_flops,
+        .datasheet_flops = device_datasheet_flops,
         .alloc = device_alloc,
         .free = device_free,
         .upload = device_upload,

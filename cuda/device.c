@@ -4,6 +4,7 @@
 #include <nvtx3/nvToolsExt.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* ---- errors ---- */
 
@@ -56,6 +57,7 @@ static Err open_inside(Exec *ex, CudaDevice *d) {
     for (int i = 0; i < 2; i++)
         CUDA_TRY(cudaEventCreateWithFlags(&d->stages[i].sent, cudaEventDisableTiming));
     TRY(cuda_matmuls_open(&d->matmuls));
+    d->datasheet_flops = cuda_datasheet_flops(properties.name);
     int runtime = 0;
     CUDA_TRY(cudaRuntimeGetVersion(&runtime));
     snprintf(ex->description, sizeof ex->description, "cuda (GPU %d: %.60s, %zu GiB, CUDA %d.%d)",
@@ -296,10 +298,32 @@ void device_range_end(Exec *ex) {
     nvtxRangePop();
 }
 
-/* Seconds of one n³ product; negative where it could not be measured. */
+/* ---- the ceiling ---- */
+
+enum { PEAK_BLOCK = 1 << 19, PEAK_RUNS = 6 };
+
+/* Random numbers of either sign, ½ to 1, in bf16: zeros cost a GPU less power, and run faster than
+ * work ever will. One block over and over. */
+static void fill_random(Exec *ex, char *memory, size_t bytes) {
+    static uint16_t block[PEAK_BLOCK];
+    uint32_t x = 1;
+    for (int i = 0; i < PEAK_BLOCK; i++) {
+        x = x * 1664525u + 1013904223u; /* Numerical Recipes; its upper bits are good */
+        block[i] = (uint16_t)(0x3F00u | (x >> 16 & 0x807Fu));
+    }
+    size_t done = bytes < sizeof block ? bytes : sizeof block;
+    device_upload(ex, memory, block, done);
+    for (size_t part; done < bytes; done += part) {
+        part = bytes - done < done ? bytes - done : done;
+        device_copy(ex, memory + done, memory, part);
+    }
+}
+
+/* Seconds of one n³ product, the best of several; negative where it could not be measured. */
 static double product_seconds(CudaDevice *d, Tensor c, Tensor a, Tensor b, cudaEvent_t events[2]) {
-    float ms = -1;
-    for (int i = 0; i < 2; i++) { /* the first time finds its plan */
+    float best = -1;
+    for (int i = 0; i < PEAK_RUNS; i++) { /* the first time finds its plan */
+        float ms;
         cudaEventRecord(events[0], d->stream);
         if (cuda_matmul(d->matmuls, d->stream,
                         &(CudaProduct){.c = c, .a = a, .b = b, .alpha = 1}) != OK)
@@ -307,8 +331,9 @@ static double product_seconds(CudaDevice *d, Tensor c, Tensor a, Tensor b, cudaE
         cudaEventRecord(events[1], d->stream);
         cudaEventSynchronize(events[1]);
         if (cudaEventElapsedTime(&ms, events[0], events[1]) != cudaSuccess) return -1;
+        if (i > 0 && (best < 0 || ms < best)) best = ms;
     }
-    return 1e-3 * (double)ms;
+    return 1e-3 * (double)best;
 }
 
 /* bf16 products of growing size, until one takes a millisecond: small ones do not fill a GPU. */
@@ -322,6 +347,7 @@ double device_peak_flops(Exec *ex) {
             size_t bytes = (size_t)(n * n) * 2;
             char *memory = device_alloc(ex, 3 * bytes);
             if (!memory) break;
+            fill_random(ex, memory + bytes, 2 * bytes);
             double seconds = product_seconds(d, tensor(memory, DT_BF16, n, n),
                                              tensor(memory + bytes, DT_BF16, n, n),
                                              tensor(memory + 2 * bytes, DT_BF16, n, n), events);
@@ -335,4 +361,23 @@ double device_peak_flops(Exec *ex) {
     for (int i = 0; i < 2; i++)
         if (events[i]) cudaEventDestroy(events[i]);
     return best;
+}
+
+double cuda_datasheet_flops(const char *gpu) {
+    /* Dense bf16 into f32, TFLOP/s, by NVIDIA's datasheets; the first that is part of the name. */
+    static const struct {
+        const char *name;
+        double tflops;
+    } sheets[] = {{"GB200", 2500},   {"B200", 2250},     {"GH200", 989},        {"H200", 989},
+                  {"H100 NVL", 835}, {"H100 PCIe", 756}, {"H100", 989},         {"H800", 989},
+                  {"A100", 312},     {"A800", 312},      {"A30", 165},          {"L40S", 362},
+                  {"L40", 181},      {"L4", 121},        {"RTX 6000 Ada", 364}, {"RTX A6000", 155},
+                  {"A40", 150},      {"A10", 125},       {"RTX 4090", 165},     {"RTX 3090", 71}};
+    for (size_t i = 0; i < sizeof sheets / sizeof sheets[0]; i++)
+        if (strstr(gpu, sheets[i].name)) return 1e12 * sheets[i].tflops;
+    return 0;
+}
+
+double device_datasheet_flops(const Exec *ex) {
+    return device_of(ex)->datasheet_flops;
 }

@@ -34,7 +34,8 @@ typedef struct CudaDevice {
     Recording recording;
     cudaEvent_t *marks;
     int mark_count;
-    bool sync; /* wait after every operation, so that an error names its kernel */
+    double datasheet_flops; /* 0: unknown */
+    bool sync;              /* wait after every operation, so that an error names its kernel */
 } CudaDevice;
 
 static inline CudaDevice *device_of(const Exec *ex) {
@@ -68,6 +69,10 @@ double device_mark_seconds(Exec *ex, int from, int to);
 void device_range_begin(Exec *ex, const char *name);
 void device_range_end(Exec *ex);
 double device_peak_flops(Exec *ex);
+double device_datasheet_flops(const Exec *ex);
+
+/* FLOP/s of bf16 products on a GPU of that name, by its datasheet; 0: unknown. */
+double cuda_datasheet_flops(const char *gpu);
 
 /* In a dry pass: notes the need, and there is nothing to do (false). Otherwise: `bytes` of scratch
  * (NULL for none). */

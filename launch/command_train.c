@@ -53,6 +53,9 @@ static void print_result(const TrainResult *r, bool json) {
         js_set_number(root, "samples_per_s", r->samples_per_s);
         js_set_number(root, "tokens_per_s", r->tokens_per_s);
         js_set_number(root, "mfu", r->mfu);
+        js_set_number(root, "peak_flops", r->peak_flops);
+        js_set_number(root, "datasheet_flops",
+                      r->datasheet_flops > 0 ? r->datasheet_flops : (double)NAN);
         js_set_text(root, "checkpoint", r->checkpoint);
         js_set_integer(root, "ranks", r->ranks);
         js_set_number(root, "seconds", r->seconds);
@@ -71,8 +74,11 @@ static void print_result(const TrainResult *r, bool json) {
                (long long)r->samples);
     if (isfinite(r->val_loss)) printf(", validation loss %.4f", r->val_loss);
     if (isfinite(r->samples_per_s))
-        printf("\n%.1f samples/s, %.0f tokens/s, mfu %.1f %%", r->samples_per_s, r->tokens_per_s,
-               100 * r->mfu);
+        printf("\n%.1f samples/s, %.0f tokens/s, mfu %.1f %% of %.3g TFLOP/s measured",
+               r->samples_per_s, r->tokens_per_s, 100 * r->mfu, 1e-12 * r->peak_flops);
+    if (isfinite(r->samples_per_s) && r->datasheet_flops > 0)
+        printf(" (%.1f %% of %.4g by the datasheet)",
+               100 * r->mfu * r->peak_flops / r->datasheet_flops, 1e-12 * r->datasheet_flops);
     printf("\ncheckpoint: %s\n", shown(r->checkpoint));
 }
 

@@ -18,6 +18,7 @@ typedef struct Backend {
     int64_t logit_rows,
         logit_bytes; /* worth having at a time, at most; bytes as of 16-bit logits */
     double (*peak_flops)(Exec *ex);
+    double (*datasheet_flops)(const Exec *ex); /* NULL: unknown */
     void *(*alloc)(Exec *ex, size_t bytes);
     void (*free)(Exec *ex, void *memory, size_t bytes);
     void (*upload)(Exec *ex, void *device, const void *host, size_t bytes);

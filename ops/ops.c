@@ -120,6 +120,10 @@ double exec_peak_flops(Exec *ex) {
     return ex->backend->peak_flops(ex);
 }
 
+double exec_datasheet_flops(const Exec *ex) {
+    return ex->backend->datasheet_flops ? ex->backend->datasheet_flops(ex) : 0;
+}
+
 void *exec_alloc(Exec *ex, size_t bytes) {
     return ex->backend->alloc(ex, bytes);
 }

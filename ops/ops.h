@@ -96,10 +96,13 @@ bool exec_has_dtype(const Exec *ex, DType dtype);
 /* Rows of logits that are worth having at a time. */
 int exec_logit_rows(const Exec *ex, int64_t vocab);
 
-/* FLOP/s of a plain product of the fast type, 1024³ into f32, on all threads, measured now (about
- * 0.1 s): the ceiling that "mfu" is a share of. On the CPU it is oneDNN's own, with its own
- * threading. */
+/* FLOP/s of a plain product of the fast type, measured now (about 0.1 s): the ceiling that "mfu" is
+ * a share of. On the CPU it is oneDNN's own, 1024³ into f32, with its own threading; on a GPU
+ * cuBLASLt's, of random numbers, as large as takes a millisecond. */
 double exec_peak_flops(Exec *ex);
+
+/* The same by the maker's datasheet; 0: unknown. */
+double exec_datasheet_flops(const Exec *ex);
 
 /* Memory of the device. exec_alloc gives zeroed memory, aligned to 64 bytes; NULL when there is
  * none left. */

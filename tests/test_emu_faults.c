@@ -1,5 +1,6 @@
 /* What may go wrong on a GPU and only a stand-in can do on demand: products that cuBLASLt plans and
  * then refuses, sums that it must not round, kernels that break the device. Only in emu builds. */
+#include "cuda/device.h"
 #include "cuda/emu/control.h"
 #include "tests/capture.h"
 #include "tests/op_check.h"
@@ -72,6 +73,25 @@ TEST(sums_that_are_split_are_not_rounded_in_between) {
     int64_t before = emu_product_counts().rounded;
     matched(0, false, DT_BF16, &said);
     ASSERT_INT(emu_product_counts().rounded, ==, before);
+}
+
+/* Zeros would run faster than work ever does. */
+TEST(the_ceiling_is_measured_on_numbers) {
+    Exec *ex;
+    ASSERT_OK(exec_open(&ex, EXEC_CUDA, 0));
+    EmuProductCounts before = emu_product_counts();
+    int64_t products = exec_product_counts(ex).products;
+    ASSERT_REAL(exec_peak_flops(ex), >, 1);
+    ASSERT_INT(exec_product_counts(ex).products, >=, products + 3); /* the best of several */
+    ASSERT_INT(emu_product_counts().zeros, ==, before.zeros);
+    ASSERT_REAL(exec_datasheet_flops(ex), ==, 0);
+    ASSERT_REAL(cuda_datasheet_flops("NVIDIA H200"), ==, 989e12);
+    ASSERT_REAL(cuda_datasheet_flops("NVIDIA H100 PCIe"), ==, 756e12);
+    ASSERT_REAL(cuda_datasheet_flops("NVIDIA H100 80GB HBM3"), ==, 989e12);
+    ASSERT_REAL(cuda_datasheet_flops("NVIDIA A100-SXM4-80GB"), ==, 312e12);
+    ASSERT_REAL(cuda_datasheet_flops("NVIDIA L40S"), ==, 362e12);
+    ASSERT_REAL(cuda_datasheet_flops("NVIDIA GeForce GTX 1080"), ==, 0);
+    exec_close(&ex);
 }
 
 /* ---- kernels that break the device ---- */

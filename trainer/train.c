@@ -211,8 +211,8 @@ static Err note_step(Trainer *t, const SlotReport *total, const LossSum *losses,
     fill_ledger(t, &m);
     if (comm_rank(t->comm) != 0) return OK;
     char note[96];
-    snprintf(note, sizeof note, "loss %.4f, %.3g samples/s, mfu %.0f %%", t->loss, m.samples_per_s,
-             100 * m.mfu);
+    snprintf(note, sizeof note, "loss %.4f, %.3g samples/s, mfu %.0f %% of %.3g TFLOP/s", t->loss,
+             m.samples_per_s, 100 * m.mfu, 1e-12 * t->peak_flops);
     progress_set(&t->progress, t->state.step, note);
     return metrics_step(&t->metrics, &m);
 }
@@ -428,6 +428,8 @@ static void fill_result(const Trainer *t, TrainResult *r) {
                        .samples_per_s = (double)t->trained_samples / seconds,
                        .tokens_per_s = (double)t->trained_tokens / seconds,
                        .mfu = t->trained_flops / seconds / t->peak_flops,
+                       .peak_flops = t->peak_flops,
+                       .datasheet_flops = t->datasheet_flops,
                        .seconds = clock_seconds() - t->began,
                        .ranks = comm_size(t->comm)};
     IGNORE(path_format(r->checkpoint, "%s/step-%09lld", t->checkpoints, (long long)t->state.step));
@@ -452,10 +454,20 @@ static void tear_down(Trainer *t) {
 
 /* Every rank measures at once, as they will run. */
 static Err measure_peak(Trainer *t) {
-    double own = exec_peak_flops(t->ex), *all = calloc((size_t)comm_size(t->comm), sizeof *all);
+    typedef struct Peak {
+        double measured, datasheet;
+    } Peak;
+    Peak own = {exec_peak_flops(t->ex), exec_datasheet_flops(t->ex)},
+         *all = calloc((size_t)comm_size(t->comm), sizeof *all);
     CHECK(all, "out of memory: %d ranks", comm_size(t->comm));
     Err err = comm_gather_all(t->comm, all, &own, sizeof own);
-    for (int r = 0; r < comm_size(t->comm) && err == OK; r++) t->peak_flops += all[r];
+    bool known = err == OK;
+    for (int r = 0; r < comm_size(t->comm) && err == OK; r++) {
+        t->peak_flops += all[r].measured;
+        t->datasheet_flops += all[r].datasheet;
+        known = known && all[r].datasheet > 0;
+    }
+    if (!known) t->datasheet_flops = 0;
     free(all);
     return err;
 }

@@ -13,6 +13,7 @@ typedef struct TrainResult {
     double loss;                             /* of the last of them; NaN: there were none */
     double val_loss;                         /* NaN: there was nothing to validate on */
     double samples_per_s, tokens_per_s, mfu; /* from the second new step on; NaN: there was none */
+    double peak_flops, datasheet_flops;      /* of all ranks: what mfu is of; 0: unknown */
     double seconds;
     int ranks;
     char checkpoint[PATH_SIZE]; /* "" when none was written */

@@ -524,6 +524,13 @@ void train_describe(const Trainer *t) {
         "%.0f%s",
         (double)m.parameters * mib, (double)m.gradients * mib, (double)m.optimiser * mib,
         (double)m.activations * mib, scratch);
+    char datasheet[64] = "";
+    if (t->datasheet_flops > 0)
+        snprintf(datasheet, sizeof datasheet, "; %.4g by the datasheet",
+                 1e-12 * t->datasheet_flops);
+    log_info(
+        "peak of all ranks, which mfu is a share of: %.3g TFLOP/s, measured on a plain product%s",
+        1e-12 * t->peak_flops, datasheet);
     log_info("%lld steps of %d × %lld samples from %zu", (long long)t->steps, t->state.slots,
              (long long)t->config->training.per_device_batch_size, t->data.samples);
 }

@@ -57,6 +57,7 @@ typedef struct Trainer {
     RankReport *rank_reports;             /* [ranks] */
     Buf slot_samples;              /* "step's slot: names" of this rank's samples, a line each */
     double peak_flops;             /* of all ranks together, measured */
+    double datasheet_flops;        /* likewise, by the datasheet; 0: unknown */
     OverlongCount overlong;        /* in the steps of this process, over all ranks */
     bool told_validation_overlong; /* it is said once, since all validations have the same */
     int skipped_in_a_row;

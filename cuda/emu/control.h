@@ -49,6 +49,7 @@ void emu_refuse_products(int candidates, int fused);
 typedef struct EmuProductCounts {
     int64_t heuristics; /* calls of the heuristic */
     int64_t rounded;    /* products whose split sums were added in the type of the result */
+    int64_t zeros;      /* products that were run with nothing but zeros in a factor's first line */
 } EmuProductCounts;
 EmuProductCounts emu_product_counts(void);
 

@@ -307,9 +307,20 @@ void note(const Job &j) {
     lines(j.result, j.p.n, j.p.ldc, j.p.m, size_c, emu::memory_written);
 }
 
+bool begins_with_zeros(const Job &j) {
+    auto zeros = [](const void *at, uint64_t count, size_t size) {
+        const char *bytes = static_cast<const char *>(at);
+        return std::all_of(bytes, bytes + count * size, [](char byte) { return byte == 0; });
+    };
+    size_t size = size_of(static_cast<cudaDataType>(j.p.type));
+    bool ta = j.p.transpose_a == CUBLAS_OP_T, tb = j.p.transpose_b == CUBLAS_OP_T;
+    return zeros(j.a, ta ? j.p.k : j.p.m, size) || zeros(j.b, tb ? j.p.n : j.p.k, size);
+}
+
 /* All rows of a few columns at a time, DEEP terms of the sums at a time: a's panels are made once a
  * slice of the depth, b's lines once. */
 void run(const Job &j) {
+    counts.zeros += begins_with_zeros(j);
     static const Tile multiply = best_tile();
     int64_t m = static_cast<int64_t>(j.p.m), n = static_cast<int64_t>(j.p.n),
             k = static_cast<int64_t>(j.p.k), panels = (m + WIDE - 1) / WIDE;
