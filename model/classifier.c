@@ -2,6 +2,10 @@
  * with or without a bias. */
 #include "model/parts.h"
 
+int64_t vocab_padding(const Model *model) {
+    return exec_is_host(model->ex) ? 0 : -model->spec.llm.vocab & 7;
+}
+
 void classifier_declare(Model *model) {
     const LlmConfig *c = &model->spec.llm;
     bool trained = model->spec.tune[PART_LLM] == TUNE_FULL;
@@ -18,6 +22,7 @@ void classifier_declare(Model *model) {
                         .rows = c->vocab,
                         .cols = c->width,
                         .dims = 2,
+                        .padding = vocab_padding(model),
                         .init_scale = init_scale_of(c->width, false),
                         .trained = trained};
         model->head_w = params_declare(&model->params, &weight, false);
@@ -29,14 +34,32 @@ void classifier_declare(Model *model) {
                       .rows = 1,
                       .cols = c->vocab,
                       .dims = 1,
+                      .padding = vocab_padding(model),
                       .trained = trained};
         model->head_b = params_declare(&model->params, &bias, false);
     }
 }
 
+Tensor take_logits(Model *model, int64_t rows) {
+    int64_t vocab = model->spec.llm.vocab;
+    return tensor_cols(take_act(model, rows, vocab + vocab_padding(model)), 0, vocab);
+}
+
+/* With their padding: zeros, since those of the head are, and so are their gradients. */
+static Tensor padded(const Model *model, Tensor logits) {
+    logits.cols += vocab_padding(model);
+    CHECK(logits.stride >= logits.cols, "logits [%ld, %ld] without room for their padding",
+          (long)logits.rows, (long)logits.cols);
+    return logits;
+}
+
+static Tensor padded_head(const Model *model) {
+    return param_padded_value(&model->params, model->head_w);
+}
+
 void classifier_logits(Model *model, Tensor out, Tensor n) {
-    op_linear_fwd(model->ex, out, n, value_of(model, model->head_w),
-                  value_of(model, model->head_b));
+    op_linear_fwd(model->ex, padded(model, out), n, padded_head(model),
+                  param_padded_value(&model->params, model->head_b));
 }
 
 /* Logits exist for some rows at a time. */
@@ -53,7 +76,7 @@ void classifier_forward(Model *model, Tensor h, Tensor delta) {
     model->hits = take(model, DT_F32, 1, labels);
     size_t mark = arena_mark(&model->arena);
     Tensor picked = take_act(model, labels, c->width), n = take_act(model, labels, c->width);
-    Tensor logits = take_act(model, labels < chunk ? labels : chunk, c->vocab);
+    Tensor logits = take_logits(model, labels < chunk ? labels : chunk);
     op_gather_rows(ex, model->last_h, h, model->active.labels);
     op_gather_rows(ex, picked, delta, model->active.labels);
     norm_forward(model, model->final_norm, n, model->last_h, model->last_stats, model->last_h,
@@ -65,8 +88,8 @@ void classifier_forward(Model *model, Tensor h, Tensor delta) {
         op_cross_entropy(ex, tensor_cols(model->loss, at, rows), tensor_cols(model->hits, at, rows),
                          part, model->batch.targets + at, model->training ? scale : NULL);
         if (!model->training) continue;
-        op_linear_bwd_x(ex, tensor_rows(model->d_last, at, rows), part,
-                        value_of(model, model->head_w), false);
+        op_linear_bwd_x(ex, tensor_rows(model->d_last, at, rows), padded(model, part),
+                        padded_head(model), false);
         if (!tensor_is_none(d_head))
             op_linear_bwd_w(ex, d_head, grad_of(model, model->head_b), part, part_n);
     }
@@ -77,21 +100,22 @@ Err model_logits(Model *model, int first, int count, float *out) {
     const LlmConfig *c = &model->spec.llm;
     CHECK(first >= 0 && first + count <= model->dims.labels && !model->training,
           "logits of label rows %d + %d of %d", first, count, model->dims.labels);
+    int64_t vocab = c->vocab + vocab_padding(model);
     size_t element = dtype_size(model->dtype),
-           bytes = (size_t)(count * (c->width + c->vocab)) * element +
-                   (size_t)(count * c->vocab) * sizeof(float);
+           bytes = (size_t)(count * (c->width + vocab)) * element +
+                   (size_t)(count * vocab) * sizeof(float);
     char *memory = exec_alloc(model->ex, bytes);
     REQUIRE(memory, ERR_MEMORY, "out of memory: logits of %d rows", count);
-    Tensor wide = tensor(memory, DT_F32, count, c->vocab),
-           logits = tensor(memory + tensor_bytes(wide), model->dtype, count, c->vocab),
-           n = tensor(memory + tensor_bytes(wide) + tensor_bytes(logits), model->dtype, count,
-                      c->width);
+    Tensor wide = tensor(memory, DT_F32, count, c->vocab);
+    memory += (size_t)(count * vocab) * sizeof(float); /* so that the next starts on 16 bytes */
+    Tensor logits = tensor_cols(tensor(memory, model->dtype, count, vocab), 0, c->vocab),
+           n = tensor(memory + (size_t)(count * vocab) * element, model->dtype, count, c->width);
     norm_forward(model, model->final_norm, n, tensor_none(), tensor_none(),
                  tensor_rows(model->last_h, first, count), tensor_none());
     classifier_logits(model, logits, n);
     op_convert(model->ex, wide, logits);
     exec_download(model->ex, out, wide.data, tensor_bytes(wide));
-    exec_free(model->ex, memory, bytes);
+    exec_free(model->ex, wide.data, bytes);
     return exec_status(model->ex);
 }
 

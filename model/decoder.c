@@ -18,6 +18,7 @@ void decoder_declare(Model *model) {
                        .rows = c->vocab,
                        .cols = c->width,
                        .dims = 2,
+                       .padding = c->tied_head ? vocab_padding(model) : 0,
                        .init_scale = 1.0f / sqrtf((float)c->width),
                        .trained = model->spec.tune[PART_LLM] == TUNE_FULL};
     snprintf(embedding.name, sizeof embedding.name, "%s", names[c->names]);

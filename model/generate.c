@@ -139,7 +139,7 @@ static void run_pass(Session *s, const int *rows_of, const int32_t *ids, int row
 
     size_t mark = arena_mark(&model->arena);
     Tensor out = decoder_cached(model, &pass);
-    Tensor logits = take_act(model, n, model->spec.llm.vocab);
+    Tensor logits = take_logits(model, n);
     classifier_logits(model, logits, out);
     op_argmax(model->ex, s->best, s->probability, logits);
     arena_release(&model->arena, mark);

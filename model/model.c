@@ -169,11 +169,15 @@ static void run_forward(Model *model, bool train) {
 /* Says what to lower, and by how much: activations grow with the samples of a batch. */
 static Err no_room(const Model *model, size_t bytes) {
     const ModelLimits *limits = &model->limits;
-    size_t total, available;
+    size_t total, available, reserved = limits->reserved;
     exec_memory(model->ex, &total, &available);
+    available -= reserved < available ? reserved : available;
     int fit = available ? (int)((double)limits->samples * (double)available / (double)bytes)
                         : limits->samples / 2;
-    char what[160];
+    char what[160], others[96] = "";
+    if (reserved)
+        snprintf(others, sizeof others,
+                 " beside %zu MiB for the optimiser, gradients and their sums", reserved >> 20);
     if (fit >= 1)
         snprintf(what, sizeof what, "lower training.per_device_batch_size from %d to %d",
                  limits->samples, fit);
@@ -183,8 +187,8 @@ static Err no_room(const Model *model, size_t bytes) {
                  (int)((double)model->spec.max_positions * (double)available / (double)bytes));
     FAIL(ERR_MEMORY,
          "out of memory: activations of %d samples (%d rows) need %zu MiB, %zu of %zu MiB are "
-         "free: %s",
-         limits->samples, limits->tokens, bytes >> 20, available >> 20, total >> 20, what);
+         "free%s: %s",
+         limits->samples, limits->tokens, bytes >> 20, available >> 20, total >> 20, others, what);
 }
 
 Err model_limits(ModelLimits *out, const ModelSpec *spec, int64_t samples) {
@@ -224,8 +228,11 @@ Err model_prepare(Model *model, const ModelLimits *limits, bool train) {
     if (train) decoder_backward(model);
     exec_set_dry(model->ex, false);
     TRY(exec_settle_scratch(model->ex));
-    size_t bytes = model->arena.peak;
-    model->memory = exec_alloc(model->ex, bytes);
+    size_t bytes = model->arena.peak, total, available;
+    exec_memory(model->ex, &total, &available);
+    /* Where the others have no room even alone, they say what to lower. */
+    bool fits = !total || limits->reserved >= available || bytes <= available - limits->reserved;
+    if (fits) model->memory = exec_alloc(model->ex, bytes);
     if (!model->memory) return no_room(model, bytes);
     arena_open(&model->arena, "activations", model->memory, bytes);
     return OK;

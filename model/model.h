@@ -55,6 +55,7 @@ void model_init_lora(Model *model, uint64_t seed);
 /* The largest batch a Model must be ready for. */
 typedef struct ModelLimits {
     int samples, tokens, labels, images;
+    size_t reserved; /* bytes of device memory that others will take after the model */
 } ModelLimits;
 
 /* Those of `samples` samples of the spec's longest, each with a picture. ERR_CONFIG where the rows

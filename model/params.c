@@ -35,14 +35,16 @@ ParamId params_declare(Params *params, const Param *param, bool joined) {
     p->joined = joined;
     p->outside = params->outside && !p->trained;
     if (p->outside) {
-        p->room = 0;
+        p->room = p->padding = 0;
         p->stride = p->cols;
         return id_of(params, p);
     }
     if (!joined) params->value_bytes = (params->value_bytes + ALIGN - 1) / ALIGN * ALIGN;
     p->offset = params->value_bytes;
     p->stride = roomy_stride(params->dtype, p->cols, p->room);
-    params->value_bytes += (size_t)((p->rows + p->room) * p->stride) * dtype_size(params->dtype);
+    int64_t elements =
+        (p->rows + p->room) * p->stride + p->padding * (p->dims == 1 ? 1 : p->stride);
+    params->value_bytes += (size_t)elements * dtype_size(params->dtype);
     return id_of(params, p);
 }
 
@@ -116,6 +118,15 @@ Tensor params_joined_value(const Params *params, ParamId id, int count) {
     void *data = p->outside ? p->mapped : params->values + p->offset;
     Tensor value = tensor(data, params->dtype, rows, cols);
     if (p->dims != 1) value.stride = p->stride;
+    return value;
+}
+
+Tensor param_padded_value(const Params *params, ParamId id) {
+    Tensor value = param_value(params, id);
+    if (id == PARAM_NONE) return value;
+    const Param *p = &params->items[id];
+    *(p->dims == 1 ? &value.cols : &value.rows) += p->padding;
+    if (p->dims == 1) value.stride = value.cols;
     return value;
 }
 

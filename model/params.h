@@ -33,6 +33,7 @@ typedef struct Param {
     int dims;           /* in files: 1, 2, or 4 */
     int64_t tail[3];    /* of 4: the shape behind the rows, whose product is cols */
     int64_t room;       /* of a matrix: columns behind it and rows below it, for its adapter */
+    int64_t padding;    /* zeros below its rows, of a vector behind its columns; in memory alone */
     bool trained;
     bool joined;      /* right behind the parameter before it */
     bool outside;     /* its value is not among Params.values: frozen, and mapped from a file */
@@ -87,7 +88,8 @@ static inline Tensor param_master(const Param *p, const float *flat) {
 }
 
 Tensor param_value(const Params *params, ParamId id);
-Tensor param_grad(const Params *params, ParamId id); /* f32; none when frozen */
+Tensor param_padded_value(const Params *params, ParamId id); /* with its padding */
+Tensor param_grad(const Params *params, ParamId id);         /* f32; none when frozen */
 
 /* `count` parameters declared joined, from `id` on, as one matrix. Rows of values may be further
  * apart than they are long (Param.stride); those of the flat arrays never are. */

@@ -275,7 +275,12 @@ void classifier_declare(Model *model);
 void classifier_forward(Model *model, Tensor h, Tensor delta);
 /* → d_active, the gradient of the stream behind the last layer. */
 void classifier_backward(Model *model, Tensor d_active);
-/* out[rows, vocab] of n[rows, width]. */
+/* Columns behind the vocabulary's that make rows of logits, and the head below its own, whole
+ * pieces of 16 bytes on a GPU: products of an odd vocabulary (32,001) are slow there. */
+int64_t vocab_padding(const Model *model);
+/* Memory for logits[rows, vocab], with room for the padding. */
+Tensor take_logits(Model *model, int64_t rows);
+/* out[rows, vocab], of take_logits, of n[rows, width]. */
 void classifier_logits(Model *model, Tensor out, Tensor n);
 
 static inline Tensor value_of(const Model *model, ParamId id) {

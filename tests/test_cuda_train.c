@@ -134,16 +134,35 @@ TEST(training_resumes_on_a_gpu_where_it_stopped) {
     ASSERT_REAL(parts.val_loss, ==, whole.val_loss);
 }
 
-TEST(a_gpu_without_room_is_a_sentence) {
-    prepare("max_steps: 2", "");
+/* One step on a GPU of `mb` megabytes. */
+static int train_within(const char **said, int mb, int samples) {
+    return test_run(said,
+                    "env CADVLM_EMU_MEMORY=%d000000 ./cadvlm train --config %s device=cuda "
+                    "output_dir=%s/%d training.per_device_batch_size=%d",
+                    mb, test_path("c.yaml"), test_folder(), mb, samples);
+}
+
+/* What is advised is enough: optimiser, gradients and scratch are counted. From hardly any room to
+ * nearly enough. */
+TEST(a_gpu_without_room_says_how_many_samples_fit) {
+    enum { SAMPLES = 16 };
+    prepare("max_steps: 1, slots: 1", "");
     const char *said;
     if (!strstr(test_build_folder(), "emu")) test_skip("only the emulation has a GPU that small");
-    int code =
-        test_run(&said, "env CADVLM_EMU_MEMORY=36000000 ./cadvlm train --config %s device=cuda",
-                 test_path("c.yaml"));
-    ASSERT_INT(code, ==, 1);
-    ASSERT_CONTAINS(said, "out of memory");
-    ASSERT_CONTAINS(said, "training.per_device_batch_size");
+    int advised = 0;
+    for (int mb = 36; mb <= 60; mb += 3) {
+        int fit = 0, code = train_within(&said, mb, SAMPLES);
+        if (code == 0) continue;
+        ASSERT_INT(code, ==, 1);
+        ASSERT_CONTAINS(said, "out of memory");
+        const char *advice = strstr(said, "lower training.per_device_batch_size from 16 to ");
+        if (!advice) continue;
+        ASSERT_INT(sscanf(strstr(advice, " to "), " to %d", &fit), ==, 1);
+        code = train_within(&said, mb, fit);
+        ASSERT(code == 0, "%d MB, %d samples: %s", mb, fit, said);
+        advised++;
+    }
+    ASSERT_INT(advised, >=, 2);
 }
 
 /* What cuBLASLt could not do is told, by whichever rank speaks. */

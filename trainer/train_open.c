@@ -466,6 +466,16 @@ static Err set_up_model(Trainer *t, bool fresh) {
     return open_model(t);
 }
 
+/* Device memory that is taken after the model's: master weights and moments, gradients (the tree
+ * keeps some of them), and what NCCL needs for its ways. */
+static size_t memory_to_come(const Trainer *t) {
+    enum { NCCL = 1 << 30 };
+    size_t array = (size_t)model_params(t->model)->trained * sizeof(float);
+    size_t gradients = t->config->deterministic ? 3 : 1;
+    size_t nccl = comm_size(t->comm) > 1 && !exec_is_host(t->ex) ? NCCL : 0;
+    return (3 + gradients) * array + nccl;
+}
+
 static Err set_up_steps(Trainer *t) {
     const TrainingConfig *c = &t->described.training;
     int rows = model_image_rows(model_spec(t->model));
@@ -474,6 +484,7 @@ static Err set_up_steps(Trainer *t) {
             "training.max_length %lld leaves no room behind %d image rows",
             (long long)c->max_length, rows);
     TRY(model_limits(&limits, model_spec(t->model), c->per_device_batch_size));
+    limits.reserved = memory_to_come(t);
     TRY(model_prepare(t->model, &limits, true));
     TRY(optim_open(&t->optim, t->ex, t->model, c));
     TRY(load_masters(t));
