@@ -2,18 +2,27 @@
 #include "comm/comm.h"
 
 #include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "comm/transport.h"
+#include "core/buf.h"
+#include "core/clock.h"
 #include "core/log.h"
 #include "core/processors.h"
+
+typedef struct Host {
+    char name[64];
+} Host;
 
 struct Comm {
     Transport *transport; /* NULL: one rank alone */
     int rank, size, local_rank, local_size, sharing;
+    Host *hosts; /* of all ranks */
+    double patience;
     bool failed_together; /* the last comm_agree failed: every rank knows */
     int speaker;          /* and this one tells it */
 };
@@ -39,10 +48,18 @@ static Err count_sharing(Comm *comm) {
     return err;
 }
 
+static Err find_hosts(Comm *comm) {
+    Host own = {""};
+    comm->hosts = calloc((size_t)comm->size, sizeof *comm->hosts);
+    CHECK(comm->hosts, "out of memory: %d ranks", comm->size);
+    gethostname(own.name, sizeof own.name - 1);
+    return comm_gather_all(comm, comm->hosts, &own, sizeof own);
+}
+
 Err comm_open(Comm **out) {
     Comm *comm = calloc(1, sizeof *comm);
     CHECK(comm, "out of memory: a communicator");
-    *comm = (Comm){.size = 1, .local_size = 1, .sharing = 1};
+    *comm = (Comm){.size = 1, .local_size = 1, .sharing = 1, .patience = INFINITY};
     *out = comm;
     /* What was set by hand goes before what a launcher left in the environment. */
     Err err = tcp_wanted()   ? tcp_open(&comm->transport)
@@ -57,13 +74,16 @@ Err comm_open(Comm **out) {
     comm->local_size = t->local_size;
     log_set_rank(comm->rank, comm->size);
     err_set_rank(comm->rank);
-    return err == OK ? count_sharing(comm) : err;
+    comm->transport->comm = comm;
+    if (err == OK) err = count_sharing(comm);
+    return err == OK ? find_hosts(comm) : err;
 }
 
 void comm_close(Comm **comm) {
     if (!*comm) return;
     Transport *t = (*comm)->transport;
     if (t) t->table->close(t);
+    free((*comm)->hosts);
     free(*comm);
     *comm = NULL;
 }
@@ -191,4 +211,50 @@ Err comm_any(Comm *comm, bool local, bool *any) {
     TRY(t->table->least(t, local ? -1 : 0, &least));
     *any = least < 0;
     return OK;
+}
+
+/* ---- ranks that do not come ---- */
+
+void comm_set_patience(Comm *comm, double seconds) {
+    comm->patience = seconds;
+}
+
+/* Ranks of which the roll call says `word`. */
+static void name_ranks(Buf *out, const Comm *comm, const char *said, CommWord word) {
+    for (int r = 0; r < comm->size; r++)
+        if (said[r] == (char)word)
+            buf_format(out, "%srank %d on %s", out->size ? ", " : "", r, comm->hosts[r].name);
+}
+
+/* Ranks that wait are asked how they stand, and so it is found out who does not wait. Those cannot
+ * be told: the job ends. */
+static _Noreturn void end_stalled(Comm *comm, CommWord own, const char *what) {
+    enum { SECONDS = 20 };
+    Transport *t = comm->transport;
+    char *said = calloc((size_t)comm->size, 1);
+    CHECK(said, "out of memory: %d ranks", comm->size);
+    Buf silent = {0}, computing = {0};
+    t->table->roll_call(t, own, said, fmin(comm->patience, SECONDS));
+    name_ranks(&silent, comm, said, COMM_SILENT);
+    name_ranks(&computing, comm, said, COMM_COMPUTES);
+    const char *which = silent.size ? "what does not come hangs, or is busy with something else: "
+                        : computing.size
+                            ? "the GPU has not done what comes before (a kernel hangs?): "
+                            : "all ranks wait: is the network between them down?";
+    const Buf *who = silent.size ? &silent : &computing;
+    IGNORE(err_raise(ERR_COMM, __FILE__, __LINE__, "waited %.0f s (ddp_timeout) for %s; %s%s",
+                     comm->patience, what, which, who->size ? buf_cstr(who) : ""));
+    comm_abort(comm, err_exit_code(ERR_COMM));
+}
+
+void comm_keep_waiting(Comm *comm, CommWait *wait, CommWord own, const char *what) {
+    enum { LOOKS_A_SECOND = 20 };
+    const Transport *t = comm->transport;
+    double now = clock_seconds(), since = now - wait->looked;
+    if (!t || !t->table->roll_call || since < 1.0 / LOOKS_A_SECOND) return;
+    /* A job that was suspended for hours has not waited for hours. */
+    if (wait->looked > 0) wait->waited += fmin(since, 1);
+    wait->looked = now;
+    t->table->answer(comm->transport, own);
+    if (wait->waited > comm->patience) end_stalled(comm, own, what);
 }

@@ -67,4 +67,27 @@ Err comm_exchange_floats(Comm *comm, float *received, const int64_t *receive_cou
 /* Collective. True when it is true on any rank. */
 Err comm_any(Comm *comm, bool local, bool *any);
 
+/* ---- ranks that do not come ---- */
+
+/* How long ranks wait for each other, in seconds: in collectives, and where they say so with
+ * comm_keep_waiting. Then the job ends with a sentence that names the ranks that do not come. At
+ * first, and through TCP: without end. */
+void comm_set_patience(Comm *comm, double seconds);
+
+/* How a rank stands, to be told to others that have waited too long. */
+typedef enum CommWord {
+    COMM_SILENT,  /* it does not answer: it hangs, or is busy with something else */
+    COMM_WAITS,   /* for others */
+    COMM_COMPUTES /* for its own GPU to come to what others wait for */
+} CommWord;
+
+/* One wait; zeros at its start. */
+typedef struct CommWait {
+    double looked, waited;
+} CommWait;
+
+/* To be called over and over while a rank waits for others outside of collectives, for `what` ("a
+ * sum of NCCL"). Answers the questions of others; ends the job when this has lasted too long. */
+void comm_keep_waiting(Comm *comm, CommWait *wait, CommWord own, const char *what);
+
 #endif

@@ -34,7 +34,8 @@ Err comm_device_sum(CommDevice *device, float *data, int64_t count);
 /* What the compute stream is given from now on comes after all sums asked for. */
 Err comm_device_join(CommDevice *device);
 
-/* The host waits for all sums asked for, and watches for errors while it does. */
+/* The host waits for all sums asked for, and watches for errors, and for ranks that do not come,
+ * while it does (comm_set_patience). */
 Err comm_device_wait(CommDevice *device);
 
 #endif

@@ -1,10 +1,13 @@
 /* Ranks through MPI: what mpirun started, and srun where MPI speaks its PMI. */
 #include <limits.h>
 #include <mpi.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "comm/transport.h"
+#include "core/clock.h"
 
 static Err mpi_check(int code, const char *what) {
     if (code == MPI_SUCCESS) return OK;
@@ -61,26 +64,96 @@ const char *mpi_library_version(void) {
     return text;
 }
 
+/* ---- waiting ---- */
+
+enum { TAG_QUESTION = 4711, TAG_ANSWER = 4712 };
+
+static const char words[] = {COMM_SILENT, COMM_WAITS, COMM_COMPUTES};
+
+/* Sends one byte, and does not mind whether it arrives. */
+static void tell(int rank, int tag, CommWord word) {
+    MPI_Request sent;
+    if (MPI_Isend(&words[word], 1, MPI_BYTE, rank, tag, MPI_COMM_WORLD, &sent) == MPI_SUCCESS)
+        MPI_Request_free(&sent);
+}
+
+/* Takes what others said under a tag, one by one. */
+static bool hear(int tag, int *rank, char *word) {
+    int there = 0;
+    MPI_Status status;
+    if (MPI_Iprobe(MPI_ANY_SOURCE, tag, MPI_COMM_WORLD, &there, &status) || !there) return false;
+    *rank = status.MPI_SOURCE;
+    return MPI_Recv(word, 1, MPI_BYTE, *rank, tag, MPI_COMM_WORLD, MPI_STATUS_IGNORE) ==
+           MPI_SUCCESS;
+}
+
+static void mpi_answer(Transport *t, CommWord own) {
+    (void)t;
+    int rank;
+    char word;
+    while (hear(TAG_QUESTION, &rank, &word)) tell(rank, TAG_ANSWER, own);
+}
+
+static void mpi_roll_call(Transport *t, CommWord own, char *said, double seconds) {
+    int left = t->size - 1, rank;
+    char word;
+    memset(said, COMM_SILENT, (size_t)t->size);
+    said[t->rank] = (char)own;
+    for (int r = 0; r < t->size; r++)
+        if (r != t->rank) tell(r, TAG_QUESTION, own);
+    for (double began = clock_seconds(); left && clock_seconds() - began < seconds;) {
+        mpi_answer(t, own);
+        while (hear(TAG_ANSWER, &rank, &word)) {
+            left -= said[rank] == COMM_SILENT;
+            said[rank] = word;
+        }
+        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    }
+}
+
+/* Until a collective that `code` says has begun is over. MPI's own waiting would be without end,
+ * and deaf to the questions of other ranks. With `bulk` much is on its way and MPI must be called
+ * often to move it; otherwise a rank that waits for slower ones soon leaves them the processor. */
+static Err finish(const Transport *t, int code, MPI_Request *request, bool bulk, const char *what) {
+    enum { SPINS = 2000, NAP_NANOSECONDS = 50000 };
+    CommWait wait = {0};
+    for (int turn = 0;; turn++) {
+        int done = 0;
+        TRY(mpi_check(code, what));
+        code = MPI_Test(request, &done, MPI_STATUS_IGNORE);
+        if (code == MPI_SUCCESS && done) return OK;
+        if (turn < SPINS) continue;
+        if (t->comm) comm_keep_waiting(t->comm, &wait, COMM_WAITS, "the other ranks");
+        if (bulk || turn < 2 * SPINS)
+            sched_yield();
+        else
+            nanosleep(&(struct timespec){.tv_nsec = NAP_NANOSECONDS}, NULL);
+    }
+}
+
 /* ---- together ---- */
 
-enum { PIECE = 1 << 28 }; /* bytes in one MPI call: its counts are ints */
+enum {
+    PIECE = 1 << 28, /* bytes in one MPI call: its counts are ints */
+    BULK = 1 << 16
+};
 
 static Err mpi_broadcast(Transport *t, int root, void *data, size_t bytes) {
-    (void)t;
     for (size_t at = 0; at < bytes; at += PIECE) {
         int count = (int)(bytes - at < PIECE ? bytes - at : PIECE);
-        TRY(mpi_check(MPI_Bcast((char *)data + at, count, MPI_BYTE, root, MPI_COMM_WORLD),
-                      "broadcast"));
+        MPI_Request request;
+        int code = MPI_Ibcast((char *)data + at, count, MPI_BYTE, root, MPI_COMM_WORLD, &request);
+        TRY(finish(t, code, &request, bytes >= BULK, "broadcast"));
     }
     return OK;
 }
 
 static Err mpi_gather_all(Transport *t, void *all, const void *own, size_t bytes) {
-    (void)t;
     CHECK(bytes <= PIECE, "%zu bytes a rank", bytes);
-    return mpi_check(
-        MPI_Allgather(own, (int)bytes, MPI_BYTE, all, (int)bytes, MPI_BYTE, MPI_COMM_WORLD),
-        "gather");
+    MPI_Request request;
+    int code = MPI_Iallgather(own, (int)bytes, MPI_BYTE, all, (int)bytes, MPI_BYTE, MPI_COMM_WORLD,
+                              &request);
+    return finish(t, code, &request, bytes >= BULK, "gather");
 }
 
 /* The int arrays that MPI wants, scaled down where 64-bit counts do not fit would be a silent
@@ -104,10 +177,12 @@ static Err mpi_gather_floats(Transport *t, float *all, const float *own, const i
     int64_t total;
     Err err = to_ints(ints, counts, t->size, &total);
     if (err == OK) err = to_ints(ints + t->size, offsets, t->size, &total);
-    if (err == OK)
-        err = mpi_check(MPI_Allgatherv(in_place ? MPI_IN_PLACE : own, ints[t->rank], MPI_FLOAT, all,
-                                       ints, ints + t->size, MPI_FLOAT, MPI_COMM_WORLD),
-                        "gather");
+    MPI_Request request;
+    if (err == OK) {
+        int code = MPI_Iallgatherv(in_place ? MPI_IN_PLACE : own, ints[t->rank], MPI_FLOAT, all,
+                                   ints, ints + t->size, MPI_FLOAT, MPI_COMM_WORLD, &request);
+        err = finish(t, code, &request, true, "gather");
+    }
     free(ints);
     return err;
 }
@@ -130,22 +205,25 @@ static Err mpi_exchange_floats(Transport *t, float *received, const int64_t *rec
         send_at[i] = send_at[i - 1] + send_ints[i - 1];
         receive_at[i] = receive_at[i - 1] + receive_ints[i - 1];
     }
-    if (err == OK)
-        err = mpi_check(MPI_Alltoallv(send, send_ints, send_at, MPI_FLOAT, received, receive_ints,
-                                      receive_at, MPI_FLOAT, MPI_COMM_WORLD),
-                        "exchange gradients");
+    MPI_Request request;
+    if (err == OK) {
+        int code = MPI_Ialltoallv(send, send_ints, send_at, MPI_FLOAT, received, receive_ints,
+                                  receive_at, MPI_FLOAT, MPI_COMM_WORLD, &request);
+        err = finish(t, code, &request, true, "exchange gradients");
+    }
     free(ints);
     return err;
 }
 
 static Err mpi_least(Transport *t, int own, int *least) {
-    (void)t;
-    return mpi_check(MPI_Allreduce(&own, least, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD), "agree");
+    MPI_Request request;
+    int code = MPI_Iallreduce(&own, least, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD, &request);
+    return finish(t, code, &request, false, "agree");
 }
 
 static Err mpi_barrier(Transport *t) {
-    (void)t;
-    return mpi_check(MPI_Barrier(MPI_COMM_WORLD), "wait for all ranks");
+    MPI_Request request;
+    return finish(t, MPI_Ibarrier(MPI_COMM_WORLD, &request), &request, false, "wait for all ranks");
 }
 
 static const TransportTable mpi_table = {
@@ -155,6 +233,8 @@ static const TransportTable mpi_table = {
     .exchange_floats = mpi_exchange_floats,
     .least = mpi_least,
     .barrier = mpi_barrier,
+    .roll_call = mpi_roll_call,
+    .answer = mpi_answer,
     .abort = mpi_abort,
     .close = mpi_close,
 };

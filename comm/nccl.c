@@ -242,9 +242,20 @@ Err comm_device_join(CommDevice *d) {
     return OK;
 }
 
-/* A rank that hangs without an error is waited for without end: here a stall watchdog would look.
- */
+/* Whether this rank's own GPU has come to the last sum. */
+static CommWord word_of(const CommDevice *d) {
+    cudaError_t written = cudaEventQuery(d->written);
+    (void)cudaGetLastError();
+    return written == cudaErrorNotReady ? COMM_COMPUTES : COMM_WAITS;
+}
+
+/* NCCL reports no error where a rank hangs, or the network drops what is sent: that is for
+ * comm_keep_waiting to find out. */
 Err comm_device_wait(CommDevice *d) {
+    CommWait wait = {0};
+    char what[64];
+    snprintf(what, sizeof what, "all-reduce %lld of round %lld", (long long)d->sum,
+             (long long)d->round);
     for (;;) {
         TRY(settle(d, "starting an all-reduce"));
         cudaError_t state = cudaStreamQuery(d->stream);
@@ -252,6 +263,7 @@ Err comm_device_wait(CommDevice *d) {
         if (result != ncclSuccess) return give_up(d, result, "summing");
         if (state != cudaErrorNotReady) return cuda_check(d, state, "summing");
         (void)cudaGetLastError(); /* not being ready counts as an error there */
+        comm_keep_waiting(d->comm, &wait, word_of(d), what);
         nap();
     }
 }

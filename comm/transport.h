@@ -7,7 +7,7 @@
 
 typedef struct Transport Transport;
 
-/* All but abort and close are collective and mean what comm.h says of them. */
+/* All but roll_call, answer, abort and close are collective and mean what comm.h says of them. */
 typedef struct TransportTable {
     /* `bytes` at `data` become those of rank `root` everywhere. */
     Err (*broadcast)(Transport *t, int root, void *data, size_t bytes);
@@ -19,6 +19,11 @@ typedef struct TransportTable {
     /* *least = the least `own` of all ranks. */
     Err (*least)(Transport *t, int own, int *least);
     Err (*barrier)(Transport *t);
+    /* Not collective; NULL: ranks cannot be asked. roll_call asks all others how they stand:
+     * said[size] (CommWord), COMM_SILENT where no answer comes within `seconds`; the job must be
+     * aborted then. answer: tells those that ask how this one does. */
+    void (*roll_call)(Transport *t, CommWord own, char *said, double seconds);
+    void (*answer)(Transport *t, CommWord own);
     /* Ends the other ranks, with `sentence` where there is a way to say it. The process exits
      * afterwards; MPI may end it by itself. */
     void (*abort)(Transport *t, int exit_code, const char *sentence);
@@ -29,6 +34,7 @@ typedef struct TransportTable {
 /* The start of every transport. */
 struct Transport {
     const TransportTable *table;
+    Comm *comm; /* NULL while it opens */
     int rank, size, local_rank, local_size;
 };
 

@@ -65,6 +65,7 @@ void config_defaults(Config *config) {
         .norm_eps = 1e-6,
     };
     config->dataloader_num_workers = 2;
+    config->ddp_timeout = 1800;
     config->seed = 42;
 }
 

@@ -176,6 +176,7 @@ typedef struct Config {
     int64_t threads; /* of the CPU backend in each rank; 0: the processors of this machine / its
                         ranks */
     int64_t dataloader_num_workers;
+    double ddp_timeout; /* seconds that ranks wait for each other */
     int64_t seed;
     int stated[256]; /* which keys the user gave (by the number of the key), for defaults that
                         depend on others */

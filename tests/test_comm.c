@@ -1,5 +1,6 @@
 /* Collectives on 1, 2, 3 and 5 ranks, by MPI. test_rendezvous.c runs the same without MPI. */
 #include <sched.h>
+#include <unistd.h>
 
 #include "comm/comm.h"
 #include "core/rng.h"
@@ -161,4 +162,24 @@ TEST_RANKS(ranks_count_with_whom_they_share_processors, 1, 3) {
     int size = comm_size(comm), others = given && size == 3 && CPU_COUNT(&all) > 1 ? 2 : size;
     ASSERT_INT(comm_sharing(comm), ==, alone ? 1 : others);
     comm_close(&comm);
+}
+
+/* Three ranks of which the second does not come, while the third, who waits too, answers. */
+TEST(a_rank_that_does_not_come_is_named_and_the_job_ends) {
+    const char *said;
+    if (getenv("CADVLM_TEST_STALL")) {
+        Comm *comm;
+        ASSERT_OK(comm_open(&comm));
+        comm_set_patience(comm, comm_rank(comm) == 0 ? test_patience(1) : 1e6);
+        if (comm_rank(comm) == 1) sleep(1000);
+        IGNORE(comm_barrier(comm));
+    }
+    int code = test_run(&said, "mpirun --allow-run-as-root --oversubscribe --bind-to none -x "
+                               "CADVLM_TEST_STALL=1 -n 3 tests/test_comm "
+                               "a_rank_that_does_not_come_is_named_and_the_job_ends");
+    ASSERT_INT(code, !=, 0);
+    ASSERT_CONTAINS(said, "rank 0: error: rank 0 of 3 on ");
+    ASSERT_CONTAINS(said, "for the other ranks; what does not come hangs, or is busy with "
+                          "something else: rank 1 on ");
+    ASSERT_TRUE(!strstr(said, "rank 2 on"));
 }

@@ -538,6 +538,7 @@ TEST(every_number_has_its_limits) {
         {"model.llm.norm_eps", 0, 1},
         {"threads", 0, 1024},
         {"dataloader_num_workers", 0, 1024},
+        {"ddp_timeout", 1, 1e6},
         {"seed", 0, 9e15},
         {"weight", 1e-9, 1e12}, /* of a dataset, and what follows: one of weight 0 is left out */
         {"limit", 0, 1e12},

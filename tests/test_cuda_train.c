@@ -196,6 +196,27 @@ TEST(a_kernel_that_breaks_the_gpu_ends_the_run_with_a_sentence) {
                     "error: attention_bwd: an illegal memory access was encountered on GPU 0");
 }
 
+/* Two ranks, of which the second has `fault` in its environment. */
+static int train_with_a_hanging_rank(const char **said, const char *fault) {
+    return test_run(
+        said,
+        "%s sh -c 'export CADVLM_EMU_DEVICES=2; [ $OMPI_COMM_WORLD_RANK = 0 ] || export "
+        "%s; exec ./cadvlm train --config %s device=cuda precision=f32 ddp_timeout=%g'",
+        fixture_mpirun(2), fault, test_path("c.yaml"), test_patience(2));
+}
+
+/* NCCL says nothing where a rank hangs; the ranks that wait find out which. */
+TEST(a_rank_that_hangs_is_named_and_the_job_ends) {
+    prepare("max_steps: 2, slots: 2", "");
+    const char *said;
+    if (!strstr(test_build_folder(), "emu")) test_skip("only the emulation hangs on demand");
+    ASSERT_INT(train_with_a_hanging_rank(&said, "CADVLM_EMU_STOP=attention_plain_dq"), !=, 0);
+    ASSERT_CONTAINS(said, "hangs, or is busy with something else: rank 1 on ");
+    ASSERT_INT(train_with_a_hanging_rank(&said, "CADVLM_EMU_HANG=attention_plain_dq"), !=, 0);
+    ASSERT_CONTAINS(said, "for all-reduce ");
+    ASSERT_CONTAINS(said, "has not done what comes before (a kernel hangs?): rank 1 on ");
+}
+
 /* Runs without a GPU in the emulation: `devices` as CADVLM_EMU_DEVICES has it on each rank. */
 static int train_without(const char **said, const char *devices, const char *more) {
     if (!strstr(test_build_folder(), "emu")) test_skip("only the emulation can lose its GPUs");

@@ -503,6 +503,7 @@ Err train_run(Comm *comm, const Config *config, bool fresh, const Json *versions
                    .began = clock_seconds(),
                    .saved_step = -1};
     signals_catch();
+    comm_set_patience(comm, config->ddp_timeout);
     Err err = train_set_up(t, fresh, versions);
     if (err == OK) err = go(t, result);
     tear_down(t);

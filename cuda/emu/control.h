@@ -35,7 +35,10 @@ EmuCounts emu_counts(void);
  * again. Or CADVLM_EMU_FAIL. */
 void emu_fail_kernel(const char *name);
 
-/* With CADVLM_EMU_IDLE in the environment kernels and products are checked and counted, and not
+/* CADVLM_EMU_HANG names a kernel that never ends, CADVLM_EMU_STOP one at whose launch the process
+ * is stopped (SIGSTOP), as a rank that hangs somewhere in the host's code.
+ *
+ * With CADVLM_EMU_IDLE in the environment kernels and products are checked and counted, and not
  * run: what is left is the host's own time. How many kernels it were is said at the end. */
 
 /* The most device memory a process may take; what goes beyond is cudaErrorMemoryAllocation. */

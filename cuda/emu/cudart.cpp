@@ -5,10 +5,12 @@
  * something waits for it (a synchronisation, a copy to ordinary host memory); then queues are
  * worked off in a random mixture that respects events and nothing else. So what is missing an event
  * or a wait shows, and memory that is given to a copy too early is read too late. */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <deque>
 #include <functional>
@@ -36,6 +38,7 @@ struct Work {
     std::function<void()> run;
     CUevent_st *waits; /* not before this event has reached `until` */
     int64_t until;
+    std::function<bool()> ready; /* nor before this says so; it may be asked often. Or none */
 };
 
 double seconds_now() {
@@ -75,12 +78,15 @@ struct Runtime {
     int devices = 1, device_index = 0;
     cudaError_t error = cudaSuccess;
     cudaError_t broken = cudaSuccess; /* by a kernel; what every call returns from then on */
-    std::string failing; /* a kernel with this in its name breaks the device; "": none */
-    bool idle = false;   /* kernels and products are counted, and not run */
+    std::string failing;           /* a kernel with this in its name breaks the device; "": none */
+    std::string hanging, stopping; /* likewise: never ends; stops the process at its launch */
+    bool idle = false;             /* kernels and products are counted, and not run */
     EmuCounts counts = {};
     Runtime() {
         const char *kernel = getenv("CADVLM_EMU_FAIL");
         if (kernel) failing = kernel;
+        if ((kernel = getenv("CADVLM_EMU_HANG"))) hanging = kernel;
+        if ((kernel = getenv("CADVLM_EMU_STOP"))) stopping = kernel;
         idle = getenv("CADVLM_EMU_IDLE") != NULL;
         if (idle) atexit(tell_counts);
 
@@ -111,6 +117,11 @@ void tell_counts() {
         static_cast<long long>(c.waits), static_cast<long long>(c.allocations));
 }
 
+/* Whether a kernel is what the environment asked for; "": nothing. */
+bool is_named(const char *kernel, const std::string &asked) {
+    return !asked.empty() && strstr(kernel, asked.c_str());
+}
+
 /* Of a call that has done what it does. */
 cudaError_t outcome() {
     return rt().broken == cudaSuccess ? cudaSuccess : fail(rt().broken);
@@ -121,23 +132,39 @@ CUstream_st *stream_of(cudaStream_t stream) {
 }
 
 bool can_run(const CUstream_st *s) {
-    return !s->queue.empty() && !s->running &&
-           (!s->queue.front().waits || s->queue.front().waits->reached >= s->queue.front().until);
+    if (s->queue.empty() || s->running) return false;
+    const Work &next = s->queue.front();
+    return (!next.waits || next.waits->reached >= next.until) && (!next.ready || next.ready());
 }
 
-/* Works queues off, in a random mixture, until `done` says so. */
+/* Runs the next work of any stream that has some, in a random mixture; false where none has. */
+bool work_once() {
+    std::vector<CUstream_st *> able;
+    for (CUstream_st *s : rt().streams)
+        if (can_run(s)) able.push_back(s);
+    if (able.empty()) return false;
+    CUstream_st *s = able[emu::chance.below(static_cast<unsigned>(able.size()))];
+    Work work = s->queue.front();
+    s->queue.pop_front();
+    s->running = true;
+    work.run();
+    s->running = false;
+    return true;
+}
+
+/* Whether other processes may still let some work go on. */
+bool waits_for_others() {
+    for (CUstream_st *s : rt().streams)
+        if (!s->queue.empty() && s->queue.front().ready) return true;
+    return false;
+}
+
+/* Works queues off until `done` says so. */
 template <typename Done> void work_until(Done done) {
     while (!done()) {
-        std::vector<CUstream_st *> ready;
-        for (CUstream_st *s : rt().streams)
-            if (can_run(s)) ready.push_back(s);
-        if (ready.empty()) emu::report("a stream waits for an event that nothing will reach");
-        CUstream_st *s = ready[emu::chance.below(static_cast<unsigned>(ready.size()))];
-        Work work = s->queue.front();
-        s->queue.pop_front();
-        s->running = true;
-        work.run();
-        s->running = false;
+        if (work_once()) continue;
+        if (!waits_for_others()) emu::report("a stream waits for an event that nothing will reach");
+        usleep(200);
     }
 }
 
@@ -183,7 +210,12 @@ void enqueue(cudaStream_t stream, std::function<void()> work) {
     if (s->capture)
         s->capture->works.push_back(std::move(work));
     else
-        s->queue.push_back({std::move(work), NULL, 0});
+        s->queue.push_back({std::move(work), NULL, 0, nullptr});
+}
+
+void enqueue_when(cudaStream_t stream, std::function<bool()> ready, std::function<void()> work) {
+    if (stream_of(stream)->capture) report("work that waits for other ranks is being captured");
+    stream_of(stream)->queue.push_back({std::move(work), NULL, 0, std::move(ready)});
 }
 
 bool is_device_memory(const void *at) {
@@ -215,9 +247,12 @@ void launch(const char *name, const void *kernel, dim3 grid, dim3 block, size_t 
     }
     rt().counts.launches++;
     if (outcome() != cudaSuccess || rt().idle) return;
+    if (is_named(name, rt().stopping)) raise(SIGSTOP);
+    if (is_named(name, rt().hanging))
+        enqueue_when(
+            stream, [] { return false; }, [] {});
     enqueue(stream, [=] {
-        if (!rt().failing.empty() && strstr(name, rt().failing.c_str()))
-            rt().broken = cudaErrorIllegalAddress;
+        if (is_named(name, rt().failing)) rt().broken = cudaErrorIllegalAddress;
         if (rt().broken == cudaSuccess) run_grid(name, grid, block, shared_bytes, body);
     });
 }
@@ -474,9 +509,8 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
     /* Asking makes a little progress, as time does. */
     CUstream_st *s = stream_of(stream);
-    if (!s->queue.empty()) {
-        size_t before = s->queue.size();
-        work_until([s, before] { return s->queue.size() < before; });
+    size_t before = s->queue.size();
+    while (!s->queue.empty() && s->queue.size() == before && work_once()) {
     }
     return s->queue.empty() ? outcome() : cudaErrorNotReady;
 }
@@ -531,7 +565,7 @@ cudaError_t cudaDeviceSynchronize(void) {
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
-    stream_of(stream)->queue.push_back({[] {}, event, event->recorded});
+    stream_of(stream)->queue.push_back({[] {}, event, event->recorded, nullptr});
     return cudaSuccess;
 }
 

@@ -1,8 +1,8 @@
 /* A stand-in for NCCL, as far as cadvlm uses it: ranks are processes of one machine that add floats
  * through shared memory.
  *
- * A sum waits in its stream like all work of the emulation, and when the stream is worked off it
- * waits for the other ranks; all add in the order of ranks and get the same bits. What NCCL's
+ * A sum waits in its stream like all work of the emulation, and at the front of it for the other
+ * ranks; all add in the order of ranks and get the same bits. What NCCL's
  * callers must not rely on is made to fail: a non-blocking communicator puts an all-reduce into its
  * stream no sooner than ncclCommGetAsyncError is asked, and refuses another call before that. A
  * rank that dies, or gives up, is an error of the others within a time limit. */
@@ -51,7 +51,8 @@ struct Offer {
 /* Shared by all ranks; fresh shared memory is zero, which is a good start. */
 struct Table {
     std::atomic<uint32_t> attached, arrived, meetings, broken;
-    std::atomic<int> devices[RANKS_MAX]; /* index + 1 */
+    std::atomic<int> devices[RANKS_MAX];   /* index + 1 */
+    std::atomic<uint64_t> came[RANKS_MAX]; /* to how many sums */
     /* Two in turn: who is quick fills the one while others still read the other. */
     Offer offers[2][RANKS_MAX];
 };
@@ -76,6 +77,7 @@ struct Member {
     int rank, size;
     bool blocking, connected, aborted;
     double began;
+    uint64_t sums;   /* come to so far */
     uint64_t chunks; /* exchanged so far: which of two offers is next */
     ncclResult_t failure;
     std::function<void()> pending; /* an all-reduce that is not yet in its stream */
@@ -134,6 +136,16 @@ void add_up(Member *c, const float *send, float *received, size_t count) {
             received[at + i] = sum;
         }
     }
+}
+
+/* Whether all ranks have come to sum number `sum`, this one now; or one of them never will. */
+bool all_came(Member *c, uint64_t sum, double began) {
+    Table *t = c->table;
+    t->came[c->rank] = sum;
+    if (t->broken || c->aborted || seconds_now() - began > WAIT_SECONDS) return true;
+    for (int r = 0; r < c->size; r++)
+        if (t->came[r] < sum) return false;
+    return true;
 }
 
 /* Whether all ranks are at the table. The last of them takes its name away. */
@@ -241,7 +253,13 @@ ncclResult_t ncclAllReduce(const void *send, void *received, size_t count, ncclD
     emu::check_device_range(received, bytes, "ncclAllReduce");
     std::shared_ptr<Member> kept = comm->member;
     std::function<void()> put = [=] {
-        emu::enqueue(stream, [=] {
+        uint64_t sum = ++kept->sums;
+        std::shared_ptr<double> began = std::make_shared<double>(0);
+        auto all_there = [=] {
+            if (*began == 0) *began = seconds_now();
+            return all_came(kept.get(), sum, *began);
+        };
+        emu::enqueue_when(stream, all_there, [=] {
             emu::memory_read(send, bytes);
             add_up(kept.get(), static_cast<const float *>(send), static_cast<float *>(received),
                    count);

@@ -11,6 +11,9 @@ namespace emu {
 /* Work for the stream, done when something waits for it or for what comes behind it. */
 void enqueue(cudaStream_t stream, std::function<void()> work);
 
+/* The same once `ready` says so, which is asked when the work comes to the front of its stream. */
+void enqueue_when(cudaStream_t stream, std::function<bool()> ready, std::function<void()> work);
+
 /* Whether kernels and products are only counted; whether a kernel has broken the device. */
 bool is_idle();
 bool is_broken();
