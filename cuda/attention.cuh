@@ -303,7 +303,7 @@ __device__ __forceinline__ void stage(T *rows, const float (&sums)[MF][D / 8][4]
             }
 }
 
-/* ---- attention_plain.cu: f32 ---- */
+/* ---- attention_plain.cu ---- */
 
 void plain_fwd(cudaStream_t stream, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v,
                const AttentionSpec *spec);

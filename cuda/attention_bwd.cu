@@ -29,6 +29,7 @@
 #include <math.h>
 
 #include "cuda/attention.cuh"
+#include "cuda/switches.h"
 
 namespace attention {
 
@@ -382,8 +383,13 @@ void cuda_attention_bwd(cudaStream_t stream, void *scratch, Tensor dq, Tensor dk
                         const AttentionSpec *spec) {
     using namespace attention;
     RowStats *stats = static_cast<RowStats *>(scratch);
-    if (q.dtype == DT_F32) {
-        row_stats<float>(stream, stats, dout, out, lse, spec);
+    if (q.dtype == DT_F32 || cuda_switches()->plain_attention) {
+        if (q.dtype == DT_BF16)
+            row_stats<bf16>(stream, stats, dout, out, lse, spec);
+        else if (q.dtype == DT_F16)
+            row_stats<f16>(stream, stats, dout, out, lse, spec);
+        else
+            row_stats<float>(stream, stats, dout, out, lse, spec);
         plain_bwd(stream, stats, stats_pitch(q.rows, spec), dq, dk, dv, dout, q, k, v, spec);
     } else if (q.dtype == DT_BF16) {
         backward<bf16>(stream, stats, dq, dk, dv, dout, out, lse, q, k, v, spec);

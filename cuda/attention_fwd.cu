@@ -22,6 +22,7 @@
 #include <math.h>
 
 #include "cuda/attention.cuh"
+#include "cuda/switches.h"
 
 namespace attention {
 
@@ -223,7 +224,8 @@ static void forward(cudaStream_t stream, Tensor out, Tensor lse, Tensor q, Tenso
 
 void cuda_attention_fwd(cudaStream_t stream, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v,
                         const AttentionSpec *spec) {
-    if (q.dtype == DT_F32) return attention::plain_fwd(stream, out, lse, q, k, v, spec);
+    if (q.dtype == DT_F32 || cuda_switches()->plain_attention)
+        return attention::plain_fwd(stream, out, lse, q, k, v, spec);
     if (q.dtype == DT_BF16) return attention::forward<bf16>(stream, out, lse, q, k, v, spec);
     attention::forward<f16>(stream, out, lse, q, k, v, spec);
 }

@@ -1,5 +1,6 @@
-/* Attention in f32, without tensor cores: the path that gradient checks and f32 runs take. Simple
- * before fast. Not yet run on a GPU.
+/* Attention without tensor cores, in f32 whatever the type: the path that gradient checks and f32
+ * runs take, and 16-bit types where CADVLM_CUDA_ATTENTION=plain asks for it. Simple before fast.
+ * Not yet run on a GPU.
  *
  * Floor as in attention_fwd.cu and attention_bwd.cu, on the FMA units. Distance from it: every
  * multiply reads two operands from shared memory, so shared memory bounds it at about a quarter of
@@ -18,12 +19,13 @@ constexpr int TILE = 16, LANES = TILE / 2, PLAIN_THREADS = TILE * LANES;
 
 template <int COLS> constexpr int PITCH = LANES *COLS + 1;
 
-template <int COLS>
-__device__ __forceinline__ void load_plain(float *tile, const float *from, int64_t stride, int rows,
+template <int COLS, typename T>
+__device__ __forceinline__ void load_plain(float *tile, const T *from, int64_t stride, int rows,
                                            int head_dim) {
     int row = static_cast<int>(threadIdx.x) / LANES, lane = static_cast<int>(threadIdx.x) % LANES;
     for (int i = lane; i < LANES * COLS; i += LANES)
-        tile[row * PITCH<COLS> + i] = row < rows && i < head_dim ? from[row * stride + i] : 0.0f;
+        tile[row * PITCH<COLS> + i] =
+            row < rows && i < head_dim ? to_float(from[row * stride + i]) : 0.0f;
 }
 
 template <int COLS> __device__ __forceinline__ float dot_plain(const float *a, const float *b) {
@@ -42,25 +44,26 @@ __device__ __forceinline__ void add_plain(float (&sums)[COLS], const float *w, c
         for (int i = 0; i < COLS; i++) sums[i] += w[j] * tile[j * PITCH<COLS> + lane + LANES * i];
 }
 
-template <int COLS>
-__device__ __forceinline__ void store_plain(float *to, const float (&sums)[COLS], float factor,
+template <int COLS, typename T>
+__device__ __forceinline__ void store_plain(T *to, const float (&sums)[COLS], float factor,
                                             int head_dim) {
     int lane = static_cast<int>(threadIdx.x) % LANES;
 #pragma unroll
     for (int i = 0; i < COLS; i++)
-        if (lane + LANES * i < head_dim) to[lane + LANES * i] = sums[i] * factor;
+        if (lane + LANES * i < head_dim) to[lane + LANES * i] = from_float<T>(sums[i] * factor);
 }
 
-struct PlainForward {
-    Rows<float> out, lse;
-    Rows<const float> q, k, v;
+template <typename T> struct PlainForward {
+    Rows<T> out;
+    Rows<float> lse;
+    Rows<const T> q, k, v;
     AttentionSpec spec;
 };
 
 /* A block has TILE queries of one head, LANES threads a query, and walks over tiles of TILE keys.
  */
-template <int COLS>
-__global__ void __launch_bounds__(PLAIN_THREADS) attention_plain_fwd_kernel(PlainForward p) {
+template <typename T, int COLS>
+__global__ void __launch_bounds__(PLAIN_THREADS) attention_plain_fwd_kernel(PlainForward<T> p) {
     const AttentionSpec &spec = p.spec;
     Place place(spec.sequences, spec.heads_q);
     Sequence seq(spec, place.sequence);
@@ -118,17 +121,17 @@ __global__ void __launch_bounds__(PLAIN_THREADS) attention_plain_fwd_kernel(Plai
         *p.lse.at(at, place.head) = sum != 0 ? top + logf(sum) : sees ? NAN : -INFINITY;
 }
 
-struct PlainBackward {
-    Rows<float> dq, dk, dv;
-    Rows<const float> q, k, v, dout;
+template <typename T> struct PlainBackward {
+    Rows<T> dq, dk, dv;
+    Rows<const T> q, k, v, dout;
     const RowStats *stats;
     int64_t pitch;
     AttentionSpec spec;
 };
 
 /* The side of queries: a block has TILE queries of one head, walks over their keys and sums dq. */
-template <int COLS>
-__global__ void __launch_bounds__(PLAIN_THREADS) attention_plain_dq_kernel(PlainBackward p) {
+template <typename T, int COLS>
+__global__ void __launch_bounds__(PLAIN_THREADS) attention_plain_dq_kernel(PlainBackward<T> p) {
     const AttentionSpec &spec = p.spec;
     Place place(spec.sequences, spec.heads_q);
     Sequence seq(spec, place.sequence);
@@ -174,8 +177,8 @@ __global__ void __launch_bounds__(PLAIN_THREADS) attention_plain_dq_kernel(Plain
 
 /* The side of keys: a block has TILE keys of one key head, walks over the queries of its group of
  * query heads that see them, and sums dk and dv. */
-template <int COLS>
-__global__ void __launch_bounds__(PLAIN_THREADS) attention_plain_dkv_kernel(PlainBackward p) {
+template <typename T, int COLS>
+__global__ void __launch_bounds__(PLAIN_THREADS) attention_plain_dkv_kernel(PlainBackward<T> p) {
     const AttentionSpec &spec = p.spec;
     int group = spec.heads_q / spec.heads_k;
     Place place(spec.sequences, spec.heads_k);
@@ -233,57 +236,83 @@ __global__ void __launch_bounds__(PLAIN_THREADS) attention_plain_dkv_kernel(Plai
     }
 }
 
-template <int COLS> static void plain_fwd_sized(cudaStream_t stream, const PlainForward &p) {
+template <typename T, int COLS>
+static void plain_fwd_sized(cudaStream_t stream, const PlainForward<T> &p) {
     const AttentionSpec &spec = p.spec;
     size_t shared = 3 * TILE * PITCH<COLS> * sizeof(float);
     unsigned blocks = grid_of(spec.longest_q, TILE, spec.sequences, spec.heads_q);
     if (blocks == 0) return;
-    allow_shared(attention_plain_fwd_kernel<COLS>, shared);
-    LAUNCH((attention_plain_fwd_kernel<COLS>), blocks, PLAIN_THREADS, shared, stream, p);
+    allow_shared(attention_plain_fwd_kernel<T, COLS>, shared);
+    LAUNCH((attention_plain_fwd_kernel<T, COLS>), blocks, PLAIN_THREADS, shared, stream, p);
+}
+
+template <typename T>
+static void plain_fwd_of(cudaStream_t stream, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v,
+                         const AttentionSpec *spec) {
+    PlainForward<T> p = {rows_of<T>(out),     rows_of<float>(lse), rows_of<const T>(q),
+                         rows_of<const T>(k), rows_of<const T>(v), *spec};
+    if (spec->head_dim <= 64) return plain_fwd_sized<T, 8>(stream, p);
+    if (spec->head_dim <= 128) return plain_fwd_sized<T, 16>(stream, p);
+    plain_fwd_sized<T, 32>(stream, p);
+}
+
+static void check_head(const AttentionSpec *spec) {
+    CHECK(spec->head_dim >= 1 && spec->head_dim <= 256,
+          "attention: head size %d, at most 256 is written", spec->head_dim);
 }
 
 void plain_fwd(cudaStream_t stream, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v,
                const AttentionSpec *spec) {
-    PlainForward p = {rows_of<float>(out),     rows_of<float>(lse),     rows_of<const float>(q),
-                      rows_of<const float>(k), rows_of<const float>(v), *spec};
-    CHECK(spec->head_dim >= 1 && spec->head_dim <= 256,
-          "attention: head size %d, at most 256 is written", spec->head_dim);
-    if (spec->head_dim <= 64) return plain_fwd_sized<8>(stream, p);
-    if (spec->head_dim <= 128) return plain_fwd_sized<16>(stream, p);
-    plain_fwd_sized<32>(stream, p);
+    check_head(spec);
+    switch (q.dtype) {
+    case DT_BF16: return plain_fwd_of<bf16>(stream, out, lse, q, k, v, spec);
+    case DT_F16: return plain_fwd_of<f16>(stream, out, lse, q, k, v, spec);
+    default: return plain_fwd_of<float>(stream, out, lse, q, k, v, spec);
+    }
 }
 
-template <int COLS> static void plain_bwd_sized(cudaStream_t stream, const PlainBackward &p) {
+template <typename T, int COLS>
+static void plain_bwd_sized(cudaStream_t stream, const PlainBackward<T> &p) {
     const AttentionSpec &spec = p.spec;
     size_t shared = 4 * TILE * PITCH<COLS> * sizeof(float);
     unsigned blocks_q = grid_of(spec.longest_q, TILE, spec.sequences, spec.heads_q),
              blocks_k = grid_of(spec.longest_k > 1 ? spec.longest_k : 1, TILE, spec.sequences,
                                 spec.heads_k);
-    allow_shared(attention_plain_dq_kernel<COLS>, shared);
-    allow_shared(attention_plain_dkv_kernel<COLS>, shared);
+    allow_shared(attention_plain_dq_kernel<T, COLS>, shared);
+    allow_shared(attention_plain_dkv_kernel<T, COLS>, shared);
     if (blocks_q)
-        LAUNCH((attention_plain_dq_kernel<COLS>), blocks_q, PLAIN_THREADS, shared, stream, p);
+        LAUNCH((attention_plain_dq_kernel<T, COLS>), blocks_q, PLAIN_THREADS, shared, stream, p);
     if (blocks_k)
-        LAUNCH((attention_plain_dkv_kernel<COLS>), blocks_k, PLAIN_THREADS, shared, stream, p);
+        LAUNCH((attention_plain_dkv_kernel<T, COLS>), blocks_k, PLAIN_THREADS, shared, stream, p);
+}
+
+template <typename T>
+static void plain_bwd_of(cudaStream_t stream, const RowStats *stats, int64_t pitch, Tensor dq,
+                         Tensor dk, Tensor dv, Tensor dout, Tensor q, Tensor k, Tensor v,
+                         const AttentionSpec *spec) {
+    PlainBackward<T> p = {rows_of<T>(dq),
+                          rows_of<T>(dk),
+                          rows_of<T>(dv),
+                          rows_of<const T>(q),
+                          rows_of<const T>(k),
+                          rows_of<const T>(v),
+                          rows_of<const T>(dout),
+                          stats,
+                          pitch,
+                          *spec};
+    if (spec->head_dim <= 64) return plain_bwd_sized<T, 8>(stream, p);
+    if (spec->head_dim <= 128) return plain_bwd_sized<T, 16>(stream, p);
+    plain_bwd_sized<T, 32>(stream, p);
 }
 
 void plain_bwd(cudaStream_t stream, const RowStats *stats, int64_t pitch, Tensor dq, Tensor dk,
                Tensor dv, Tensor dout, Tensor q, Tensor k, Tensor v, const AttentionSpec *spec) {
-    PlainBackward p = {rows_of<float>(dq),
-                       rows_of<float>(dk),
-                       rows_of<float>(dv),
-                       rows_of<const float>(q),
-                       rows_of<const float>(k),
-                       rows_of<const float>(v),
-                       rows_of<const float>(dout),
-                       stats,
-                       pitch,
-                       *spec};
-    CHECK(spec->head_dim >= 1 && spec->head_dim <= 256,
-          "attention: head size %d, at most 256 is written", spec->head_dim);
-    if (spec->head_dim <= 64) return plain_bwd_sized<8>(stream, p);
-    if (spec->head_dim <= 128) return plain_bwd_sized<16>(stream, p);
-    plain_bwd_sized<32>(stream, p);
+    check_head(spec);
+    switch (q.dtype) {
+    case DT_BF16: return plain_bwd_of<bf16>(stream, stats, pitch, dq, dk, dv, dout, q, k, v, spec);
+    case DT_F16: return plain_bwd_of<f16>(stream, stats, pitch, dq, dk, dv, dout, q, k, v, spec);
+    default: return plain_bwd_of<float>(stream, stats, pitch, dq, dk, dv, dout, q, k, v, spec);
+    }
 }
 
 } // namespace attention

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cuda/switches.h"
+
 /* ---- errors ---- */
 
 /* Whether an error is of the call that returned it. Others come from work that was asked for
@@ -60,9 +62,9 @@ static Err open_inside(Exec *ex, CudaDevice *d) {
     d->datasheet_flops = cuda_datasheet_flops(properties.name);
     int runtime = 0;
     CUDA_TRY(cudaRuntimeGetVersion(&runtime));
-    snprintf(ex->description, sizeof ex->description, "cuda (GPU %d: %.60s, %zu GiB, CUDA %d.%d)",
+    snprintf(ex->description, sizeof ex->description, "cuda (GPU %d: %.60s, %zu GiB, CUDA %d.%d%s)",
              d->index, properties.name, properties.totalGlobalMem >> 30, runtime / 1000,
-             runtime % 1000 / 10);
+             runtime % 1000 / 10, cuda_switches_text());
     return OK;
 }
 
@@ -72,9 +74,9 @@ Err device_open(Exec *ex, int index) {
     ex->state = d;
     d->index = index;
     d->stage = 1;
-    const char *sync = getenv("CADVLM_CUDA_SYNC");
-    d->sync = sync && sync[0] == '1';
-    Err err = open_inside(ex, d);
+    Err err = cuda_switches_read();
+    d->sync = cuda_switches()->sync;
+    if (err == OK) err = open_inside(ex, d);
     if (err != OK) device_close(ex);
     return err;
 }

@@ -22,6 +22,7 @@
 
 #include "core/hash.h"
 #include "core/log.h"
+#include "cuda/switches.h"
 
 enum {
     MAX_PLANS = 4096,
@@ -107,8 +108,7 @@ Err cuda_matmuls_open(CudaMatmuls **out) {
     REQUIRE(m, ERR_MEMORY, "out of memory: plans of products");
     m->newest = -1;
     for (int i = 0; i < BUCKETS; i++) m->buckets[i] = -1;
-    const char *tune = getenv("CADVLM_CUDA_TUNE");
-    m->tune = tune && strcmp(tune, "1") == 0;
+    m->tune = cuda_switches()->tune;
     Err err = open_inside(m);
     if (err != OK) cuda_matmuls_close(&m);
     *out = m;
@@ -437,7 +437,9 @@ static void plan_forget(CudaMatmuls *m, int index) {
 static Err plan_add(CudaMatmuls *m, cudaStream_t stream, const CudaProduct *p, Plan **out) {
     int index = (m->newest + 1) % MAX_PLANS;
     Plan made = {.next = -1};
-    Err err = plan_make(m, stream, &made, p, WAY_WHOLE);
+    bool apart = cuda_switches()->unfused && p->epilogue != EPILOGUE_NONE;
+    PlanWay first = cuda_switches()->plain_products ? WAY_PLAIN : apart ? WAY_APART : WAY_WHOLE;
+    Err err = plan_make(m, stream, &made, p, first);
     if (err != OK) {
         plan_clear(&made);
         return err;

@@ -22,7 +22,7 @@ extern "C" {
 
 typedef struct CudaMatmuls CudaMatmuls;
 
-/* For the current device. CADVLM_CUDA_TUNE=1 in the environment turns tuning on. */
+/* For the current device, with the switches (switches.h) as they are. */
 Err cuda_matmuls_open(CudaMatmuls **m);
 void cuda_matmuls_close(CudaMatmuls **m);
 

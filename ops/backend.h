@@ -111,7 +111,7 @@ struct Exec {
     const Backend *backend;
     void *state; /* the backend's own */
     bool dry;    /* operations check shapes and do nothing */
-    char description[160];
+    char description[256];
     double *marks; /* moments, where the backend keeps none itself */
     int mark_count;
     ErrState failure; /* code OK: none */

@@ -188,6 +188,43 @@ TEST(gelu_is_fused_where_rows_are_aligned) {
     exec_close(&ex);
 }
 
+/* ---- switches, to isolate a fault ---- */
+
+/* All cases of some kinds, in every type, with a variable of the environment set. */
+static ProductCounts match_with(const char *name, const char *value, const char *said,
+                                const char *const *kinds) {
+    setenv(name, value, 1);
+    Exec *ex = open_cuda();
+    ASSERT_CONTAINS(exec_description(ex), said);
+    for (int i = 0; i < op_case_count + TILED_COUNT; i++) {
+        const OpCase *c = i < op_case_count ? &op_cases[i] : &tiled_cases[i - op_case_count];
+        for (int k = 0; kinds[k]; k++)
+            for (int type = 0; type < 3 && !strcmp(c->kind, kinds[k]); type++)
+                op_check_match(ex, c, (const DType[]){DT_F32, DT_BF16, DT_F16}[type]);
+    }
+    ProductCounts counts = exec_product_counts(ex);
+    exec_close(&ex);
+    unsetenv(name);
+    return counts;
+}
+
+TEST(every_switch_gives_the_same_results) {
+    static const char *const products[] = {"linear", "linear_act", "linear_act_alone", NULL},
+                             *const attention[] = {"attention", NULL};
+    ProductCounts c = match_with("CADVLM_CUDA_SYNC", "1", "waits after each", products), with;
+    ASSERT_INT(c.unfused, <, c.products / 2);
+    with = match_with("CADVLM_CUDA_PRODUCTS", "unfused", "unfused products", products);
+    ASSERT_INT(with.unfused, >, c.unfused);
+    ASSERT_INT(with.plain, ==, c.plain);
+    with = match_with("CADVLM_CUDA_PRODUCTS", "plain", "plain products", products);
+    ASSERT_INT(with.plain, ==, with.products);
+    match_with("CADVLM_CUDA_ATTENTION", "plain", "plain attention", attention);
+    setenv("CADVLM_CUDA_ATTENTION", "flash", 1);
+    Exec *ex;
+    ASSERT_ERR(exec_open(&ex, EXEC_CUDA, 0), ERR_CONFIG,
+               "CADVLM_CUDA_ATTENTION is flash in the environment; plain is expected");
+}
+
 /* ---- parameters: against the CPU backend ---- */
 
 static void *to_device(Exec *ex, const void *host, size_t bytes) {

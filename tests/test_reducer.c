@@ -207,3 +207,28 @@ TEST_RANKS(sums_beside_the_backward_pass_have_the_same_bits_on_all_ranks, 2, 3) 
     exec_close(&ex);
     comm_close(&comm);
 }
+
+/* CADVLM_NCCL_OVERLAP=0: nothing is asked for before the backward pass is over. */
+TEST_RANKS(sums_wait_for_the_backward_pass_where_that_is_asked, 2) {
+    Comm *comm;
+    Exec *ex;
+    Reducer *reducer;
+    float own[COUNT], expected[COUNT], *buffer, *sum;
+    open_gpu(&comm, &ex, "3");
+    for (int overlap = 0; overlap < 2; overlap++) {
+        setenv("CADVLM_NCCL_OVERLAP", overlap ? "1" : "0", 1);
+        ASSERT_OK(reducer_open(&reducer, comm, ex, COUNT, 2, false));
+        ASSERT_INT(reducer_sink(reducer, comm_rank(comm)) != NULL, ==, overlap);
+        leaf(comm_rank(comm), own);
+        ASSERT_OK(reducer_begin(reducer, &buffer));
+        exec_upload(ex, buffer, own, sizeof own);
+        reducer_fold(reducer, comm_rank(comm));
+        ASSERT_OK(reducer_finish(reducer, &sum));
+        exec_download(ex, own, sum, sizeof own);
+        whole(2, expected);
+        for (int i = 0; i < COUNT; i++) ASSERT_NEAR(own[i], expected[i], 1e-5);
+        reducer_close(&reducer);
+    }
+    exec_close(&ex);
+    comm_close(&comm);
+}
