@@ -1,7 +1,8 @@
 /* How fast a training step is (gradients zeroed, forward, backward, update), against the rate of a
  * plain matrix product.
  *
- *   bench_step [demo|layer|055b|089b] [--device cpu|cuda] [--threads N] [--seconds S] [--steps N]
+ *   bench_step [demo|layer|055b|089b|24b|31b] [--device cpu|cuda] [--threads N] [--seconds S]
+ * [--steps N]
  *              [--micro-batch B] [--tokens T] [--lora-r R] [--dropout P] [--layers N]
  *              [--peak TFLOPS] [--mapped FILE] [--no-update] [--blocks] [--json] [--vary]
  *              [--open]
@@ -14,6 +15,7 @@
  * linear of the decoder. B = 8 packed samples of T = 2,048 rows: 728 of the picture, the rest text,
  * of which 1,250 of 1,320 have labels. 055b: the same decoder behind a tower of the sizes of CLIP
  * ViT-B/16 (11 of 12 layers, 196 picture rows), but of SigLIP's kind: there is no class token.
+ * 24b and 31b: Gemma 1 2B and Phi-2 (3,072 rows) behind SigLIP, as OpenECADv2 2.4B and 3.1B.
  * --layers uses the first N of the decoder's only. --mapped writes the frozen weights to FILE and
  * uses them where it is mapped, as the trainer does on a CPU.
  *
@@ -420,12 +422,12 @@ static Err open_only(const Options *options) {
 }
 
 static _Noreturn void usage(void) {
-    fprintf(
-        stderr,
-        "usage: bench_step [demo|layer|055b|089b] [--device cpu|cuda] [--threads N] [--seconds S] "
-        "[--steps N] [--micro-batch B] [--tokens T] [--lora-r R] [--dropout P] [--layers N] "
-        "[--peak TFLOPS] [--mapped FILE] [--no-update] [--blocks] [--json] [--vary] "
-        "[--open]\n");
+    fprintf(stderr,
+            "usage: bench_step [demo|layer|055b|089b|24b|31b] [--device cpu|cuda] [--threads N] "
+            "[--seconds S] "
+            "[--steps N] [--micro-batch B] [--tokens T] [--lora-r R] [--dropout P] [--layers N] "
+            "[--peak TFLOPS] [--mapped FILE] [--no-update] [--blocks] [--json] [--vary] "
+            "[--open]\n");
     exit(2);
 }
 

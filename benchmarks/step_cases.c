@@ -94,21 +94,16 @@ static const StepCase layer_case = {
         .rotary_share = 1, .rope_theta = 10000, .norm_eps = 1e-6                                   \
     }
 
+#define SIGLIP_SO400M                                                                              \
+    {                                                                                              \
+        .image_size = 384, .channels = 3, .patch_size = 14, .layers = 26, .width = 1152,           \
+        .heads = 16, .mlp = 4304, .activation = ACTIVATION_GELU_TANH, .norm_eps = 1e-6,            \
+        .patch_bias = true, .mean = {1, {0.5}}, .std = {1, {0.5}}, .drop_first_patch = true        \
+    }
+
 static const StepCase case_089b = {
     .name = "089b",
-    .spec = {.vision = {.image_size = 384,
-                        .channels = 3,
-                        .patch_size = 14,
-                        .layers = 26,
-                        .width = 1152,
-                        .heads = 16,
-                        .mlp = 4304,
-                        .activation = ACTIVATION_GELU_TANH,
-                        .norm_eps = 1e-6,
-                        .patch_bias = true,
-                        .mean = {1, {0.5}},
-                        .std = {1, {0.5}},
-                        .drop_first_patch = true},
+    .spec = {.vision = SIGLIP_SO400M,
              .connector = {.activation = ACTIVATION_GELU},
              .llm = OPENELM_450M,
              .lora = {.r = 128, .alpha = 256, .dropout = 0.05},
@@ -149,7 +144,69 @@ static const StepCase case_055b = {
     .large = true,
 };
 
-const StepCase *const step_cases[STEP_CASES] = {&demo_case, &layer_case, &case_055b, &case_089b};
+/* Gemma 1 2B and Phi-2 behind SigLIP, as OpenECADv2 2.4B and 3.1B. */
+static const StepCase case_24b = {
+    .name = "24b",
+    .spec = {.vision = SIGLIP_SO400M,
+             .connector = {.activation = ACTIVATION_GELU},
+             .llm = {.layers = 18,
+                     .width = 2048,
+                     .head_dim = 256,
+                     .vocab = 256000,
+                     .q_heads = {1, {8}},
+                     .kv_heads = {1, {1}},
+                     .ffn = {1, {16384}},
+                     .names = NAMES_LLAMA,
+                     .norm = NORM_RMS_PLUS_ONE,
+                     .gated = true,
+                     .activation = ACTIVATION_GELU_TANH,
+                     .tied_head = true,
+                     .scale_embedding = true,
+                     .rotary_share = 1,
+                     .rope_theta = 10000,
+                     .norm_eps = 1e-6},
+             .lora = {.r = 128, .alpha = 256, .dropout = 0.05},
+             .tune = {TUNE_FROZEN, TUNE_FULL, TUNE_LORA},
+             .max_positions = 2048},
+    .samples = 8,
+    .text_low = 1320,
+    .text_high = 1320,
+    .labelled = 1250.0 / 1320,
+    .large = true,
+};
+
+static const StepCase case_31b = {
+    .name = "31b",
+    .spec = {.vision = SIGLIP_SO400M,
+             .connector = {.activation = ACTIVATION_GELU},
+             .llm = {.layers = 32,
+                     .width = 2560,
+                     .head_dim = 80,
+                     .vocab = 51200,
+                     .q_heads = {1, {32}},
+                     .kv_heads = {1, {32}},
+                     .ffn = {1, {10240}},
+                     .names = NAMES_PHI,
+                     .norm = NORM_LAYER,
+                     .bias = true,
+                     .parallel = true,
+                     .activation = ACTIVATION_GELU_TANH,
+                     .rotary_share = 0.4,
+                     .residual_dropout = 0.1,
+                     .rope_theta = 10000,
+                     .norm_eps = 1e-5},
+             .lora = {.r = 128, .alpha = 256, .dropout = 0.05},
+             .tune = {TUNE_FROZEN, TUNE_FULL, TUNE_LORA},
+             .max_positions = 3072},
+    .samples = 8,
+    .text_low = 3072 - 728,
+    .text_high = 3072 - 728,
+    .labelled = 1250.0 / 1320,
+    .large = true,
+};
+
+const StepCase *const step_cases[STEP_CASES] = {&demo_case, &layer_case, &case_055b,
+                                                &case_089b, &case_24b,   &case_31b};
 
 static void *array(size_t count, size_t size) {
     void *memory = calloc(count + 1, size);

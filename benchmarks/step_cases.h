@@ -13,7 +13,7 @@ typedef struct StepCase {
         large; /* weights are a block of random numbers over and over: model_init would take long */
 } StepCase;
 
-enum { STEP_CASES = 4 };
+enum { STEP_CASES = 6 };
 extern const StepCase *const step_cases[STEP_CASES]; /* the first is the default */
 
 /* A micro-batch of random pixels and tokens; to be freed. */

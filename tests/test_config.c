@@ -50,6 +50,30 @@ TEST(every_preset_loads_and_its_resolved_form_is_the_same) {
     file_names_free(&names);
 }
 
+/* Those for large GPUs train the same: only micro-batches are larger, and fewer. */
+TEST(presets_for_large_gpus_differ_in_their_micro_batches_alone) {
+    static const char *const sizes[] = {"0.55b", "0.89b", "2.4b", "3.1b"};
+    static Config usual, large;
+    char name[64], folder[PATH_SIZE];
+    snprintf(folder, sizeof folder, "%s/config/presets", test_source_folder());
+    setenv("CADVLM_PRESETS", folder, 1);
+    for (int i = 0; i < 4; i++) {
+        snprintf(name, sizeof name, "openecad_%s", sizes[i]);
+        ASSERT_OK(config_load(&usual, name, NULL, 0));
+        snprintf(name, sizeof name, "openecad_%s_80gb", sizes[i]);
+        ASSERT_OK(config_load(&large, name, NULL, 0));
+        for (int k = 0; k < config_key_count; k++) {
+            const char *key = config_keys[k].path;
+            bool other = !strcmp(key, "output_dir") ||
+                         !strcmp(key, "training.per_device_batch_size") ||
+                         !strcmp(key, "training.gradient_accumulation_steps");
+            ASSERT(config_same_key(&usual, &large, key) == !other, "%s: %s", name, key);
+        }
+        ASSERT_INT(large.training.per_device_batch_size, ==, 8);
+        ASSERT_INT(large.gradient_checkpointing, ==, CHECKPOINT_NONE);
+    }
+}
+
 TEST(top_level_names_and_overrides_are_understood) {
     static Config config;
     const char *overrides[] = {"training.learning_rate=5e-5", "lora_r=64", "model.llm.ffn=[10, 20]",
