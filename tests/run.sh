@@ -33,12 +33,12 @@ started=$(date +%s)
 failed=0
 summary=""
 
-# configure PRESET; what was found and what is off is printed
+# configure PRESET [options of cmake]; what was found and what is off is printed
 configure() {
     echo "== $1: building"
     mkdir -p "build/$1"
     log=build/$1/configure.log
-    cmake --preset "$1" -DCADVLM_WERROR=ON >"$log" 2>&1 || { cat "$log"; exit 1; }
+    cmake --preset "$@" -DCADVLM_WERROR=ON >"$log" 2>&1 || { cat "$log"; exit 1; }
     grep '^--   ' "$log" || true
 }
 
@@ -122,10 +122,15 @@ if command -v nvcc >/dev/null 2>&1; then
         --need '(down|grad_a|grad_x)_kernel:HMMA>0' --need '(down|grad_a|grad_x)_kernel:stack=0' \
         build/cuda/cuda/libcuda.a >build/cuda/instructions.txt || { tail -n 5 build/cuda/instructions.txt; failed=1; }
     run_tests cuda -R '^cuda\.'
+    # Every architecture; and as one builds for a debugger, where nothing is inlined and names that stand for two things show.
     if [ $full = 1 ]; then
-        configure release
+        every="-DCADVLM_CUDA_ARCHS=80;86;89;90;100;120"
+        configure release "$every"
         build release
         ./build/release/cadvlm --version || failed=1
+        configure cuda-debug "$every"
+        build cuda-debug cuda
+        python3 tools/doubled_symbols.py build/cuda-debug/cuda || failed=1
     fi
 else
     skip cuda "nvcc was not found"
