@@ -93,14 +93,19 @@ TEST(keys_behind_the_length_have_no_part_in_attention) {
     exec_close(&ex);
 }
 
+/* Forward and, where there is one, backward; to be closed. */
+static void run_once(OpTest *test, Exec *ex, const OpCase *c, DType dtype) {
+    op_test_open(test, ex, op_kind_find(c->kind), c->dim, dtype, 8);
+    op_test_spoil(test);
+    op_check_draw_gradients(test);
+    op_test_forward(test);
+    if (test->kind->backward) op_test_backward(test);
+    ASSERT_OK(exec_status(ex));
+}
+
 static uint64_t hash_of_run(Exec *ex, const OpCase *c, DType dtype) {
     OpTest test;
-    op_test_open(&test, ex, op_kind_find(c->kind), c->dim, dtype, 8);
-    op_test_spoil(&test);
-    op_check_draw_gradients(&test);
-    op_test_forward(&test);
-    if (test.kind->backward) op_test_backward(&test);
-    ASSERT_OK(exec_status(ex));
+    run_once(&test, ex, c, dtype);
     uint64_t hash = 0;
     for (int i = 0; i < test.operand_count; i++) {
         Tensor both[2] = {test.operands[i].t, test.operands[i].grad};
@@ -129,15 +134,9 @@ TEST(bits_are_the_same_each_time) {
 
 /* ---- products: plans are few, and the fused ways are taken ---- */
 
-/* Forward and, where there is one, backward. */
 static void run_case(Exec *ex, const OpCase *c) {
     OpTest test;
-    op_test_open(&test, ex, op_kind_find(c->kind), c->dim, DT_BF16, 8);
-    op_test_spoil(&test);
-    op_check_draw_gradients(&test);
-    op_test_forward(&test);
-    if (test.kind->backward) op_test_backward(&test);
-    ASSERT_OK(exec_status(ex));
+    run_once(&test, ex, c, DT_BF16);
     op_test_close(&test);
 }
 
