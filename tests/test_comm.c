@@ -174,9 +174,11 @@ TEST(a_rank_that_does_not_come_is_named_and_the_job_ends) {
         if (comm_rank(comm) == 1) sleep(1000);
         IGNORE(comm_barrier(comm));
     }
-    int code = test_run(&said, "mpirun --allow-run-as-root --oversubscribe --bind-to none -x "
-                               "CADVLM_TEST_STALL=1 -n 3 tests/test_comm "
-                               "a_rank_that_does_not_come_is_named_and_the_job_ends");
+    int code = test_run(&said,
+                        "timeout -k 5 %g mpirun --allow-run-as-root --oversubscribe --bind-to "
+                        "none -x CADVLM_TEST_STALL=1 -n 3 tests/test_comm "
+                        "a_rank_that_does_not_come_is_named_and_the_job_ends",
+                        test_patience(30));
     ASSERT_INT(code, !=, 0);
     ASSERT_CONTAINS(said, "rank 0: error: rank 0 of 3 on ");
     ASSERT_CONTAINS(said, "for the other ranks; what does not come hangs, or is busy with "

@@ -198,11 +198,12 @@ TEST(a_kernel_that_breaks_the_gpu_ends_the_run_with_a_sentence) {
 
 /* Two ranks, of which the second has `fault` in its environment. */
 static int train_with_a_hanging_rank(const char **said, const char *fault) {
-    return test_run(
-        said,
-        "%s sh -c 'export CADVLM_EMU_DEVICES=2; [ $OMPI_COMM_WORLD_RANK = 0 ] || export "
-        "%s; exec ./cadvlm train --config %s device=cuda precision=f32 ddp_timeout=%g'",
-        fixture_mpirun(2), fault, test_path("c.yaml"), test_patience(2));
+    return test_run(said,
+                    "timeout -k 5 %g %s sh -c 'export CADVLM_EMU_DEVICES=2; [ "
+                    "$OMPI_COMM_WORLD_RANK = 0 ] || export "
+                    "%s; exec ./cadvlm train --config %s device=cuda precision=f32 ddp_timeout=%g'",
+                    test_patience(60), fixture_mpirun(2), fault, test_path("c.yaml"),
+                    test_patience(2));
 }
 
 /* NCCL says nothing where a rank hangs; the ranks that wait find out which. */
