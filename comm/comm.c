@@ -1,4 +1,4 @@
-/* Ranks: all that does not depend on how bytes travel; see the header. */
+/* Ranks: what they do together, alone or through MPI (mpi.c); see the header. */
 #include "comm/comm.h"
 
 #include <limits.h>
@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "comm/transport.h"
+#include "comm/mpi_ranks.h"
 #include "core/buf.h"
 #include "core/clock.h"
 #include "core/log.h"
@@ -19,7 +19,7 @@ typedef struct Host {
 } Host;
 
 struct Comm {
-    Transport *transport; /* NULL: one rank alone */
+    Mpi *mpi; /* NULL: one rank alone */
     int rank, size, local_rank, local_size, sharing;
     Host *hosts; /* of all ranks */
     double patience;
@@ -27,14 +27,15 @@ struct Comm {
     int speaker;          /* and this one tells it */
 };
 
-/* srun has started several processes, and each believes that it is the only one. */
-static void warn_of_strangers(const Comm *comm) {
+/* srun has started several processes, and this one would train alone, as each of the others. */
+static Err refuse_strangers(const Comm *comm) {
     const char *tasks = getenv("SLURM_STEP_NUM_TASKS");
-    if (comm->size == 1 && tasks && atoi(tasks) > 1)
-        log_warn(
-            "srun has started %d processes, but this one has met no other and works alone: use "
-            "srun --mpi=pmix, or set CADVLM_RENDEZVOUS (docs/running.md)",
-            atoi(tasks));
+    REQUIRE(comm->size > 1 || !tasks || atoi(tasks) <= 1, ERR_CONFIG,
+            "srun has started %s processes, but this one has met no other: use srun --mpi=pmix "
+            "(srun --mpi=list names what this Slurm has), or mpirun inside the allocation; to run "
+            "alone, unset SLURM_STEP_NUM_TASKS",
+            tasks);
+    return OK;
 }
 
 /* A launcher may have bound each rank to processors of its own, or all of a machine to the same. */
@@ -61,28 +62,26 @@ Err comm_open(Comm **out) {
     CHECK(comm, "out of memory: a communicator");
     *comm = (Comm){.size = 1, .local_size = 1, .sharing = 1, .patience = INFINITY};
     *out = comm;
-    /* What was set by hand goes before what a launcher left in the environment. */
-    Err err = tcp_wanted()   ? tcp_open(&comm->transport)
-              : mpi_wanted() ? mpi_open(&comm->transport)
-                             : OK;
-    const Transport *t = comm->transport;
-    if (err == OK && (!t || t->size == 1)) warn_of_strangers(comm);
-    if (!t) return err;
-    comm->rank = t->rank;
-    comm->size = t->size;
-    comm->local_rank = t->local_rank;
-    comm->local_size = t->local_size;
+    Err err = mpi_wanted() ? mpi_open(&comm->mpi) : OK;
+    Mpi *mpi = comm->mpi;
+    if (mpi) {
+        comm->rank = mpi->rank;
+        comm->size = mpi->size;
+        comm->local_rank = mpi->local_rank;
+        comm->local_size = mpi->local_size;
+    }
+    if (err == OK) err = refuse_strangers(comm);
+    if (!mpi) return err;
     log_set_rank(comm->rank, comm->size);
     err_set_rank(comm->rank);
-    comm->transport->comm = comm;
+    mpi->comm = comm;
     if (err == OK) err = count_sharing(comm);
     return err == OK ? find_hosts(comm) : err;
 }
 
 void comm_close(Comm **comm) {
     if (!*comm) return;
-    Transport *t = (*comm)->transport;
-    if (t) t->table->close(t);
+    if ((*comm)->mpi) mpi_close((*comm)->mpi);
     free((*comm)->hosts);
     free(*comm);
     *comm = NULL;
@@ -91,9 +90,9 @@ void comm_close(Comm **comm) {
 Err comm_finish(Comm **out, Err err) {
     Comm *comm = *out;
     if (!comm) return err;
-    bool together = !comm->transport || err == OK || err == ERR_STOPPED || comm->failed_together;
+    bool together = !comm->mpi || err == OK || err == ERR_STOPPED || comm->failed_together;
     if (!together) comm_abort(comm, err_exit_code(err));
-    if (comm->transport && err != OK) {
+    if (comm->mpi && err != OK) {
         /* Said before anyone leaves: the first rank that ends with an exit code ends the others. */
         if (comm->rank == (err == ERR_STOPPED ? 0 : comm->speaker)) {
             log_outcome(err);
@@ -139,16 +138,15 @@ void comm_abort(Comm *comm, int exit_code) {
     log_error("rank %d of %d on %s cannot go on and ends the job: %s", comm->rank, comm->size, host,
               err_message());
     log_trace();
-    Transport *t = comm->transport;
-    if (t) t->table->abort(t, exit_code, err_message());
+    if (comm->mpi) mpi_abort(exit_code);
     exit(exit_code);
 }
 
 /* ---- together ---- */
 
 Err comm_agree(Comm *comm, Err local) {
-    Transport *t = comm->transport;
-    if (!t) return local;
+    Mpi *mpi = comm->mpi;
+    if (!mpi) return local;
     /* Whoever fails first in the order of ranks speaks for all. */
     int first = INT_MAX;
     struct {
@@ -157,11 +155,11 @@ Err comm_agree(Comm *comm, Err local) {
     } word = {.code = local};
     /* Kept now: asking the others may fail with a sentence of its own. */
     snprintf(word.message, sizeof word.message, "%s", local == OK ? "" : err_message());
-    TRY(t->table->least(t, local == OK ? INT_MAX : comm->rank, &first));
+    TRY(mpi_least(mpi, local == OK ? INT_MAX : comm->rank, &first));
     comm->failed_together = first != INT_MAX;
     comm->speaker = first;
     if (first == INT_MAX) return OK;
-    TRY(t->table->broadcast(t, first, &word, sizeof word));
+    TRY(mpi_broadcast(mpi, first, &word, sizeof word));
     if (local != OK) return local;
     Err code = word.code == ERR_CONFIG || word.code == ERR_UNSUPPORTED || word.code == ERR_STOPPED
                    ? (Err)word.code
@@ -171,44 +169,44 @@ Err comm_agree(Comm *comm, Err local) {
 }
 
 Err comm_barrier(Comm *comm) {
-    Transport *t = comm->transport;
-    return t ? t->table->barrier(t) : OK;
+    Mpi *mpi = comm->mpi;
+    return mpi ? mpi_barrier(mpi) : OK;
 }
 
 Err comm_broadcast(Comm *comm, void *data, size_t bytes) {
-    Transport *t = comm->transport;
-    return t ? t->table->broadcast(t, 0, data, bytes) : OK;
+    Mpi *mpi = comm->mpi;
+    return mpi ? mpi_broadcast(mpi, 0, data, bytes) : OK;
 }
 
 Err comm_gather_all(Comm *comm, void *all, const void *own, size_t bytes) {
-    Transport *t = comm->transport;
-    if (t) return t->table->gather_all(t, all, own, bytes);
+    Mpi *mpi = comm->mpi;
+    if (mpi) return mpi_gather_all(mpi, all, own, bytes);
     memcpy(all, own, bytes);
     return OK;
 }
 
 Err comm_gather_floats(Comm *comm, float *all, const float *own, const int64_t *counts,
                        const int64_t *offsets) {
-    Transport *t = comm->transport;
-    if (t) return t->table->gather_floats(t, all, own, counts, offsets);
+    Mpi *mpi = comm->mpi;
+    if (mpi) return mpi_gather_floats(mpi, all, own, counts, offsets);
     if (own != all + offsets[0]) memcpy(all + offsets[0], own, (size_t)counts[0] * sizeof *all);
     return OK;
 }
 
 Err comm_exchange_floats(Comm *comm, float *received, const int64_t *receive_counts,
                          const float *send, const int64_t *send_counts) {
-    Transport *t = comm->transport;
-    if (t) return t->table->exchange_floats(t, received, receive_counts, send, send_counts);
+    Mpi *mpi = comm->mpi;
+    if (mpi) return mpi_exchange_floats(mpi, received, receive_counts, send, send_counts);
     memcpy(received, send, (size_t)send_counts[0] * sizeof *send);
     return OK;
 }
 
 Err comm_any(Comm *comm, bool local, bool *any) {
-    Transport *t = comm->transport;
+    Mpi *mpi = comm->mpi;
     *any = local;
-    if (!t) return OK;
+    if (!mpi) return OK;
     int least = 0;
-    TRY(t->table->least(t, local ? -1 : 0, &least));
+    TRY(mpi_least(mpi, local ? -1 : 0, &least));
     *any = least < 0;
     return OK;
 }
@@ -230,11 +228,11 @@ static void name_ranks(Buf *out, const Comm *comm, const char *said, CommWord wo
  * be told: the job ends. */
 static _Noreturn void end_stalled(Comm *comm, CommWord own, const char *what) {
     enum { SECONDS = 20 };
-    Transport *t = comm->transport;
+    Mpi *mpi = comm->mpi;
     char *said = calloc((size_t)comm->size, 1);
     CHECK(said, "out of memory: %d ranks", comm->size);
     Buf silent = {0}, computing = {0};
-    t->table->roll_call(t, own, said, fmin(comm->patience, SECONDS));
+    mpi_roll_call(mpi, own, said, fmin(comm->patience, SECONDS));
     name_ranks(&silent, comm, said, COMM_SILENT);
     name_ranks(&computing, comm, said, COMM_COMPUTES);
     const char *which = silent.size ? "what does not come hangs, or is busy with something else: "
@@ -249,12 +247,12 @@ static _Noreturn void end_stalled(Comm *comm, CommWord own, const char *what) {
 
 void comm_keep_waiting(Comm *comm, CommWait *wait, CommWord own, const char *what) {
     enum { LOOKS_A_SECOND = 20 };
-    const Transport *t = comm->transport;
+    const Mpi *mpi = comm->mpi;
     double now = clock_seconds(), since = now - wait->looked;
-    if (!t || !t->table->roll_call || since < 1.0 / LOOKS_A_SECOND) return;
+    if (!mpi || since < 1.0 / LOOKS_A_SECOND) return;
     /* A job that was suspended for hours has not waited for hours. */
     if (wait->looked > 0) wait->waited += fmin(since, 1);
     wait->looked = now;
-    t->table->answer(comm->transport, own);
+    mpi_answer(own);
     if (wait->waited > comm->patience) end_stalled(comm, own, what);
 }

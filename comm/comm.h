@@ -1,8 +1,7 @@
 /* Ranks and what they do together.
  *
- * A process that mpirun or srun started is a rank of MPI; one with CADVLM_RENDEZVOUS in its
- * environment meets the others by TCP instead (comm/meeting.h); any other is a run of one rank. The
- * last two never touch MPI. Functions that every rank must call, in the same order, say
+ * A process that mpirun or srun started is a rank of MPI; any other is a run of one rank, and never
+ * touches MPI. Functions that every rank must call, in the same order, say
  * `Collective.` A rank that fails alone must not leave the others waiting: local work that can fail
  * ends in comm_agree before the next collective. */
 #ifndef CADVLM_COMM_COMM_H
@@ -71,7 +70,7 @@ Err comm_any(Comm *comm, bool local, bool *any);
 
 /* How long ranks wait for each other, in seconds: in collectives, and where they say so with
  * comm_keep_waiting. Then the job ends with a sentence that names the ranks that do not come. At
- * first, and through TCP: without end. */
+ * first: without end. */
 void comm_set_patience(Comm *comm, double seconds);
 
 /* How a rank stands, to be told to others that have waited too long. */

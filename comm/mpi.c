@@ -6,7 +6,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "comm/transport.h"
+#include "comm/mpi_ranks.h"
 #include "core/clock.h"
 
 static Err mpi_check(int code, const char *what) {
@@ -17,7 +17,6 @@ static Err mpi_check(int code, const char *what) {
     FAIL(ERR_COMM, "MPI cannot %s: %s", what, text);
 }
 
-/* True when a launcher (mpirun, srun with PMIx or PMI) started this process. */
 bool mpi_wanted(void) {
     static const char *const marks[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK",
                                         "MV2_COMM_WORLD_RANK"};
@@ -26,33 +25,32 @@ bool mpi_wanted(void) {
     return false;
 }
 
-static Err join(Transport *t) {
+static Err join(Mpi *mpi) {
     int provided;
     TRY(mpi_check(MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided), "start"));
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
-    TRY(mpi_check(MPI_Comm_rank(MPI_COMM_WORLD, &t->rank), "tell the rank"));
-    TRY(mpi_check(MPI_Comm_size(MPI_COMM_WORLD, &t->size), "tell the size"));
+    TRY(mpi_check(MPI_Comm_rank(MPI_COMM_WORLD, &mpi->rank), "tell the rank"));
+    TRY(mpi_check(MPI_Comm_size(MPI_COMM_WORLD, &mpi->size), "tell the size"));
     MPI_Comm local;
     TRY(mpi_check(
         MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &local),
         "find this machine's ranks"));
-    MPI_Comm_rank(local, &t->local_rank);
-    MPI_Comm_size(local, &t->local_size);
+    MPI_Comm_rank(local, &mpi->local_rank);
+    MPI_Comm_size(local, &mpi->local_size);
     MPI_Comm_free(&local);
     REQUIRE(provided >= MPI_THREAD_FUNNELED, ERR_COMM,
             "this MPI does not allow threads beside it (level %d)", provided);
     return OK;
 }
 
-static void mpi_close(Transport *t) {
+void mpi_close(Mpi *mpi) {
     int initialized = 0;
     MPI_Initialized(&initialized);
     if (initialized) MPI_Finalize();
-    free(t);
+    free(mpi);
 }
 
-static void mpi_abort(Transport *t, int exit_code, const char *sentence) {
-    (void)t, (void)sentence; /* the rank itself has said it: mpirun shows every rank's errors */
+void mpi_abort(int exit_code) {
     MPI_Abort(MPI_COMM_WORLD, exit_code);
 }
 
@@ -87,22 +85,21 @@ static bool hear(int tag, int *rank, char *word) {
            MPI_SUCCESS;
 }
 
-static void mpi_answer(Transport *t, CommWord own) {
-    (void)t;
+void mpi_answer(CommWord own) {
     int rank;
     char word;
     while (hear(TAG_QUESTION, &rank, &word)) tell(rank, TAG_ANSWER, own);
 }
 
-static void mpi_roll_call(Transport *t, CommWord own, char *said, double seconds) {
-    int left = t->size - 1, rank;
+void mpi_roll_call(const Mpi *mpi, CommWord own, char *said, double seconds) {
+    int left = mpi->size - 1, rank;
     char word;
-    memset(said, COMM_SILENT, (size_t)t->size);
-    said[t->rank] = (char)own;
-    for (int r = 0; r < t->size; r++)
-        if (r != t->rank) tell(r, TAG_QUESTION, own);
+    memset(said, COMM_SILENT, (size_t)mpi->size);
+    said[mpi->rank] = (char)own;
+    for (int r = 0; r < mpi->size; r++)
+        if (r != mpi->rank) tell(r, TAG_QUESTION, own);
     for (double began = clock_seconds(); left && clock_seconds() - began < seconds;) {
-        mpi_answer(t, own);
+        mpi_answer(own);
         while (hear(TAG_ANSWER, &rank, &word)) {
             left -= said[rank] == COMM_SILENT;
             said[rank] = word;
@@ -114,7 +111,7 @@ static void mpi_roll_call(Transport *t, CommWord own, char *said, double seconds
 /* Until a collective that `code` says has begun is over. MPI's own waiting would be without end,
  * and deaf to the questions of other ranks. With `bulk` much is on its way and MPI must be called
  * often to move it; otherwise a rank that waits for slower ones soon leaves them the processor. */
-static Err finish(const Transport *t, int code, MPI_Request *request, bool bulk, const char *what) {
+static Err finish(const Mpi *mpi, int code, MPI_Request *request, bool bulk, const char *what) {
     enum { SPINS = 2000, NAP_NANOSECONDS = 50000 };
     CommWait wait = {0};
     for (int turn = 0;; turn++) {
@@ -123,7 +120,7 @@ static Err finish(const Transport *t, int code, MPI_Request *request, bool bulk,
         code = MPI_Test(request, &done, MPI_STATUS_IGNORE);
         if (code == MPI_SUCCESS && done) return OK;
         if (turn < SPINS) continue;
-        if (t->comm) comm_keep_waiting(t->comm, &wait, COMM_WAITS, "the other ranks");
+        if (mpi->comm) comm_keep_waiting(mpi->comm, &wait, COMM_WAITS, "the other ranks");
         if (bulk || turn < 2 * SPINS)
             sched_yield();
         else
@@ -138,22 +135,22 @@ enum {
     BULK = 1 << 16
 };
 
-static Err mpi_broadcast(Transport *t, int root, void *data, size_t bytes) {
+Err mpi_broadcast(const Mpi *mpi, int root, void *data, size_t bytes) {
     for (size_t at = 0; at < bytes; at += PIECE) {
         int count = (int)(bytes - at < PIECE ? bytes - at : PIECE);
         MPI_Request request;
         int code = MPI_Ibcast((char *)data + at, count, MPI_BYTE, root, MPI_COMM_WORLD, &request);
-        TRY(finish(t, code, &request, bytes >= BULK, "broadcast"));
+        TRY(finish(mpi, code, &request, bytes >= BULK, "broadcast"));
     }
     return OK;
 }
 
-static Err mpi_gather_all(Transport *t, void *all, const void *own, size_t bytes) {
+Err mpi_gather_all(const Mpi *mpi, void *all, const void *own, size_t bytes) {
     CHECK(bytes <= PIECE, "%zu bytes a rank", bytes);
     MPI_Request request;
     int code = MPI_Iallgather(own, (int)bytes, MPI_BYTE, all, (int)bytes, MPI_BYTE, MPI_COMM_WORLD,
                               &request);
-    return finish(t, code, &request, bytes >= BULK, "gather");
+    return finish(mpi, code, &request, bytes >= BULK, "gather");
 }
 
 /* The int arrays that MPI wants, scaled down where 64-bit counts do not fit would be a silent
@@ -169,34 +166,34 @@ static Err to_ints(int *out, const int64_t *in, int count, int64_t *total) {
     return OK;
 }
 
-static Err mpi_gather_floats(Transport *t, float *all, const float *own, const int64_t *counts,
-                             const int64_t *offsets) {
-    bool in_place = own == all + offsets[t->rank];
-    int *ints = calloc(2 * (size_t)t->size, sizeof *ints);
-    CHECK(ints, "out of memory: %d ranks", t->size);
+Err mpi_gather_floats(const Mpi *mpi, float *all, const float *own, const int64_t *counts,
+                      const int64_t *offsets) {
+    bool in_place = own == all + offsets[mpi->rank];
+    int *ints = calloc(2 * (size_t)mpi->size, sizeof *ints);
+    CHECK(ints, "out of memory: %d ranks", mpi->size);
     int64_t total;
-    Err err = to_ints(ints, counts, t->size, &total);
-    if (err == OK) err = to_ints(ints + t->size, offsets, t->size, &total);
+    Err err = to_ints(ints, counts, mpi->size, &total);
+    if (err == OK) err = to_ints(ints + mpi->size, offsets, mpi->size, &total);
     MPI_Request request;
     if (err == OK) {
-        int code = MPI_Iallgatherv(in_place ? MPI_IN_PLACE : own, ints[t->rank], MPI_FLOAT, all,
-                                   ints, ints + t->size, MPI_FLOAT, MPI_COMM_WORLD, &request);
-        err = finish(t, code, &request, true, "gather");
+        int code = MPI_Iallgatherv(in_place ? MPI_IN_PLACE : own, ints[mpi->rank], MPI_FLOAT, all,
+                                   ints, ints + mpi->size, MPI_FLOAT, MPI_COMM_WORLD, &request);
+        err = finish(mpi, code, &request, true, "gather");
     }
     free(ints);
     return err;
 }
 
-static Err mpi_exchange_floats(Transport *t, float *received, const int64_t *receive_counts,
-                               const float *send, const int64_t *send_counts) {
-    size_t n = (size_t)t->size;
+Err mpi_exchange_floats(const Mpi *mpi, float *received, const int64_t *receive_counts,
+                        const float *send, const int64_t *send_counts) {
+    size_t n = (size_t)mpi->size;
     int *ints = calloc(4 * n, sizeof *ints);
-    CHECK(ints, "out of memory: %d ranks", t->size);
+    CHECK(ints, "out of memory: %d ranks", mpi->size);
     int *send_ints = ints, *send_at = ints + n, *receive_ints = ints + 2 * n,
         *receive_at = ints + 3 * n;
     int64_t sent, got;
-    Err err = to_ints(send_ints, send_counts, t->size, &sent);
-    if (err == OK) err = to_ints(receive_ints, receive_counts, t->size, &got);
+    Err err = to_ints(send_ints, send_counts, mpi->size, &sent);
+    if (err == OK) err = to_ints(receive_ints, receive_counts, mpi->size, &got);
     if (err == OK && (sent > INT_MAX || got > INT_MAX))
         err =
             err_raise(ERR_COMM, __FILE__, __LINE__, "%lld floats in one exchange; %d are possible",
@@ -209,40 +206,28 @@ static Err mpi_exchange_floats(Transport *t, float *received, const int64_t *rec
     if (err == OK) {
         int code = MPI_Ialltoallv(send, send_ints, send_at, MPI_FLOAT, received, receive_ints,
                                   receive_at, MPI_FLOAT, MPI_COMM_WORLD, &request);
-        err = finish(t, code, &request, true, "exchange gradients");
+        err = finish(mpi, code, &request, true, "exchange gradients");
     }
     free(ints);
     return err;
 }
 
-static Err mpi_least(Transport *t, int own, int *least) {
+Err mpi_least(const Mpi *mpi, int own, int *least) {
     MPI_Request request;
     int code = MPI_Iallreduce(&own, least, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD, &request);
-    return finish(t, code, &request, false, "agree");
+    return finish(mpi, code, &request, false, "agree");
 }
 
-static Err mpi_barrier(Transport *t) {
+Err mpi_barrier(const Mpi *mpi) {
     MPI_Request request;
-    return finish(t, MPI_Ibarrier(MPI_COMM_WORLD, &request), &request, false, "wait for all ranks");
+    return finish(mpi, MPI_Ibarrier(MPI_COMM_WORLD, &request), &request, false,
+                  "wait for all ranks");
 }
 
-static const TransportTable mpi_table = {
-    .broadcast = mpi_broadcast,
-    .gather_all = mpi_gather_all,
-    .gather_floats = mpi_gather_floats,
-    .exchange_floats = mpi_exchange_floats,
-    .least = mpi_least,
-    .barrier = mpi_barrier,
-    .roll_call = mpi_roll_call,
-    .answer = mpi_answer,
-    .abort = mpi_abort,
-    .close = mpi_close,
-};
-
-Err mpi_open(Transport **out) {
-    Transport *t = calloc(1, sizeof *t);
-    CHECK(t, "out of memory: a transport");
-    *t = (Transport){.table = &mpi_table, .size = 1, .local_size = 1};
-    *out = t;
-    return join(t);
+Err mpi_open(Mpi **out) {
+    Mpi *mpi = calloc(1, sizeof *mpi);
+    CHECK(mpi, "out of memory: a job");
+    *mpi = (Mpi){.size = 1, .local_size = 1};
+    *out = mpi;
+    return join(mpi);
 }

@@ -153,7 +153,7 @@ const Command train_commands[] = {
      "Train; go on from the newest good checkpoint of the output folder",
      "Every key of the config can be set on the command line: training.learning_rate=5e-5.\n"
      "On several processors, GPUs or machines: mpirun -n N cadvlm train --config FILE\n"
-     "(without MPI: docs/running.md).\n"
+     "or srun --mpi=pmix (docs/running.md).\n"
      "USR1 (also USR2, TERM, INT, XCPU and HUP to a single process) saves a checkpoint and exits "
      "with 75.",
      run_train},

@@ -54,36 +54,22 @@ TEST(a_run_ends_early_when_validations_only_get_worse) {
     ASSERT_CONTAINS(said, "stopping early after step");
 }
 
-TEST(ranks_started_by_hand_without_mpi_train_the_same_bits) {
-    run_prepare(40, "slots: 4, max_steps: 5, eval_steps: 3", "");
-    run_train(fixture_mpirun(2), run_folder("run-mpi"), "");
-    const char *run = run_folder("run-hand"), *said;
-    int code = test_run(&said,
-                        "export CADVLM_RENDEZVOUS=file://%s CADVLM_SIZE=2; "
-                        "CADVLM_RANK=1 ./cadvlm train --config %s output_dir=%s & other=$!; "
-                        "CADVLM_RANK=0 ./cadvlm train --config %s output_dir=%s; first=$?; "
-                        "wait $other && exit $first",
-                        test_path("meet"), test_path("c.yaml"), run, test_path("c.yaml"), run);
+/* srun without PMIx: each of its processes would train alone, over the others' files. */
+TEST(a_process_of_srun_that_meets_no_other_does_not_train_alone) {
+    run_prepare(20, "slots: 2, max_steps: 1, eval_steps: 1", "");
+    const char *said;
+    int code =
+        test_run(&said, "SLURM_STEP_NUM_TASKS=2 ./cadvlm train --config %s", test_path("c.yaml"));
+    ASSERT_INT(code, ==, 2);
+    ASSERT_CONTAINS(said, "srun has started 2 processes, but this one has met no other: use srun "
+                          "--mpi=pmix");
+    code =
+        test_run(&said, "SLURM_STEP_NUM_TASKS=1 ./cadvlm train --config %s", test_path("c.yaml"));
     ASSERT(code == 0, "exit code %d:\n%s", code, said);
-    ASSERT_CONTAINS(said, "2 ranks on 1 machine met by file://");
-    Buf by_mpi = {0}, by_hand = {0};
-    run_losses(&by_mpi, run_folder("run-mpi"));
-    run_losses(&by_hand, run);
-    ASSERT_TEXT(buf_cstr(&by_hand), buf_cstr(&by_mpi));
-    ASSERT_TRUE(run_file_hash(run, "trained.safetensors") ==
-                run_file_hash(run_folder("run-mpi"), "trained.safetensors"));
-    buf_free(&by_mpi);
-    buf_free(&by_hand);
-    /* Words that all ranks share are said once, with their exit code. */
-    code = test_run(&said,
-                    "export CADVLM_RENDEZVOUS=file://%s CADVLM_SIZE=2; "
-                    "CADVLM_RANK=1 ./cadvlm train --config /nowhere.yaml & other=$!; "
-                    "CADVLM_RANK=0 ./cadvlm train --config /nowhere.yaml; first=$?; "
-                    "wait $other; [ $? = $first ] && exit $first",
-                    test_path("meet"));
-    ASSERT(code == 2, "exit code %d:\n%s", code, said);
-    const char *once = strstr(said, "/nowhere.yaml");
-    ASSERT_TRUE(once && !strstr(once + 1, "error: "));
+    /* mpirun inside an allocation: its daemons are tasks of srun, the ranks are MPI's. */
+    char prefix[160];
+    snprintf(prefix, sizeof prefix, "SLURM_STEP_NUM_TASKS=2 %s", fixture_mpirun(2));
+    run_train(prefix, run_folder("several"), "");
 }
 
 TEST(one_batch_overfits_on_two_ranks) {

@@ -1,4 +1,4 @@
-/* Collectives on 1, 2, 3 and 5 ranks, by MPI. test_rendezvous.c runs the same without MPI. */
+/* Collectives on 1, 2, 3 and 5 ranks. */
 #include <sched.h>
 #include <unistd.h>
 

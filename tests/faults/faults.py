@@ -50,7 +50,7 @@ TESTS_OF_ROOM = {
     "config": ["-R", "^(config(_yaml)?|cli_train|cli_eval|cli_mix)\\."],
     "ops": ["-L", "^(ops|model)$"],
     "cuda": ["-L", "^cuda$", "-LE", "^schedules$"],
-    "comm": ["-R", "^(comm|rendezvous(_strangers)?|reducer|cli_train)\\."],
+    "comm": ["-R", "^(comm|reducer|cli_train)\\."],
     "cad": ["-L", "^cad$"],
     "data": ["-L", "^(data|cad)$"],
     "model": ["-L", "^(model|trainer)$"],
