@@ -11,10 +11,10 @@
 
 #include "core/clock.h"
 #include "core/file.h"
-#include "core/image.h"
 #include "core/json.h"
 #include "core/rng.h"
 #include "data/batches.h"
+#include "image/image.h"
 
 enum { SIDE = 128, STROKES = 30, STROKE_PIXELS = 50, BATCH = 32, SEED = 1 };
 

@@ -3,7 +3,7 @@
 #define CADVLM_CAD_SHEET_H
 
 #include "cad/hidden_lines.h"
-#include "core/image.h"
+#include "image/image.h"
 
 /* Where a view lies: pixel = (x + scale · u, y - scale · v) for a point (u, v) of the view. */
 typedef struct ViewPlace {

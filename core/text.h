@@ -58,4 +58,11 @@ void text_escape_one(Buf *out, const char *text, size_t length, TextKind kind);
 /* Appends `text` as UTF-8: bytes that are none are written out, all else is kept. */
 void text_repair(Buf *out, const char *text);
 
+/* A few texts, borrowed: what an option that may be given several times collects. */
+enum { TEXTS_MAX = 64 };
+typedef struct Texts {
+    const char *items[TEXTS_MAX];
+    int count;
+} Texts;
+
 #endif

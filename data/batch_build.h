@@ -3,9 +3,9 @@
 #define CADVLM_DATA_BATCH_BUILD_H
 
 #include "core/buf.h"
-#include "core/image.h"
 #include "data/batches.h"
 #include "data/sample_rows.h"
+#include "image/image.h"
 
 /* Arrays for the largest batch there can be, allocated once; `batch` points into them. */
 typedef struct BatchBuffer {

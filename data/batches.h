@@ -8,13 +8,13 @@
 
 #include "config/choices.h"
 #include "core/err.h"
-#include "core/image.h"
 #include "data/batch.h"
 #include "data/mixer.h"
 #include "data/picture.h"
 #include "data/shard.h"
 #include "data/template.h"
 #include "data/tokenizer.h"
+#include "image/image.h"
 
 /* One dataset of a mix: which samples of it take part. */
 typedef struct BatchSource {

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "core/resample.h"
+#include "image/resample.h"
 
 static Err copy(Image *out, const Image *in) {
     TRY(image_new(out, in->width, in->height, in->channels));

@@ -4,7 +4,7 @@
 #define CADVLM_DATA_PICTURE_H
 
 #include "core/err.h"
-#include "core/image.h"
+#include "image/image.h"
 
 typedef enum PictureFit {
     PICTURE_EXACT,  /* it must have that size */

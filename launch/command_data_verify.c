@@ -4,8 +4,8 @@
 
 #include "core/clock.h"
 #include "core/file.h"
-#include "core/image.h"
 #include "data/shard.h"
+#include "image/image.h"
 #include "launch/command_data.h"
 #include "launch/shown.h"
 

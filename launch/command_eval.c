@@ -6,8 +6,8 @@
 #include <string.h>
 #include <time.h>
 
-#include "core/hub.h"
 #include "core/text.h"
+#include "hub/cache.h"
 #include "launch/commands.h"
 #include "launch/shown.h"
 #include "model/published.h"

@@ -2,10 +2,10 @@
 #include <stdio.h>
 
 #include "core/json.h"
+#include "core/signals.h"
+#include "hub/fetch.h"
 #include "launch/commands.h"
-#include "launch/fetch.h"
 #include "launch/shown.h"
-#include "trainer/signals.h"
 
 static void list_names(void) {
     for (int i = 0; i < fetch_name_count; i++)

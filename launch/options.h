@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "core/err.h"
+#include "core/text.h"
 
 typedef enum OptionType {
     OPTION_FLAG,
@@ -14,14 +15,6 @@ typedef enum OptionType {
     OPTION_INT,
     OPTION_REAL
 } OptionType;
-
-enum { TEXTS_MAX = 64 };
-
-/* What an OPTION_TEXTS collects; borrowed from argv. */
-typedef struct Texts {
-    const char *items[TEXTS_MAX];
-    int count;
-} Texts;
 
 typedef struct Option {
     const char *name;  /* "--out" */

@@ -4,7 +4,7 @@
 
 #include "comm/comm.h"
 #include "comm/device.h"
-#include "launch/http.h"
+#include "hub/http.h"
 #include "ops/ops.h"
 
 /* Name and version of each part. */

@@ -3,8 +3,8 @@
 #define CADVLM_TESTS_BATCHES_FIXTURE_H
 
 #include "core/file.h"
-#include "core/image.h"
 #include "data/batches.h"
+#include "image/image.h"
 #include "tests/test.h"
 
 enum { SIDE = 12, IMAGE_ROWS = 4, BOS = 1, EOS = 2, BYTE = 3 };

@@ -3,8 +3,8 @@
 #include <unistd.h>
 
 #include "core/file.h"
-#include "core/image.h"
 #include "core/json.h"
+#include "image/image.h"
 #include "tests/cli_cad_fixture.h"
 #include "tests/deepcad_fixture.h"
 #include "tests/parts.h"

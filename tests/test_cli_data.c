@@ -1,8 +1,8 @@
 /* The data commands as a user runs them: exit codes, keys, sentences. */
 #include "core/file.h"
-#include "core/image.h"
 #include "core/json.h"
 #include "data/shard.h"
+#include "image/image.h"
 #include "tests/test.h"
 
 static void make_dataset(void) {

@@ -2,8 +2,8 @@
 #include <unistd.h>
 
 #include "core/file.h"
-#include "core/image.h"
 #include "core/json.h"
+#include "image/image.h"
 #include "tests/test.h"
 #include "tests/train_fixture.h"
 

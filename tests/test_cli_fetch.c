@@ -7,9 +7,9 @@
 #include "core/clock.h"
 #include "core/digest.h"
 #include "core/file.h"
-#include "core/hub.h"
 #include "core/json.h"
 #include "core/process.h"
+#include "hub/cache.h"
 #include "tests/test.h"
 
 enum { KB = 1000, BIG = 3000 * KB };

@@ -1,10 +1,10 @@
 /* The numbers that a run reports, by what they are said to be in docs/formats.md. */
 #include "cad/code.h"
 #include "core/file.h"
-#include "core/image.h"
 #include "core/json.h"
 #include "data/shard.h"
 #include "data/synth/synth.h"
+#include "image/image.h"
 #include "tests/run_fixture.h"
 #include "tests/test.h"
 #include "tests/train_fixture.h"

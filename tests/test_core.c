@@ -9,11 +9,11 @@
 #include "core/clock.h"
 #include "core/file.h"
 #include "core/hash.h"
-#include "core/image.h"
 #include "core/json.h"
 #include "core/process.h"
 #include "core/queue.h"
 #include "core/rng.h"
+#include "image/image.h"
 #include "tests/test.h"
 
 static Err fail_with_values(int found) {

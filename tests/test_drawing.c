@@ -4,7 +4,7 @@
 #include "cad/sheet.h"
 #include "cad/worker.h"
 #include "core/hash.h"
-#include "core/image.h"
+#include "image/image.h"
 #include "tests/parts.h"
 
 static CadPool *open_pool(int workers) {

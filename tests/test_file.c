@@ -4,8 +4,8 @@
 
 #include "core/file.h"
 #include "core/folder.h"
-#include "core/hub.h"
 #include "core/json.h"
+#include "hub/cache.h"
 #include "tests/test.h"
 
 /* Nobody may search the folder any more; root may, and becomes another user. */

@@ -4,7 +4,7 @@
 
 #include "core/digest.h"
 #include "core/file.h"
-#include "core/hub.h"
+#include "hub/cache.h"
 #include "tests/test.h"
 
 static const char COMMIT[] = "0123456789abcdef0123456789abcdef01234567";

@@ -1,12 +1,12 @@
 /* Pictures: decoding, resizing and fitting against Pillow and the image processors of transformers
  * (tools/image_golden.py makes the files), and files that are not what they should be. */
 #include "core/file.h"
-#include "core/image.h"
 #include "core/json.h"
-#include "core/resample.h"
-#include "core/resample_loops.h"
 #include "core/rng.h"
 #include "data/picture.h"
+#include "image/image.h"
+#include "image/resample.h"
+#include "image/resample_loops.h"
 #include "tests/batches_fixture.h"
 #include "tests/test.h"
 

@@ -2,7 +2,7 @@
 #include <unistd.h>
 
 #include "core/base64.h"
-#include "core/image.h"
+#include "image/image.h"
 #include "tests/test.h"
 #include "trainer/chart.h"
 #include "trainer/html.h"

@@ -1,5 +1,5 @@
 /* trainer: signals that come while a step computes. */
-#include "trainer/signals.h"
+#include "core/signals.h"
 
 #include <math.h>
 #include <signal.h>

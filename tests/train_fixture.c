@@ -2,10 +2,10 @@
 
 #include "cad/code.h"
 #include "core/file.h"
-#include "core/image.h"
 #include "data/shard.h"
 #include "data/synth/synth.h"
 #include "data/tokenizer.h"
+#include "image/image.h"
 #include "tests/test.h"
 
 enum { SIDE = 32 };

@@ -11,7 +11,7 @@ of Hugging Face transformers make of them, for tests/test_image.c.
 expected.json has three lists; a hash is FNV-1a (64 bits) of the pixels, `first` their first bytes:
 
     decode   file → width, height, rgb and gray: Image.open(file).convert("RGB"), and of that "L".
-             Where we differ on purpose (core/image.h) it is what we mean: transparency pasted on
+             Where we differ on purpose (image/image.h) it is what we mean: transparency pasted on
              white, 16-bit gray cut to its upper byte
     resize   a made picture → Image.resize(…, BICUBIC)
     fit      a made picture, or a file → what the processor gives, before it is normalised:

@@ -7,9 +7,9 @@
 
 #include "core/clock.h"
 #include "core/hash.h"
-#include "core/hub.h"
 #include "core/log.h"
 #include "core/text.h"
+#include "hub/cache.h"
 #include "model/adapter.h"
 #include "model/merge.h"
 #include "model/param_files.h"

@@ -13,7 +13,7 @@
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/progress.h"
-#include "trainer/signals.h"
+#include "core/signals.h"
 #include "trainer/validate.h"
 
 enum { SAMPLES_MAX = 1000000 };

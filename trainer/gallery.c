@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/image.h"
 #include "core/text.h"
+#include "image/image.h"
 
 #define LIST_FILE "gallery.json"
 enum { FORMAT_VERSION = 1 };

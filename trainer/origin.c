@@ -3,9 +3,9 @@
 
 #include <string.h>
 
-#include "core/hub.h"
 #include "core/json.h"
 #include "core/text.h"
+#include "hub/cache.h"
 
 enum { ORIGIN_FILE_MAX = 1 << 20 };
 

@@ -6,9 +6,9 @@
 #include "comm/comm.h"
 #include "config/config.h"
 #include "core/file.h"
-#include "core/image.h"
 #include "data/batches.h"
 #include "data/tokenizer.h"
+#include "image/image.h"
 #include "model/model.h"
 
 typedef struct Reader {

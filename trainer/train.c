@@ -9,10 +9,10 @@
 
 #include "core/clock.h"
 #include "core/log.h"
+#include "core/signals.h"
 #include "trainer/best_weights.h"
 #include "trainer/patience.h"
 #include "trainer/schedule.h"
-#include "trainer/signals.h"
 #include "trainer/train_parts.h"
 #include "trainer/validate.h"
 

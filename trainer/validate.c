@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/signals.h"
 #include "trainer/reader.h"
-#include "trainer/signals.h"
 
 Err split_indices(const Dataset *dataset, Split split, size_t limit, size_t **indices,
                   size_t *count) {

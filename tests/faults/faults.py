@@ -47,6 +47,8 @@ STATE = WORK / "state.json"
 # Room -> which tests are run when those that a fault names have passed (options of ctest).
 TESTS_OF_ROOM = {
     "core": ["-L", "^(core|data)$"],
+    "image": ["-R", "^(image|core|picture|batch_build|drawing)\\."],
+    "hub": ["-R", "^(hub|file|cli_fetch|fuzz)\\."],
     "config": ["-R", "^(config(_yaml)?|cli_train|cli_eval|cli_mix)\\."],
     "ops": ["-L", "^(ops|model)$"],
     "cuda": ["-L", "^cuda$", "-LE", "^schedules$"],

@@ -4,7 +4,7 @@
 #include <stdarg.h>
 #include <strings.h>
 
-#include "launch/http.h"
+#include "hub/http.h"
 #include "tests/fuzz/fuzz.h"
 
 #undef curl_easy_setopt

@@ -1,7 +1,7 @@
 /* What the hub answers, with a network of our own: names, the list of files, the choice among
  * them, a file. Pieces: an id, a revision, the list, the file; the first byte says how it comes. */
 #include "core/file.h"
-#include "launch/fetch_steps.h"
+#include "hub/fetch_steps.h"
 #include "tests/fuzz/fuzz.h"
 
 /* ---- the network ---- */

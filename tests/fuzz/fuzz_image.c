@@ -1,7 +1,7 @@
 /* PNG, JPEG and WebP files; what was decoded, encoded, is decoded to the same pixels. */
 #include "core/file.h"
-#include "core/image.h"
-#include "core/resample.h"
+#include "image/image.h"
+#include "image/resample.h"
 #include "tests/fuzz/fuzz.h"
 
 enum { PIXELS_MAX = 1 << 20 }; /* of a picture that is worked on further */

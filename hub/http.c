@@ -2,15 +2,13 @@
  *
  * Redirects are followed here and not by libcurl, so that each step can be judged: its scheme, its
  * host, and whether the token may go along. */
-#include "launch/http.h"
+#include "hub/http.h"
 
 #include <curl/curl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-
-#include "launch/version.h"
 
 enum {
     REDIRECTS_MOST = 10,

@@ -1,13 +1,13 @@
 /* The steps of a download, one file of code each: which files the hub has (fetch_list.c), which of
  * them are wanted (fetch_choose.c), one of them (fetch_file.c), all of them (fetch.c). */
-#ifndef CADVLM_LAUNCH_FETCH_STEPS_H
-#define CADVLM_LAUNCH_FETCH_STEPS_H
+#ifndef CADVLM_HUB_FETCH_STEPS_H
+#define CADVLM_HUB_FETCH_STEPS_H
 
 #include "core/digest.h"
-#include "core/hub.h"
 #include "core/progress.h"
-#include "launch/fetch.h"
-#include "launch/http.h"
+#include "hub/cache.h"
+#include "hub/fetch.h"
+#include "hub/http.h"
 
 typedef struct Hub {
     const FetchJob *job;

@@ -3,7 +3,7 @@
 #include <ctype.h>
 #include <string.h>
 
-#include "core/image_formats.h"
+#include "image/formats.h"
 
 enum { WHITE = 255 };
 

@@ -3,10 +3,10 @@
  * When a picture shrinks the filter widens with it, so that no line of a drawing falls between two
  * pixels. Weights are whole numbers of 22 bits; the columns are made first and rounded to 8 bits,
  * then the rows. */
-#ifndef CADVLM_CORE_RESAMPLE_H
-#define CADVLM_CORE_RESAMPLE_H
+#ifndef CADVLM_IMAGE_RESAMPLE_H
+#define CADVLM_IMAGE_RESAMPLE_H
 
-#include "core/image.h"
+#include "image/image.h"
 
 Err image_resize(Image *out, const Image *in, int width, int height);
 

@@ -1,8 +1,8 @@
 /* The decoders of single formats, and what they share. Private to the core room. */
-#ifndef CADVLM_CORE_IMAGE_FORMATS_H
-#define CADVLM_CORE_IMAGE_FORMATS_H
+#ifndef CADVLM_IMAGE_FORMATS_H
+#define CADVLM_IMAGE_FORMATS_H
 
-#include "core/image.h"
+#include "image/image.h"
 
 /* Each gives the file's pixels at 8 bits: raw->channels is 1 gray, 2 gray and alpha, 3 RGB, 4 RGB
  * and alpha; alpha is not multiplied in. After an error `raw` may hold memory: free it either way.

@@ -1,7 +1,7 @@
 /* WebP files, lossy and lossless; the one place that names libwebp. */
 #include <webp/decode.h>
 
-#include "core/image_formats.h"
+#include "image/formats.h"
 
 /* libwebp gives numbers; these are their words. */
 static const char *status_text(VP8StatusCode status) {

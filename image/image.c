@@ -1,10 +1,10 @@
 /* Pictures in memory, and reading and writing their files. */
-#include "core/image.h"
+#include "image/image.h"
 
 #include <stdlib.h>
 
 #include "core/file.h"
-#include "core/image_formats.h"
+#include "image/formats.h"
 
 static Err take_memory(Image *image, int64_t width, int64_t height, int channels) {
     uint8_t *pixels = calloc((size_t)(width * height), (size_t)channels);

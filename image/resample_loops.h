@@ -3,8 +3,8 @@
  * Both passes are the same sum: an output is a weighted sum of `taps` inputs `step` bytes apart,
  * for LANES outputs side by side. Down a column of pixels these lie side by side in memory. For a
  * pass along the rows, LANES rows are transposed first, so that a lane is a row. */
-#ifndef CADVLM_CORE_RESAMPLE_LOOPS_H
-#define CADVLM_CORE_RESAMPLE_LOOPS_H
+#ifndef CADVLM_IMAGE_RESAMPLE_LOOPS_H
+#define CADVLM_IMAGE_RESAMPLE_LOOPS_H
 
 #include <stddef.h>
 #include <stdint.h>

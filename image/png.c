@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/image_formats.h"
+#include "image/formats.h"
 
 /* What libpng last said. A warning often tells why the error came after it. */
 typedef struct PngWords {

@@ -5,7 +5,7 @@
 
 #include "core/log.h"
 #include "core/text.h"
-#include "launch/fetch_steps.h"
+#include "hub/fetch_steps.h"
 
 const FetchName fetch_names[] = {
     {"openecad-0.55b", "Yuki-Kokomi/OpenECADv2-CLIP-0.55B", "CLIP ViT-B/16 and OpenELM-450M"},

@@ -1,5 +1,5 @@
 /* Stands where a build has no libcurl. */
-#include "launch/http.h"
+#include "hub/http.h"
 
 #include <string.h>
 

@@ -3,8 +3,8 @@
  * Servers are hostile here: redirects are counted and never lead from https to http, headers and
  * the bodies of refusals are limited, and a token goes to the host it is for and to no other. What
  * a body may hold is up to whoever takes it. */
-#ifndef CADVLM_LAUNCH_HTTP_H
-#define CADVLM_LAUNCH_HTTP_H
+#ifndef CADVLM_HUB_HTTP_H
+#define CADVLM_HUB_HTTP_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -8,7 +8,7 @@
 #include "core/json.h"
 #include "core/log.h"
 #include "core/text.h"
-#include "launch/fetch_steps.h"
+#include "hub/fetch_steps.h"
 
 enum {
     LIST_BYTES_MOST = 64 << 20,

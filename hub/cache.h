@@ -1,6 +1,6 @@
 /* Models and datasets of the Hugging Face hub in the local cache that huggingface_hub keeps.
  *
- * Here are names and files only; `cadvlm data fetch` (launch/fetch.h) downloads. The cache is
+ * Here are names and files only; `cadvlm data fetch` (hub/fetch.h) downloads. The cache is
  * HF_HUB_CACHE, else HUGGINGFACE_HUB_CACHE, HF_HOME/hub, XDG_CACHE_HOME/huggingface/hub, or
  * ~/.cache/huggingface/hub, and holds for each repository
  *
@@ -8,8 +8,8 @@
  *     models--owner--name/snapshots/COMMIT/PATH      a symbolic link to a blob
  *     models--owner--name/refs/main                  the commit of a branch or tag
  */
-#ifndef CADVLM_CORE_HUB_H
-#define CADVLM_CORE_HUB_H
+#ifndef CADVLM_HUB_CACHE_H
+#define CADVLM_HUB_CACHE_H
 
 #include <stdbool.h>
 

@@ -1,5 +1,5 @@
 /* Models and datasets of the Hugging Face hub in the local cache; see the header. */
-#include "core/hub.h"
+#include "hub/cache.h"
 
 #include <ctype.h>
 #include <stdio.h>

@@ -1,12 +1,12 @@
 /* Resizing as Pillow does: weights of each output, one pass along the rows, one down the columns.
  */
-#include "core/resample.h"
+#include "image/resample.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/resample_loops.h"
+#include "image/resample_loops.h"
 
 /* ---- weights ---- */
 

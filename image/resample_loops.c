@@ -1,6 +1,6 @@
 /* Compiled once per instruction set (core/CMakeLists.txt) into one table each; plain loops that the
  * compiler turns into its vectors. */
-#include "core/resample_loops.h"
+#include "image/resample_loops.h"
 
 #include <string.h>
 

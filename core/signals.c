@@ -1,4 +1,4 @@
-#include "trainer/signals.h"
+#include "core/signals.h"
 
 #include <signal.h>
 #include <stddef.h>

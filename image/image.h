@@ -7,8 +7,8 @@
  *   - 16-bit gray is cut to its upper 8 bits, as 16-bit colour is. Pillow clips it at 255, so all
  *     but the darkest 1/256 turns white.
  *   - A damaged or shortened file is an error even where a library only warns and fills in gray. */
-#ifndef CADVLM_CORE_IMAGE_H
-#define CADVLM_CORE_IMAGE_H
+#ifndef CADVLM_IMAGE_IMAGE_H
+#define CADVLM_IMAGE_IMAGE_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -1,12 +1,12 @@
 /* Downloads of public models and datasets from the Hugging Face hub. */
-#ifndef CADVLM_LAUNCH_FETCH_H
-#define CADVLM_LAUNCH_FETCH_H
+#ifndef CADVLM_HUB_FETCH_H
+#define CADVLM_HUB_FETCH_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "core/file.h"
-#include "launch/options.h"
+#include "core/text.h"
 
 /* Short names of what OpenECAD's authors published. */
 typedef struct FetchName {

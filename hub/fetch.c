@@ -1,5 +1,5 @@
 /* All of a download: list, choose, see what is there, fetch, link. */
-#include "launch/fetch.h"
+#include "hub/fetch.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -10,7 +10,7 @@
 
 #include "core/clock.h"
 #include "core/log.h"
-#include "launch/fetch_steps.h"
+#include "hub/fetch_steps.h"
 
 /* Where the files of this run go. In the cache, `folder` is the snapshot, full of links. */
 typedef struct Place {

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "core/log.h"
-#include "launch/fetch_steps.h"
+#include "hub/fetch_steps.h"
 
 enum {
     CHUNK_SIZE = 64 << 10,

@@ -9,7 +9,7 @@
 #include <setjmp.h>
 #include <stdlib.h>
 
-#include "core/image_formats.h"
+#include "image/formats.h"
 
 /* A progressive file of a few kilobytes can have thousands of scans, each of which walks the whole
  * picture; encoders make about ten. */
