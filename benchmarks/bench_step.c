@@ -50,7 +50,7 @@
 #include "core/log.h"
 #include "core/rng.h"
 #include "model/model.h"
-#include "trainer/optim.h"
+#include "model/optim.h"
 
 /* ---- the run ---- */
 

@@ -7,11 +7,11 @@
 #include <time.h>
 
 #include "core/text.h"
+#include "eval/evaluate.h"
 #include "hub/cache.h"
 #include "launch/commands.h"
 #include "launch/shown.h"
 #include "model/published.h"
-#include "trainer/evaluate.h"
 
 enum { NAME_MAX_SHOWN = 18, EXACT = 17 };
 

@@ -4,11 +4,11 @@
 #include <string.h>
 
 #include "core/json.h"
+#include "export/export.h"
 #include "launch/commands.h"
 #include "launch/options.h"
 #include "launch/shown.h"
 #include "launch/version.h"
-#include "trainer/export.h"
 
 typedef struct ExportArguments {
     const char *checkpoint, *format, *dtype, *data, *licence;

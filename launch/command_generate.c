@@ -7,11 +7,11 @@
 #include "core/json.h"
 #include "core/log.h"
 #include "core/text.h"
+#include "eval/reader.h"
+#include "eval/summary.h"
 #include "launch/commands.h"
 #include "launch/part_file.h"
 #include "launch/shown.h"
-#include "trainer/reader.h"
-#include "trainer/summary.h"
 
 enum {
     PICTURE_LEAST = 512, /* pixels a side of each half, at least: small drawings are enlarged */

@@ -5,7 +5,7 @@
 #include "launch/commands.h"
 #include "launch/shown.h"
 #include "launch/version.h"
-#include "trainer/report.h"
+#include "report/report.h"
 
 static Err write_report(const Arguments *runs, const char *title, const char *out,
                         int64_t examples) {

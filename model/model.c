@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/log.h"
 #include "model/parts.h"
 
 /* ---- what it is made of ---- */
@@ -189,6 +190,18 @@ static Err no_room(const Model *model, size_t bytes) {
          "out of memory: activations of %d samples (%d rows) need %zu MiB, %zu of %zu MiB are "
          "free%s: %s",
          limits->samples, limits->tokens, bytes >> 20, available >> 20, total >> 20, others, what);
+}
+
+DType precision_dtype(Exec *ex, Precision precision) {
+    DType fast = exec_fast_dtype(ex);
+    const DType wanted[] = {[PRECISION_AUTO] = fast,
+                            [PRECISION_BF16] = DT_BF16,
+                            [PRECISION_FP16] = DT_F16,
+                            [PRECISION_F32] = DT_F32};
+    if (exec_has_dtype(ex, wanted[precision])) return wanted[precision];
+    log_info("precision %s is run in %s on this device",
+             precision == PRECISION_FP16 ? "fp16" : "bf16", dtype_name(fast));
+    return fast;
 }
 
 Err model_limits(ModelLimits *out, const ModelSpec *spec, int64_t samples) {

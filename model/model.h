@@ -52,6 +52,9 @@ void model_init_numbers(Model *model, uint64_t seed, const int32_t ids[MODEL_NUM
 /* Only the adapters. */
 void model_init_lora(Model *model, uint64_t seed);
 
+/* The compute type a precision means on this device; a substitute is said in the log. */
+DType precision_dtype(Exec *ex, Precision precision);
+
 /* The largest batch a Model must be ready for. */
 typedef struct ModelLimits {
     int samples, tokens, labels, images;

@@ -1,8 +1,8 @@
 /* card: the README.md beside weights that are passed on. */
 #include <string.h>
 
+#include "export/card.h"
 #include "tests/test.h"
-#include "trainer/card.h"
 
 static const CardLine DATA[] = {{"cad|parts", "CC BY 4.0"}, {"own", NULL}}, RECIPE[] = {{"r", "4"}},
                       FIGURES[] = {{"loss", "0.5"}};

@@ -1,13 +1,13 @@
 /* checkpoint: what is saved, what is refused, and what is believed. */
 #include <math.h>
 
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/manifest.h"
 #include "core/file.h"
 #include "core/json.h"
 #include "tests/test.h"
 #include "tests/tiny.h"
 #include "tests/train_fixture.h"
-#include "trainer/checkpoint.h"
-#include "trainer/manifest.h"
 #include "trainer/patience.h"
 
 /* A tiny model and its optimiser, and all that goes into a checkpoint beside them. */

@@ -4,12 +4,12 @@
 #include "core/json.h"
 #include "data/shard.h"
 #include "data/synth/synth.h"
+#include "eval/evaluate.h"
+#include "eval/validate.h"
 #include "image/image.h"
 #include "tests/run_fixture.h"
 #include "tests/test.h"
 #include "tests/train_fixture.h"
-#include "trainer/evaluate.h"
-#include "trainer/validate.h"
 
 enum { LINES_MAX = 128 };
 

@@ -1,7 +1,7 @@
 /* The numbers of an evaluation: what failures, unknowns and medians do to them, and the control. */
+#include "eval/gallery.h"
+#include "eval/summary.h"
 #include "tests/test.h"
-#include "trainer/gallery.h"
-#include "trainer/summary.h"
 
 /* A part that came out as it should, with an IoU. */
 static EvalRecord good(double iou, double chamfer) {

@@ -1,7 +1,7 @@
 /* An update beside the formulas of AdamW (Loshchilov & Hutter 2019) in double, where nothing is one
  * by chance: labels, clipping, decay, a rate for each part, another rate at each step. On the CPU,
  * and on a GPU or its emulation. */
-#include "trainer/optim.h"
+#include "model/optim.h"
 
 #include "core/rng.h"
 #include "model/param_files.h"

@@ -4,8 +4,8 @@
  * sums of some hundred products, each good to 6e-8, through five layers. */
 #include <math.h>
 
+#include "model/optim.h"
 #include "tests/reference.h"
-#include "trainer/optim.h"
 
 enum { STEPS = 20 };
 

@@ -3,8 +3,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "model/optim.h"
 #include "tests/reference.h"
-#include "trainer/optim.h"
 
 enum { EVERY = 29, LAST_LOGITS = 4 };
 

@@ -3,10 +3,10 @@
 
 #include "core/base64.h"
 #include "image/image.h"
+#include "report/chart.h"
+#include "report/html.h"
+#include "report/report.h"
 #include "tests/test.h"
-#include "trainer/chart.h"
-#include "trainer/html.h"
-#include "trainer/report.h"
 
 static const ReportOptions OPTIONS = {.version = "1.2.3", .date = "2026-01-02 03:04"};
 

@@ -1,15 +1,15 @@
 /* trainer: whether two models compute the same; what pictures are put onto; what `device: auto` is
  * where no GPU can be used. */
-#include "trainer/compare.h"
+#include "eval/compare.h"
 
 #include <math.h>
 
 #include "core/system.h"
+#include "eval/setup.h"
 #include "tests/capture.h"
 #include "tests/test.h"
 #include "tests/tiny.h"
 #include "tests/train_fixture.h"
-#include "trainer/setup.h"
 
 /* Two equal models of a tokenizer's vocabulary, and how their input is made. */
 static void open_pair(Tiny pair[2], Reader *reader) {

@@ -18,10 +18,16 @@ ALLOWED = {
     "comm": ["core", "config"],
     "data": ["core", "image", "config", "ops", "cad"],
     "model": ["core", "config", "ops", "cuda"],
-    "trainer": ["core", "image", "hub", "config", "ops", "cad", "cuda", "comm", "data", "model"],
-    "launch": ["core", "image", "hub", "config", "ops", "cad", "cuda", "comm", "data", "model", "trainer"],
-    "tests": ["core", "image", "hub", "config", "ops", "cad", "cuda", "comm", "data", "model", "trainer", "launch"],
-    "benchmarks": ["core", "image", "config", "ops", "cad", "cuda", "comm", "data", "model", "trainer"],
+    "checkpoint": ["core", "hub", "config", "ops", "cuda", "comm", "data", "model"],
+    "eval": ["core", "image", "config", "ops", "cad", "cuda", "comm", "data", "model", "checkpoint"],
+    "report": ["core", "config"],
+    "export": ["core", "config", "ops", "cuda", "comm", "model", "checkpoint", "eval"],
+    "trainer": ["core", "config", "ops", "cuda", "comm", "data", "model", "checkpoint", "eval"],
+    "launch": ["core", "image", "hub", "config", "ops", "cad", "cuda", "comm", "data", "model", "checkpoint", "eval", "report", "export",
+               "trainer"],
+    "tests": ["core", "image", "hub", "config", "ops", "cad", "cuda", "comm", "data", "model", "checkpoint", "eval", "report", "export",
+              "trainer", "launch"],
+    "benchmarks": ["core", "image", "config", "ops", "cad", "cuda", "comm", "data", "model"],
 }
 # Headers a room may see besides: model knows batches, and nothing else of data; benchmarks time the operations of the tests.
 EXTRA = {"model": ["data/batch.h"], "benchmarks": ["tests/op_kinds.h"]}

@@ -6,7 +6,7 @@
 #define CADVLM_TRAINER_BEST_WEIGHTS_H
 
 #include "comm/comm.h"
-#include "trainer/optim.h"
+#include "model/optim.h"
 
 /* Collective. Rank 0 writes the weights as they are after `step`. `folder`: that of the
  * checkpoints. */

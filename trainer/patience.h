@@ -2,7 +2,7 @@
 #ifndef CADVLM_TRAINER_PATIENCE_H
 #define CADVLM_TRAINER_PATIENCE_H
 
-#include "trainer/checkpoint.h"
+#include "checkpoint/checkpoint.h"
 
 /* Counts a validation's loss. */
 void patience_count(TrainState *state, double loss);

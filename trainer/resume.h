@@ -2,8 +2,8 @@
 #ifndef CADVLM_TRAINER_RESUME_H
 #define CADVLM_TRAINER_RESUME_H
 
+#include "checkpoint/checkpoint.h"
 #include "config/config.h"
-#include "trainer/checkpoint.h"
 
 /* Refuses, ERR_CONFIG, what cannot change; tells what does. `told`: the config as the user has it;
  * `is`: the same with what the checkpoint says of what it leaves open (base_describe). */

@@ -10,11 +10,11 @@
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/signals.h"
+#include "eval/validate.h"
 #include "trainer/best_weights.h"
 #include "trainer/patience.h"
 #include "trainer/schedule.h"
 #include "trainer/train_parts.h"
-#include "trainer/validate.h"
 
 enum { SKIPPED_STEPS_MAX = 10 }; /* in a row, before a run gives up */
 

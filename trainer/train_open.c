@@ -5,10 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "checkpoint/preparation.h"
 #include "core/hash.h"
 #include "core/log.h"
 #include "model/adapter.h"
-#include "trainer/preparation.h"
 #include "trainer/resume.h"
 #include "trainer/train_parts.h"
 

@@ -2,14 +2,14 @@
 #ifndef CADVLM_TRAINER_TRAIN_PARTS_H
 #define CADVLM_TRAINER_TRAIN_PARTS_H
 
+#include "checkpoint/base.h"
+#include "checkpoint/checkpoint.h"
 #include "core/folder_lock.h"
 #include "core/progress.h"
-#include "trainer/base.h"
-#include "trainer/checkpoint.h"
+#include "eval/overlong.h"
+#include "eval/setup.h"
 #include "trainer/metrics.h"
-#include "trainer/overlong.h"
 #include "trainer/reducer.h"
-#include "trainer/setup.h"
 #include "trainer/train.h"
 
 /* Moments of the device's work: of every slot, then of the step's end. */

@@ -56,6 +56,10 @@ TESTS_OF_ROOM = {
     "cad": ["-L", "^cad$"],
     "data": ["-L", "^(data|cad)$"],
     "model": ["-L", "^(model|trainer)$"],
+    "checkpoint": ["-L", "^trainer$"],
+    "eval": ["-L", "^trainer$"],
+    "report": ["-L", "^trainer$"],
+    "export": ["-L", "^(trainer|model)$"],
     "trainer": ["-L", "^trainer$"],
     "launch": ["-R", "^cli_"],
 }

@@ -1,10 +1,10 @@
 /* A checkpoint's small files: manifest, state, origin. What was understood of the state, written,
  * is understood as the same. */
+#include "checkpoint/manifest.h"
+#include "checkpoint/origin.h"
+#include "checkpoint/train_state.h"
 #include "core/file.h"
 #include "tests/fuzz/fuzz.h"
-#include "trainer/manifest.h"
-#include "trainer/origin.h"
-#include "trainer/train_state.h"
 
 static const char *const files[] = {"manifest.json", "state.json", "base.json", "config.yaml",
                                     NULL};

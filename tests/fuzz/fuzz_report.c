@@ -1,8 +1,8 @@
 /* A run folder as the report reads it: metrics, an evaluation and its gallery, config, versions;
  * and the page of it, in which no text of theirs is more than text. */
 #include "core/file.h"
+#include "report/report.h"
 #include "tests/fuzz/fuzz.h"
-#include "trainer/report.h"
 
 static const char *const files[] = {
     "run/metrics.jsonl", "run/eval/a.json",  "run/eval/a-gallery/gallery.json",

@@ -1,7 +1,0 @@
-/* How a report looks: one style sheet, for light and dark screens and for paper. */
-#ifndef CADVLM_TRAINER_REPORT_STYLE_H
-#define CADVLM_TRAINER_REPORT_STYLE_H
-
-extern const char report_style[];
-
-#endif
