@@ -8,9 +8,9 @@
 #include <string.h>
 #include <time.h>
 
-#include "cad/code.h"
-#include "cad/sheet.h"
-#include "cad/solid.h"
+#include "cad/drawing/sheet.h"
+#include "cad/language/code.h"
+#include "cad/solid/solid.h"
 #include "core/clock.h"
 #include "core/json.h"
 #include "data/synth/synth.h"

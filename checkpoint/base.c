@@ -13,9 +13,9 @@
 #include "core/log.h"
 #include "core/text.h"
 #include "hub/cache.h"
-#include "model/adapter.h"
-#include "model/merge.h"
-#include "model/param_files.h"
+#include "model/files/adapter.h"
+#include "model/files/merge.h"
+#include "model/files/param_files.h"
 
 /* ---- finding ---- */
 

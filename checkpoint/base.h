@@ -8,8 +8,8 @@
 #include "comm/comm.h"
 #include "config/config.h"
 #include "core/file.h"
+#include "model/files/published.h"
 #include "model/model.h"
-#include "model/published.h"
 
 typedef enum BaseKind { BASE_NONE, BASE_CHECKPOINT, BASE_PUBLISHED } BaseKind;
 

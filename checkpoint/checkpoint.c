@@ -12,7 +12,7 @@
 #include "core/hash.h"
 #include "core/json.h"
 #include "core/log.h"
-#include "data/tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
 
 enum { SMALL_FILE_MAX = 64 << 20 };
 

@@ -6,7 +6,7 @@
 
 #include "core/file.h"
 #include "core/json.h"
-#include "data/tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
 
 enum { FORMAT_VERSION = 1, MANIFEST_FILE_MAX = 64 << 20 };
 

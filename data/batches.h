@@ -13,7 +13,7 @@
 #include "data/picture.h"
 #include "data/shard.h"
 #include "data/template.h"
-#include "data/tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
 #include "image/image.h"
 
 /* One dataset of a mix: which samples of it take part. */

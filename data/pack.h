@@ -2,7 +2,7 @@
 #ifndef CADVLM_DATA_PACK_H
 #define CADVLM_DATA_PACK_H
 
-#include "cad/worker.h"
+#include "cad/worker/worker.h"
 #include "data/shard.h"
 
 /* One part to pack. Its texts are copied. */

@@ -12,7 +12,7 @@
 
 #include "data/shard.h"
 #include "data/template.h"
-#include "data/tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
 
 enum { ROW_PICTURE = -1 }; /* in SampleRows.ids: all rows of the sample's picture stand here */
 

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "core/text.h"
-#include "data/byte_level.h"
+#include "data/tokenizer/byte_level.h"
 
 static const char *const names[TEMPLATE_COUNT] = {"plain", "llama", "gemma", "phi"};
 

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cad/code.h"
+#include "cad/language/code.h"
 #include "checkpoint/base.h"
 #include "checkpoint/checkpoint.h"
 #include "core/log.h"

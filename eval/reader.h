@@ -7,7 +7,7 @@
 #include "config/config.h"
 #include "core/file.h"
 #include "data/batches.h"
-#include "data/tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
 #include "image/image.h"
 #include "model/model.h"
 

@@ -6,7 +6,7 @@
 #include "config/config.h"
 #include "core/file.h"
 #include "data/batches.h"
-#include "data/tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
 #include "model/model.h"
 
 /* Threads that this rank may use: what the config says, or its share of the processors. */

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "cad/worker.h"
+#include "cad/worker/worker.h"
 #include "core/json.h"
 
 /* Plain memory: records travel between ranks as they are. Scores are NaN where there are none. */

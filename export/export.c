@@ -15,8 +15,8 @@
 #include "eval/setup.h"
 #include "eval/validate.h"
 #include "export/card.h"
-#include "model/adapter.h"
-#include "model/export.h"
+#include "model/files/adapter.h"
+#include "model/files/export.h"
 
 enum { BESIDE = 2, LINES_MAX = CONFIG_DATASETS, LINE_TEXT = 160 };
 

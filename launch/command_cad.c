@@ -7,7 +7,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "cad/code.h"
+#include "cad/language/code.h"
 #include "core/file.h"
 #include "core/log.h"
 #include "core/progress.h"

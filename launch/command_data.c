@@ -7,7 +7,7 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "data/shard.h"
-#include "data/tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
 #include "launch/command_data.h"
 #include "launch/commands.h"
 #include "launch/shown.h"

@@ -11,7 +11,7 @@
 #include "hub/cache.h"
 #include "launch/commands.h"
 #include "launch/shown.h"
-#include "model/published.h"
+#include "model/files/published.h"
 
 enum { NAME_MAX_SHOWN = 18, EXACT = 17 };
 

@@ -3,7 +3,7 @@
 #ifndef CADVLM_LAUNCH_PART_FILE_H
 #define CADVLM_LAUNCH_PART_FILE_H
 
-#include "cad/worker.h"
+#include "cad/worker/worker.h"
 #include "core/json.h"
 
 typedef enum PartKind { PART_NONE, PART_CODE, PART_DESIGN, PART_STEP } PartKind;

@@ -2,7 +2,7 @@
 #ifndef CADVLM_TESTS_CAD_FIXTURE_H
 #define CADVLM_TESTS_CAD_FIXTURE_H
 
-#include "cad/code.h"
+#include "cad/language/code.h"
 #include "tests/test.h"
 
 /* A block with a hole: the layout of the authors' converter to the byte. */

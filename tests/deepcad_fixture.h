@@ -4,7 +4,7 @@
 
 #include <math.h>
 
-#include "cad/vec.h"
+#include "cad/language/vec.h"
 #include "core/json.h"
 
 static inline Json *point_json(double x, double y, double z) {

@@ -1,6 +1,6 @@
 #include "tests/depth_image.h"
 
-#include "cad/vec.h"
+#include "cad/language/vec.h"
 #include "tests/line_compare.h"
 
 #define MARGIN 12   /* pixels around the solid */

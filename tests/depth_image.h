@@ -3,7 +3,7 @@
 #ifndef CADVLM_TESTS_DEPTH_IMAGE_H
 #define CADVLM_TESTS_DEPTH_IMAGE_H
 
-#include "cad/hidden_lines.h"
+#include "cad/drawing/hidden_lines.h"
 
 enum { DEPTH_SIDE = 400 }; /* pixels */
 

@@ -1,8 +1,8 @@
 #include "tests/golden_model.h"
 
 #include "core/file.h"
-#include "model/numbers.h"
-#include "model/param_files.h"
+#include "model/files/numbers.h"
+#include "model/files/param_files.h"
 #include "tests/test.h"
 
 const char *const golden_archs[GOLDEN_ARCHS] = {"openecad_0.55b", "openecad_0.89b", "openecad_2.4b",

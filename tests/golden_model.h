@@ -3,8 +3,8 @@
 #ifndef CADVLM_TESTS_GOLDEN_MODEL_H
 #define CADVLM_TESTS_GOLDEN_MODEL_H
 
-#include "model/adapter.h"
-#include "model/published.h"
+#include "model/files/adapter.h"
+#include "model/files/published.h"
 
 enum { GOLDEN_ARCHS = 5, GOLDEN_PATHS = 64 };
 extern const char *const golden_archs[GOLDEN_ARCHS];

@@ -37,7 +37,7 @@ extern "C" {
 #include <gp_GTrsf.hxx>
 #include <initializer_list>
 
-#include "cad/shape.hpp"
+#include "cad/solid/shape.hpp"
 
 namespace {
 

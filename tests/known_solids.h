@@ -3,7 +3,7 @@
 #ifndef CADVLM_TESTS_KNOWN_SOLIDS_H
 #define CADVLM_TESTS_KNOWN_SOLIDS_H
 
-#include "cad/solid.h"
+#include "cad/solid/solid.h"
 
 /* As it is made; mirrored; or turned about a slanted axis and carried far from the origin. */
 typedef enum Place { AT_HOME, MIRRORED, FAR_AWAY, PLACE_COUNT } Place;

@@ -2,8 +2,8 @@
 #ifndef CADVLM_TESTS_LINE_COMPARE_H
 #define CADVLM_TESTS_LINE_COMPARE_H
 
-#include "cad/hidden_lines.h"
-#include "cad/vec.h"
+#include "cad/drawing/hidden_lines.h"
+#include "cad/language/vec.h"
 #include "tests/test.h"
 
 /* Lines as short straight pieces. */

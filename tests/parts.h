@@ -2,7 +2,7 @@
 #ifndef CADVLM_TESTS_PARTS_H
 #define CADVLM_TESTS_PARTS_H
 
-#include "cad/code.h"
+#include "cad/language/code.h"
 #include "core/rng.h"
 #include "tests/test.h"
 

@@ -2,7 +2,7 @@
 #ifndef CADVLM_TESTS_POOL_FIXTURE_H
 #define CADVLM_TESTS_POOL_FIXTURE_H
 
-#include "cad/worker.h"
+#include "cad/worker/worker.h"
 #include "core/sanitized.h"
 #include "tests/parts.h"
 

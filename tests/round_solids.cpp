@@ -42,8 +42,8 @@ extern "C" {
 #include <gp_Circ.hxx>
 #include <gp_Cone.hxx>
 
-#include "cad/exact_lines.hpp"
-#include "cad/mesh.hpp"
+#include "cad/drawing/exact_lines.hpp"
+#include "cad/solid/mesh.hpp"
 
 namespace {
 

@@ -3,7 +3,7 @@
 #ifndef CADVLM_TESTS_ROUND_SOLIDS_H
 #define CADVLM_TESTS_ROUND_SOLIDS_H
 
-#include "cad/hidden_lines.h"
+#include "cad/drawing/hidden_lines.h"
 
 int round_solid_count(void);
 const char *round_solid_name(int index);

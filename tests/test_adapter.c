@@ -1,8 +1,8 @@
 /* Adapters in PEFT's files, and models exported: read, gone on with, merged, written. */
 #include "core/file.h"
-#include "model/adapter.h"
-#include "model/merge.h"
-#include "model/numbers.h"
+#include "model/files/adapter.h"
+#include "model/files/merge.h"
+#include "model/files/numbers.h"
 #include "tests/golden_model.h"
 #include "tests/test.h"
 

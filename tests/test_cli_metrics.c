@@ -1,5 +1,5 @@
 /* The numbers that a run reports, by what they are said to be in docs/formats.md. */
-#include "cad/code.h"
+#include "cad/language/code.h"
 #include "core/file.h"
 #include "core/json.h"
 #include "data/shard.h"

@@ -1,5 +1,5 @@
 /* From DeepCAD files and the generator to a model trained on a mix of both, as its users do it. */
-#include "cad/code.h"
+#include "cad/language/code.h"
 #include "core/file.h"
 #include "core/json.h"
 #include "data/shard.h"

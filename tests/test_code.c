@@ -1,5 +1,5 @@
 /* cad: OpenECAD code to programs and back. */
-#include "cad/number.h"
+#include "cad/language/number.h"
 #include "core/file.h"
 #include "tests/cad_fixture.h"
 

@@ -1,6 +1,6 @@
 /* Numbers, angles and names as code has them, and the identity of a part. */
-#include "cad/names.h"
-#include "cad/number.h"
+#include "cad/language/names.h"
+#include "cad/language/number.h"
 #include "core/rng.h"
 #include "tests/cad_fixture.h"
 

@@ -8,7 +8,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "cad/protocol.h"
+#include "cad/worker/protocol.h"
 #include "core/file.h"
 #include "core/process.h"
 #include "tests/pool_fixture.h"

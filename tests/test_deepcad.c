@@ -1,7 +1,7 @@
 /* data/import: DeepCAD construction sequences to programs. */
-#include "cad/code.h"
-#include "cad/loop.h"
-#include "cad/vec.h"
+#include "cad/language/code.h"
+#include "cad/language/loop.h"
+#include "cad/language/vec.h"
 #include "core/file.h"
 #include "core/rng.h"
 #include "data/import/deepcad.h"

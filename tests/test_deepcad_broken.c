@@ -1,5 +1,5 @@
 /* data/import: files that are no DeepCAD construction sequence, or a broken one. */
-#include "cad/code.h"
+#include "cad/language/code.h"
 #include "core/file.h"
 #include "core/rng.h"
 #include "data/import/deepcad.h"

@@ -1,8 +1,8 @@
 /* cad: drawings: what must hold of every one, whatever it shows. */
-#include "cad/draw.h"
-#include "cad/lettering.h"
-#include "cad/sheet.h"
-#include "cad/worker.h"
+#include "cad/drawing/draw.h"
+#include "cad/drawing/lettering.h"
+#include "cad/drawing/sheet.h"
+#include "cad/worker/worker.h"
 #include "core/hash.h"
 #include "image/image.h"
 #include "tests/parts.h"

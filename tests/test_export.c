@@ -1,10 +1,10 @@
 /* Models written for others: adapters for PEFT, merged weights for transformers. */
 #include "core/file.h"
 #include "core/json.h"
-#include "model/adapter.h"
-#include "model/export.h"
-#include "model/merge.h"
-#include "model/param_files.h"
+#include "model/files/adapter.h"
+#include "model/files/export.h"
+#include "model/files/merge.h"
+#include "model/files/param_files.h"
 #include "tests/golden_model.h"
 #include "tests/test.h"
 

@@ -4,9 +4,9 @@
  * The kernel's algorithm is wrong now and then (it hides an outline that lies on a seam, draws
  * lines where two cylinders touch, and loses the outlines of some cones). Where the depth buffer
  * says so, nothing is compared with it; the depth buffer judges ours in any case. */
-#include "cad/sheet.h"
-#include "cad/solid.h"
-#include "cad/vec.h"
+#include "cad/drawing/sheet.h"
+#include "cad/language/vec.h"
+#include "cad/solid/solid.h"
 #include "data/synth/synth.h"
 #include "tests/depth_image.h"
 #include "tests/line_compare.h"

@@ -1,5 +1,5 @@
 /* cad: volumes and areas of solids with cones, spheres, tori and splines, against formulas. */
-#include "cad/score.h"
+#include "cad/solid/score.h"
 #include "core/file.h"
 #include "tests/known_solids.h"
 #include "tests/pool_fixture.h"

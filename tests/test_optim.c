@@ -4,7 +4,7 @@
 #include "model/optim.h"
 
 #include "core/rng.h"
-#include "model/param_files.h"
+#include "model/files/param_files.h"
 #include "tests/test.h"
 #include "tests/tiny.h"
 

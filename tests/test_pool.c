@@ -3,7 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "cad/protocol.h"
+#include "cad/worker/protocol.h"
 #include "comm/comm.h"
 #include "core/clock.h"
 #include "core/file.h"

@@ -1,6 +1,6 @@
 /* cad: profiles whose loops meet themselves or each other: found, and refused with the place. */
-#include "cad/profile.h"
-#include "cad/vec.h"
+#include "cad/language/profile.h"
+#include "cad/language/vec.h"
 #include "tests/pool_fixture.h"
 
 static Extrude *new_extrude(CadProgram *program) {

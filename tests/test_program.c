@@ -1,6 +1,6 @@
 /* cad: programs in memory: loops, planes, the validator. */
-#include "cad/loop.h"
-#include "cad/vec.h"
+#include "cad/language/loop.h"
+#include "cad/language/vec.h"
 #include "core/rng.h"
 #include "tests/cad_fixture.h"
 

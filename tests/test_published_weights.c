@@ -1,8 +1,8 @@
 /* The weights of published model folders, of every architecture: into a model, into a store that is
  * mapped, and files that do not fit. */
 #include "core/file.h"
-#include "model/numbers.h"
-#include "model/param_files.h"
+#include "model/files/numbers.h"
+#include "model/files/param_files.h"
 #include "tests/golden_model.h"
 #include "tests/test.h"
 

@@ -1,9 +1,9 @@
 /* safetensors files and folders of them, good and hostile. */
 #include "core/file.h"
 #include "core/json.h"
-#include "model/numbers.h"
-#include "model/safetensors.h"
-#include "model/weight_files.h"
+#include "model/files/numbers.h"
+#include "model/files/safetensors.h"
+#include "model/files/weight_files.h"
 #include "tests/test.h"
 
 /* Writes a file without the care that file_write takes, which costs a sync. */

@@ -1,6 +1,6 @@
 /* cad: solids, through the worker pool: known measures, hostile input, files and scores. */
-#include "cad/loop.h"
-#include "cad/vec.h"
+#include "cad/language/loop.h"
+#include "cad/language/vec.h"
 #include "core/file.h"
 #include "tests/pool_fixture.h"
 

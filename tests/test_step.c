@@ -1,5 +1,5 @@
 /* cad: what STEP files hold beside one sound solid, and what the kernel's reader makes of it. */
-#include "cad/score.h"
+#include "cad/solid/score.h"
 #include "tests/known_solids.h"
 #include "tests/parts.h"
 

@@ -1,5 +1,5 @@
 /* Synthetic parts: valid, varied, and the same for the same number. */
-#include "cad/code.h"
+#include "cad/language/code.h"
 #include "data/synth/synth.h"
 #include "tests/test.h"
 

@@ -6,9 +6,9 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "core/rng.h"
-#include "data/bpe.h"
-#include "data/pieces.h"
-#include "data/tokenizer.h"
+#include "data/tokenizer/bpe.h"
+#include "data/tokenizer/pieces.h"
+#include "data/tokenizer/tokenizer.h"
 #include "tests/test.h"
 #include "tests/tokenizer_texts.h"
 

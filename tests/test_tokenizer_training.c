@@ -2,7 +2,7 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "core/rng.h"
-#include "data/tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
 #include "tests/test.h"
 #include "tests/tokenizer_texts.h"
 

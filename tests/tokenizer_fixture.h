@@ -4,7 +4,7 @@
 
 #include "core/file.h"
 #include "core/json.h"
-#include "data/tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
 #include "tests/test.h"
 
 /* The folder with models and rows.json: that of the tree, or a larger one made by

@@ -4,7 +4,7 @@
 
 #include "core/file.h"
 #include "core/rng.h"
-#include "data/tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
 #include "tests/test.h"
 
 static inline void golden_path(char out[PATH_SIZE], const char *name) {

@@ -1,10 +1,10 @@
 #include "tests/train_fixture.h"
 
-#include "cad/code.h"
+#include "cad/language/code.h"
 #include "core/file.h"
 #include "data/shard.h"
 #include "data/synth/synth.h"
-#include "data/tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
 #include "image/image.h"
 #include "tests/test.h"
 

@@ -7,7 +7,7 @@
 #include "config/resume.h"
 #include "core/json.h"
 #include "core/log.h"
-#include "data/tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
 
 enum { TOKENIZER_MAX = 1 << 30 };
 

@@ -8,7 +8,7 @@
 #include "checkpoint/preparation.h"
 #include "core/hash.h"
 #include "core/log.h"
-#include "model/adapter.h"
+#include "model/files/adapter.h"
 #include "trainer/resume.h"
 #include "trainer/train_parts.h"
 

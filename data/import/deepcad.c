@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cad/loop.h"
-#include "cad/vec.h"
+#include "cad/language/loop.h"
+#include "cad/language/vec.h"
 #include "core/file.h"
 #include "data/import/fusion360.h"
 

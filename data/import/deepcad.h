@@ -6,7 +6,7 @@
 #ifndef CADVLM_DATA_IMPORT_DEEPCAD_H
 #define CADVLM_DATA_IMPORT_DEEPCAD_H
 
-#include "cad/program.h"
+#include "cad/language/program.h"
 #include "core/json.h"
 
 /* As much as JSON_VALUES_MAX values take, at the 25 bytes each of the dataset's files (the largest

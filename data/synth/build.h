@@ -6,7 +6,7 @@
 #ifndef CADVLM_DATA_SYNTH_BUILD_H
 #define CADVLM_DATA_SYNTH_BUILD_H
 
-#include "cad/program.h"
+#include "cad/language/program.h"
 #include "core/rng.h"
 
 typedef enum SketchSide {

@@ -3,7 +3,7 @@
  * it. */
 #include <math.h>
 
-#include "cad/code.h"
+#include "cad/language/code.h"
 #include "data/synth/build.h"
 #include "data/synth/synth.h"
 

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "cad/code.h"
+#include "cad/language/code.h"
 
 /* Hashes seen so far; open addressing, 0 is empty. */
 typedef struct HashSet {

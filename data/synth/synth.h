@@ -7,8 +7,8 @@
 #ifndef CADVLM_DATA_SYNTH_SYNTH_H
 #define CADVLM_DATA_SYNTH_SYNTH_H
 
-#include "cad/draw.h"
-#include "cad/program.h"
+#include "cad/drawing/draw.h"
+#include "cad/language/program.h"
 #include "core/rng.h"
 
 /* How code is written: where the part stands. */

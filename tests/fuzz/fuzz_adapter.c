@@ -1,6 +1,6 @@
 /* A PEFT adapter: its config and its tensors. Pieces: adapter_config.json,
  * adapter_model.safetensors. */
-#include "model/adapter.h"
+#include "model/files/adapter.h"
 #include "tests/fuzz/fuzz.h"
 
 static const char *const files[] = {"adapter_config.json", "adapter_model.safetensors", NULL};

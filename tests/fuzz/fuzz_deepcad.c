@@ -1,5 +1,5 @@
 /* DeepCAD's JSON: a program of it, printed, is a program. */
-#include "cad/code.h"
+#include "cad/language/code.h"
 #include "data/import/deepcad.h"
 #include "tests/deepcad_fixture.h"
 #include "tests/fuzz/fuzz.h"

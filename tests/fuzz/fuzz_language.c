@@ -1,6 +1,6 @@
 /* OpenECAD code: blocks, lexer, parser, interpreter, validator; and what was read, printed, is read
  * again as the same. */
-#include "cad/profile.h"
+#include "cad/language/profile.h"
 #include "tests/cad_fixture.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/parts.h"

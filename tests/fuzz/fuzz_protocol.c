@@ -1,6 +1,6 @@
 /* What a program and its CAD workers say to one another: a frame as either side receives it; and
  * what was understood, said again, is understood as the same. */
-#include "cad/protocol.h"
+#include "cad/worker/protocol.h"
 #include "tests/fuzz/fuzz.h"
 
 enum { HEADER = sizeof(FrameHeader) };

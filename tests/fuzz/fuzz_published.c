@@ -1,6 +1,6 @@
 /* A published model's config.json: what was understood, written, is understood again. */
 #include "core/json.h"
-#include "model/published.h"
+#include "model/files/published.h"
 #include "tests/fuzz/fuzz.h"
 
 void fuzz_one(const uint8_t *data, size_t size) {

@@ -1,6 +1,6 @@
 /* A safetensors file: header, names, shapes, ranges. */
-#include "model/numbers.h"
-#include "model/safetensors.h"
+#include "model/files/numbers.h"
+#include "model/files/safetensors.h"
 #include "tests/fuzz/fuzz.h"
 
 /* All that a reader may touch of a tensor. */

@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "cad/worker.h"
+#include "cad/worker/worker.h"
 #include "core/clock.h"
 #include "core/file.h"
 #include "core/text.h"

@@ -1,7 +1,7 @@
 /* Text from outside: what is shown of it, and the pieces that answers and questions are cut into.
  */
-#include "cad/blocks.h"
-#include "cad/number.h"
+#include "cad/language/blocks.h"
+#include "cad/language/number.h"
 #include "core/text.h"
 #include "data/template.h"
 #include "tests/fuzz/fuzz.h"

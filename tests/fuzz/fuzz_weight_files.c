@@ -1,5 +1,5 @@
 /* The weights of a model folder: an index and the files it names. Pieces: the index, two files. */
-#include "model/weight_files.h"
+#include "model/files/weight_files.h"
 #include "tests/fuzz/fuzz.h"
 
 static const char *const files[] = {"model.safetensors.index.json", "a.safetensors",

@@ -2,7 +2,7 @@
 #ifndef CADVLM_TESTS_FUZZ_TOKENIZER_H
 #define CADVLM_TESTS_FUZZ_TOKENIZER_H
 
-#include "data/tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
 #include "tests/fuzz/fuzz.h"
 
 static inline void check_ids(const Tokenizer *tokenizer, const TokenIds *ids) {
