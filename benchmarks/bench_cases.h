@@ -2,7 +2,7 @@
 #ifndef CADVLM_BENCHMARKS_BENCH_CASES_H
 #define CADVLM_BENCHMARKS_BENCH_CASES_H
 
-#include "tests/op_kinds.h"
+#include "tests/ops/op_kinds.h"
 
 /* Rows that the GPU's cases are made for. */
 enum { BENCH_ROWS = 16384, BENCH_PASSES_MAX = 5 };

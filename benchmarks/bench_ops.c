@@ -4,9 +4,10 @@
  *   bench_ops [NAME] [--device cpu|cuda] [--threads N] [--seconds S] [--rows T] [--calls N]
  * [--json]
  *
- * The operations and their inputs are those of the tests (tests/op_kinds.h). Matrix work is given
- * in FLOP/s and as a share of the product's rate; everything else in bytes/s, each tensor that the
- * call is given counted once, one that it changes in place twice, and as a share of the copy's.
+ * The operations and their inputs are those of the tests (tests/ops/op_kinds.h). Matrix work is
+ * given in FLOP/s and as a share of the product's rate; everything else in bytes/s, each tensor
+ * that the call is given counted once, one that it changes in place twice, and as a share of the
+ * copy's.
  *
  * On the CPU (--threads, --seconds for each case) the sizes are the demo's and of one sample of an
  * OpenECAD model; the product is one of 1,024³, the copy memcpy by one thread (above 100 %: it

@@ -126,7 +126,7 @@ run_tests() {
     if [ -e "$lists/$1.tests" ]; then
         names=$(cat "$lists/$1.tests")
     else
-        names=$(sed -n 's/^TEST(\([a-z0-9_]*\)).*/\1/p' "$lists/$1.c")
+        names=$(sed -n 's/^TEST(\([a-z0-9_]*\)).*/\1/p' "$lists/cuda/$1.c")
     fi
     export program="$tests/$1"
     # shellcheck disable=SC2016  # expanded by the inner shell

@@ -5,7 +5,7 @@
  *   - SHARED(float, sums, [32]);  DYN_SHARED(bf16, tiles);  LAUNCH((kernel<64>), grid, block,
  *     shared_bytes, stream, arguments);  never __shared__, <<<>>> or asm;
  *   - every instruction that C++ has no word for is a wrapper in ptx:: with a device and a host
- *     version (the host's in cuda/emu/ptx.h, checked by tests/test_emu.c);
+ *     version (the host's in cuda/emu/ptx.h, checked by tests/cuda/test_emu.c);
  *   - every __syncthreads() is reached by all threads of the block from the same line; a return
  *     before it is uniform for the block;
  *   - shuffles have explicit full masks and order nothing: __syncwarp() stands between a lane's

@@ -60,7 +60,7 @@ done
 cp "$root"/benchmarks/gpu_check.sh "$root"/benchmarks/gpu_report.py "$out/benchmarks/"
 cp "$root"/benchmarks/peers/torch_gpu.py "$root"/benchmarks/peers/paired.py "$out/benchmarks/peers/"
 for test in test_cuda test_cuda_model; do
-    sed -n 's/^TEST(\([a-z0-9_]*\)).*/\1/p' "$root/tests/$test.c" >"$out/share/$test.tests"
+    sed -n 's/^TEST(\([a-z0-9_]*\)).*/\1/p' "$root/tests/cuda/$test.c" >"$out/share/$test.tests"
 done
 cp "$root/tools/cuda_libraries.sh" "$out/share/"
 "$root/benchmarks/gpu_check.sh" --kernels >"$out/share/kernels"

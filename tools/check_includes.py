@@ -30,20 +30,20 @@ ALLOWED = {
     "benchmarks": ["core", "image", "config", "ops", "cad", "cuda", "comm", "data", "model"],
 }
 # Headers a room may see besides: model knows batches, and nothing else of data; benchmarks time the operations of the tests.
-EXTRA = {"model": ["data/batch.h"], "benchmarks": ["tests/op_kinds.h"]}
+EXTRA = {"model": ["data/batch.h"], "benchmarks": ["tests/ops/op_kinds.h"]}
 
 # Third-party header (regular expression) -> the places that may name it.
 FOREIGN = {
     r"mpi\.h": ["comm/"],
     r"nccl\.h": ["comm/", "cuda/emu/"],
-    r"hdf5(_hl)?\.h": ["data/", "tests/test_shard_damage.c"],
+    r"hdf5(_hl)?\.h": ["data/", "tests/data/test_shard_damage.c"],
     r"pcre2\.h": ["data/"],
     r"yaml\.h": ["config/"],
     r"(oneapi/)?dnnl.*": ["ops/cpu/"],
     r"omp\.h": ["ops/cpu/"],
-    r"cuda.*|cublas.*": ["cuda/", "comm/nccl.c", "tests/test_emu.c"],
+    r"cuda.*|cublas.*": ["cuda/", "comm/nccl.c", "tests/cuda/test_emu.c"],
     r"cairo.*|nanoflann\.hpp": ["cad/"],
-    r"[A-Za-z0-9_]+\.hxx": ["cad/", "tests/known_solids.cpp", "tests/round_solids.cpp"],
+    r"[A-Za-z0-9_]+\.hxx": ["cad/", "tests/cad/known_solids.cpp", "tests/cad/round_solids.cpp"],
     r"jansson\.h|zlib\.h|xxhash\.h|openssl/.*": ["core/"],
     r"png\.h|jpeglib\.h|jerror\.h|webp/.*": ["image/"],
     r"curl/.*": ["hub/", "tests/fuzz/fuzz_http.c"],

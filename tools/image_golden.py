@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Writes tests/golden/images/: picture files of every kind, and what Pillow and the image processors
-of Hugging Face transformers make of them, for tests/test_image.c.
+of Hugging Face transformers make of them, for tests/image/test_image.c.
 
     tools/reference/env.sh                                      # Pillow 10.2.0, transformers 4.39.3
     build/reference-env/bin/python tools/image_golden.py        # rewrites the folder
@@ -44,7 +44,7 @@ def fnv(data):
     return f"{value:016x}"
 
 
-# ---- made pictures: the same formulas stand in tests/test_image.c ----
+# ---- made pictures: the same formulas stand in tests/image/test_image.c ----
 
 
 def make(kind, width, height, channels):

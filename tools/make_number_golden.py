@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Writes tests/number_golden.inc: arrays and scalars with the text that numpy makes of them after rounding to four decimals,
+"""Writes tests/cad/number_golden.inc: arrays and scalars with the text that numpy makes of them after rounding to four decimals,
 and angles as Python prints them after rounding to six. Needs numpy (1.26 and 2 give the same).
 
-    make_number_golden.py [--rows N] [--seed S] > tests/number_golden.inc
+    make_number_golden.py [--rows N] [--seed S] > tests/cad/number_golden.inc
 """
 
 import argparse

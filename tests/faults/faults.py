@@ -95,7 +95,7 @@ def read_faults():
 
 def test_names():
     """subject.name of every test in the sources, as tests/CMakeLists.txt registers them."""
-    for path in sorted((ROOT / "tests").glob("test_*.c")):
+    for path in sorted((ROOT / "tests").glob("*/test_*.c")):
         for name in re.findall(r"^TEST(?:_RANKS)?\((\w+)", path.read_text(encoding="utf-8"), re.M):
             yield f"{path.stem.removeprefix('test_')}.{name}"
     for path in sorted((ROOT / "tests/fuzz").glob("fuzz_*.c")):
@@ -105,7 +105,9 @@ def test_names():
 def source_of(name):
     """Of a test's executable, below tests/."""
     subject, claim = name.split(".")[:2]
-    return f"fuzz/fuzz_{claim}.c" if subject == "fuzz" else f"test_{subject}.c"
+    if subject == "fuzz":
+        return f"fuzz/fuzz_{claim}.c"
+    return next((ROOT / "tests").glob(f"*/test_{subject}.c")).relative_to(ROOT / "tests").as_posix()
 
 
 def problems(faults):

@@ -11,7 +11,7 @@
 
 #include "core/buf.h"
 #include "core/err.h"
-#include "tests/test.h"
+#include "tests/support/test.h"
 
 /* ---- what a harness has ---- */
 

@@ -1,8 +1,8 @@
 /* DeepCAD's JSON: a program of it, printed, is a program. */
 #include "cad/language/code.h"
 #include "data/import/deepcad.h"
-#include "tests/deepcad_fixture.h"
 #include "tests/fuzz/fuzz.h"
+#include "tests/support/deepcad_fixture.h"
 
 void fuzz_one(const uint8_t *data, size_t size) {
     Json *root;

@@ -1,9 +1,9 @@
 /* OpenECAD code: blocks, lexer, parser, interpreter, validator; and what was read, printed, is read
  * again as the same. */
 #include "cad/language/profile.h"
-#include "tests/cad_fixture.h"
+#include "tests/cad/cad_fixture.h"
+#include "tests/cad/parts.h"
 #include "tests/fuzz/fuzz.h"
-#include "tests/parts.h"
 
 /* Code that was printed exactly is a program, and prints the same where it was sound: the gap of a
  * loop that is not closed is another one after its curves were put in order. */

@@ -15,7 +15,7 @@
 #include "core/clock.h"
 #include "core/file.h"
 #include "core/text.h"
-#include "tests/parts.h"
+#include "tests/cad/parts.h"
 
 enum { SEEDS = 12, WORKERS = 2, IN_FLIGHT = 2 * WORKERS, EDITS_MAX = 6 };
 
