@@ -1,4 +1,4 @@
-/* trainer: signals that come while a step computes. */
+/* core: signals that come while a step computes. */
 #include "core/signals.h"
 
 #include <math.h>
