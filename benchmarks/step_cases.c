@@ -101,14 +101,14 @@ static const StepCase layer_case = {
         .patch_bias = true, .mean = {1, {0.5}}, .std = {1, {0.5}}, .drop_first_patch = true        \
     }
 
+/* What all of OpenECADv2 have beside tower and decoder. */
+#define OPENECAD_RECIPE                                                                            \
+    .connector = {.activation = ACTIVATION_GELU},                                                  \
+    .lora = {.r = 128, .alpha = 256, .dropout = 0.05}, .tune = {TUNE_FROZEN, TUNE_FULL, TUNE_LORA}
+
 static const StepCase case_089b = {
     .name = "089b",
-    .spec = {.vision = SIGLIP_SO400M,
-             .connector = {.activation = ACTIVATION_GELU},
-             .llm = OPENELM_450M,
-             .lora = {.r = 128, .alpha = 256, .dropout = 0.05},
-             .tune = {TUNE_FROZEN, TUNE_FULL, TUNE_LORA},
-             .max_positions = 2048},
+    .spec = {.vision = SIGLIP_SO400M, OPENECAD_RECIPE, .llm = OPENELM_450M, .max_positions = 2048},
     .samples = 8,
     .text_low = 1320,
     .text_high = 1320,
@@ -132,10 +132,8 @@ static const StepCase case_055b = {
                         .drop_first_patch = true,
                         .mean = {1, {0.5}},
                         .std = {1, {0.5}}},
-             .connector = {.activation = ACTIVATION_GELU},
+             OPENECAD_RECIPE,
              .llm = OPENELM_450M,
-             .lora = {.r = 128, .alpha = 256, .dropout = 0.05},
-             .tune = {TUNE_FROZEN, TUNE_FULL, TUNE_LORA},
              .max_positions = 2048},
     .samples = 8,
     .text_low = 2048 - 196,
@@ -148,7 +146,7 @@ static const StepCase case_055b = {
 static const StepCase case_24b = {
     .name = "24b",
     .spec = {.vision = SIGLIP_SO400M,
-             .connector = {.activation = ACTIVATION_GELU},
+             OPENECAD_RECIPE,
              .llm = {.layers = 18,
                      .width = 2048,
                      .head_dim = 256,
@@ -165,8 +163,6 @@ static const StepCase case_24b = {
                      .rotary_share = 1,
                      .rope_theta = 10000,
                      .norm_eps = 1e-6},
-             .lora = {.r = 128, .alpha = 256, .dropout = 0.05},
-             .tune = {TUNE_FROZEN, TUNE_FULL, TUNE_LORA},
              .max_positions = 2048},
     .samples = 8,
     .text_low = 1320,
@@ -178,7 +174,7 @@ static const StepCase case_24b = {
 static const StepCase case_31b = {
     .name = "31b",
     .spec = {.vision = SIGLIP_SO400M,
-             .connector = {.activation = ACTIVATION_GELU},
+             OPENECAD_RECIPE,
              .llm = {.layers = 32,
                      .width = 2560,
                      .head_dim = 80,
@@ -195,8 +191,6 @@ static const StepCase case_31b = {
                      .residual_dropout = 0.1,
                      .rope_theta = 10000,
                      .norm_eps = 1e-5},
-             .lora = {.r = 128, .alpha = 256, .dropout = 0.05},
-             .tune = {TUNE_FROZEN, TUNE_FULL, TUNE_LORA},
              .max_positions = 3072},
     .samples = 8,
     .text_low = 3072 - 728,

@@ -1,6 +1,7 @@
 /* One GPU as an Exec sees it; see the header. */
 #include "cuda/device.h"
 
+#include <ctype.h>
 #include <nvtx3/nvToolsExt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -366,7 +367,8 @@ double device_peak_flops(Exec *ex) {
 }
 
 double cuda_datasheet_flops(const char *gpu) {
-    /* Dense bf16 into f32, TFLOP/s, by NVIDIA's datasheets; the first that is part of the name. */
+    /* Dense bf16 into f32, TFLOP/s, by NVIDIA's datasheets; the first that is a word of the name.
+     */
     static const struct {
         const char *name;
         double tflops;
@@ -375,8 +377,11 @@ double cuda_datasheet_flops(const char *gpu) {
                   {"A100", 312},     {"A800", 312},      {"A30", 165},          {"L40S", 362},
                   {"L40", 181},      {"L4", 121},        {"RTX 6000 Ada", 364}, {"RTX A6000", 155},
                   {"A40", 150},      {"A10", 125},       {"RTX 4090", 165},     {"RTX 3090", 71}};
-    for (size_t i = 0; i < sizeof sheets / sizeof sheets[0]; i++)
-        if (strstr(gpu, sheets[i].name)) return 1e12 * sheets[i].tflops;
+    for (size_t i = 0; i < sizeof sheets / sizeof sheets[0]; i++) {
+        const char *at = strstr(gpu, sheets[i].name);
+        bool whole = at && !isalnum((unsigned char)at[strlen(sheets[i].name)]);
+        if (whole) return 1e12 * sheets[i].tflops; /* an A4000 is no A40 */
+    }
     return 0;
 }
 

@@ -464,8 +464,7 @@ static Err plan_add(CudaMatmuls *m, cudaStream_t stream, const CudaProduct *p, P
 static Err check_refusal(cublasStatus_t status) {
     REQUIRE(status != CUBLAS_STATUS_NOT_INITIALIZED && status != CUBLAS_STATUS_ALLOC_FAILED,
             ERR_DEVICE, "cuBLASLt: %s", cublasLtGetStatusName(status));
-    (void)
-        cudaGetLastError(); /* of a kernel that could not be launched; what breaks a device stays */
+    (void)cudaGetLastError(); /* of one launch; what breaks a device stays */
     cudaError_t broken = cudaPeekAtLastError();
     REQUIRE(broken == cudaSuccess, ERR_DEVICE,
             "cuBLASLt: %s, since an operation before has failed: %s (CADVLM_CUDA_SYNC=1 in the "

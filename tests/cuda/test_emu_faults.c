@@ -90,7 +90,9 @@ TEST(the_ceiling_is_measured_on_numbers) {
     ASSERT_REAL(cuda_datasheet_flops("NVIDIA H100 80GB HBM3"), ==, 989e12);
     ASSERT_REAL(cuda_datasheet_flops("NVIDIA A100-SXM4-80GB"), ==, 312e12);
     ASSERT_REAL(cuda_datasheet_flops("NVIDIA L40S"), ==, 362e12);
-    ASSERT_REAL(cuda_datasheet_flops("NVIDIA GeForce GTX 1080"), ==, 0);
+    static const char *const others[] = {"NVIDIA GeForce GTX 1080", "NVIDIA RTX A4000",
+                                         "NVIDIA RTX A1000", "NVIDIA A10G"};
+    for (int i = 0; i < 4; i++) ASSERT_REAL(cuda_datasheet_flops(others[i]), ==, 0);
     exec_close(&ex);
 }
 
