@@ -1,4 +1,4 @@
-/* Choices of the config that other rooms act on: defined once, so that no room has a twin whose
+/* Choices of the config that other modules act on: defined once, so that no module has a twin whose
  * order may differ. */
 #ifndef CADVLM_CONFIG_CHOICES_H
 #define CADVLM_CONFIG_CHOICES_H

@@ -1,4 +1,4 @@
-/* A batch being filled, sample by sample. Private to the data room. */
+/* A batch being filled, sample by sample. Private to the data module. */
 #ifndef CADVLM_DATA_BATCH_BUILD_H
 #define CADVLM_DATA_BATCH_BUILD_H
 

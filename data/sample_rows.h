@@ -1,5 +1,5 @@
 /* How a sample becomes the rows of the decoder: the one place that puts a template's parts in order
- * and says which of them are learned. Private to the data room.
+ * and says which of them are learned. Private to the data module.
  *
  * Texts are encoded as TinyLLaVA does, which its models were trained with: what stands before the
  * picture and what stands behind it are encoded by two calls, each as if it were a whole text. Ids

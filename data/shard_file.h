@@ -1,6 +1,6 @@
 /* One shard as a file: its columns in memory, and the two functions that know HDF5.
  *
- * Private to the data room; datasets are used through data/shard.h. The layout is described in
+ * Private to the data module; datasets are used through data/shard.h. The layout is described in
  * docs/formats.md. */
 #ifndef CADVLM_DATA_SHARD_FILE_H
 #define CADVLM_DATA_SHARD_FILE_H

@@ -1,4 +1,4 @@
-/* index.json: what a dataset folder holds. Private to the data room. */
+/* index.json: what a dataset folder holds. Private to the data module. */
 #ifndef CADVLM_DATA_SHARD_INDEX_H
 #define CADVLM_DATA_SHARD_INDEX_H
 

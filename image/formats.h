@@ -1,4 +1,4 @@
-/* The decoders of single formats, and what they share. Private to the core room. */
+/* The decoders of single formats, and what they share. Private to the image module. */
 #ifndef CADVLM_IMAGE_FORMATS_H
 #define CADVLM_IMAGE_FORMATS_H
 

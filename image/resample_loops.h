@@ -1,4 +1,4 @@
-/* The inner loops of resizing, compiled for several instruction sets. Private to the core room.
+/* The inner loops of resizing, compiled for several instruction sets. Private to the image module.
  *
  * Both passes are the same sum: an output is a weighted sum of `taps` inputs `step` bytes apart,
  * for LANES outputs side by side. Down a column of pixels these lie side by side in memory. For a

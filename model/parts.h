@@ -1,4 +1,4 @@
-/* The inside of a Model, shared by the files of this room. */
+/* The inside of a Model, shared by the files of this module. */
 #ifndef CADVLM_MODEL_PARTS_H
 #define CADVLM_MODEL_PARTS_H
 

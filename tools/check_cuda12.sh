@@ -47,7 +47,7 @@ UNPACK
 }
 
 warnings="-Wall -Wextra -Wshadow -Wpointer-arith -Wundef -Wformat=2 -Wcast-align -Wimplicit-fallthrough -Wvla -Wunused -Wdouble-promotion"
-warnings_c="-Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition" # as in cmake/rooms.cmake
+warnings_c="-Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition" # as in cmake/modules.cmake
 
 # check FOLDER
 check() {

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Checks who includes whom: every room may include itself and what stands left of it, and every third-party header is
-named in one room only (docs/architecture.md, section 1). Usage: check_includes.py [SOURCE_FOLDER]"""
+"""Checks who includes whom: every module may include itself and what stands left of it, and every third-party header is
+named in one module only (docs/architecture.md, section 1). Usage: check_includes.py [SOURCE_FOLDER]"""
 
 import pathlib
 import re
 import sys
 
-# Room -> rooms whose headers it may include, beside its own.
+# Module -> modules whose headers it may include, beside its own.
 ALLOWED = {
     "core": [],
     "image": ["core"],
@@ -29,7 +29,7 @@ ALLOWED = {
               "trainer", "launch"],
     "benchmarks": ["core", "image", "config", "ops", "cad", "cuda", "comm", "data", "model"],
 }
-# Headers a room may see besides: model knows batches, and nothing else of data; benchmarks time the operations of the tests.
+# Headers a module may see besides: model knows batches, and nothing else of data; benchmarks time the operations of the tests.
 EXTRA = {"model": ["data/batch.h"], "benchmarks": ["tests/ops/op_kinds.h"]}
 
 # Third-party header (regular expression) -> the places that may name it.
@@ -52,20 +52,20 @@ FOREIGN = {
 
 def problems_of(root, path):
     relative = path.relative_to(root).as_posix()
-    room = relative.split("/")[0]
+    module = relative.split("/")[0]
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         own = re.match(r'\s*#\s*include\s+"([^"]+)"', line)
         foreign = re.match(r"\s*#\s*include\s+<([^>]+)>", line)
         if own:
             target = own.group(1)
-            target_room = target.split("/")[0]
+            target_module = target.split("/")[0]
             if "/" not in target:
                 yield f"{relative}:{number}: write the path from the top of the tree: {target}"
-            elif target_room not in ALLOWED:
-                yield f"{relative}:{number}: {target} is in no room"
-            elif target_room != room and target_room not in ALLOWED[room] and target not in EXTRA.get(room, []):
-                yield f"{relative}:{number}: {room} may not include {target}"
-            elif target.startswith("ops/backend.h") and room not in ("ops", "cuda", "tests"):
+            elif target_module not in ALLOWED:
+                yield f"{relative}:{number}: {target} is in no module"
+            elif target_module != module and target_module not in ALLOWED[module] and target not in EXTRA.get(module, []):
+                yield f"{relative}:{number}: {module} may not include {target}"
+            elif target.startswith("ops/backend.h") and module not in ("ops", "cuda", "tests"):
                 yield f"{relative}:{number}: ops/backend.h is for backend authors; include ops/ops.h"
         elif foreign:
             header = foreign.group(1)
@@ -78,8 +78,8 @@ def main():
     root = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else ".").resolve()
     count = 0
     found = []
-    for room in ALLOWED:
-        for path in sorted((root / room).rglob("*")):
+    for module in ALLOWED:
+        for path in sorted((root / module).rglob("*")):
             if path.suffix in (".c", ".h", ".cpp", ".hpp", ".cu", ".cuh", ".inc"):
                 count += 1
                 found += problems_of(root, path)

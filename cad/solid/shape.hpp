@@ -1,4 +1,4 @@
-// What the OpenCASCADE files of this room share.
+// What the OpenCASCADE files of this module share.
 #ifndef CADVLM_CAD_SOLID_SHAPE_HPP
 #define CADVLM_CAD_SOLID_SHAPE_HPP
 

@@ -1,4 +1,4 @@
-/* A tokenizer in memory. Private to the data room; used through data/tokenizer/tokenizer.h.
+/* A tokenizer in memory. Private to the data module; used through data/tokenizer/tokenizer.h.
  *
  * Two kinds share one engine (data/tokenizer/bpe.h). A *byte* tokenizer cuts text into pieces with
  * regular expressions and joins bytes (GPT-2, CodeGen, our own). A *character* tokenizer joins the

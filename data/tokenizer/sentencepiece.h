@@ -1,5 +1,5 @@
 /* SentencePiece models (tokenizer.model) as plain data, read and checked; data/tokenizer/spm.c
- * makes a tokenizer of them. Private to the data room.
+ * makes a tokenizer of them. Private to the data module.
  *
  * Why not the library: libsentencepiece 0.1.97 trusts the file. It searches the trie of a character
  * map without bounds (of 3,000 unigram models with some bytes changed, one ended in a segmentation

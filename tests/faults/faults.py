@@ -3,14 +3,14 @@
 
 Each is a line of our own code made wrong. It is planted in a copy of the tree (build/faults, which
 keeps its build folders, so that only the changed file is compiled again), the tests that it names
-are built and run, then those of its room; the first that fails has found it. What was found is kept
+are built and run, then those of its module; the first that fails has found it. What was found is kept
 in build/faults/state.json: a run that was interrupted goes on where it stopped.
 
     tests/faults/faults.py                 all that have not been found yet
     tests/faults/faults.py --again         all
-    tests/faults/faults.py --room cad      those in cad/
+    tests/faults/faults.py --module cad    those in cad/
     tests/faults/faults.py -k warm-up      those with these words in file, text or description
-    tests/faults/faults.py --some 12       a dozen, another one every day, at least one a room
+    tests/faults/faults.py --some 12       a dozen, another one every day, at least one a module
     tests/faults/faults.py --check         only: does every text still stand once in its file?
     tests/faults/faults.py --table FILE    write what is known into FILE (results.md)
 
@@ -44,8 +44,8 @@ WORK = ROOT / "build/faults"
 TREE = WORK / "tree"
 STATE = WORK / "state.json"
 
-# Room -> which tests are run when those that a fault names have passed (options of ctest).
-TESTS_OF_ROOM = {
+# Module -> which tests are run when those that a fault names have passed (options of ctest).
+TESTS_OF_MODULE = {
     "core": ["-L", "^(core|data)$"],
     "image": ["-R", "^(image|core|picture|batch_build|drawing)\\."],
     "hub": ["-R", "^(hub|file|cli_fetch|fuzz)\\."],
@@ -71,8 +71,8 @@ class Fault:
     def __init__(self, fields):
         self.file, self.text, self.replacement = fields["file"], fields["text"], fields["replacement"]
         self.what, self.tests = fields["what"], fields["tests"]
-        self.room = self.file.split("/")[0]
-        self.preset = fields.get("preset", "emu" if self.room == "cuda" else "cpu")
+        self.module = self.file.split("/")[0]
+        self.preset = fields.get("preset", "emu" if self.module == "cuda" else "cpu")
         key = "\0".join((self.file, self.text, self.replacement))
         self.key = hashlib.sha256(key.encode()).hexdigest()[:12]
 
@@ -118,8 +118,8 @@ def problems(faults):
             yield f"{where} does not stand exactly once in the file"
         if "\n" in fault.text or "\n" in fault.replacement or fault.text == fault.replacement:
             yield f"{where}: text and replacement are one line each, and differ"
-        if fault.room not in TESTS_OF_ROOM:
-            yield f"{where}: the file is in no room that has tests"
+        if fault.module not in TESTS_OF_MODULE:
+            yield f"{where}: the file is in no module that has tests"
         if not any(re.search(fault.tests, name) for name in names):
             yield f"{where}: no test is called {fault.tests}"
         if before and before.file > fault.file:
@@ -255,7 +255,7 @@ def try_fault(build, fault, named):
     if fault.line(TREE) is None:
         return STALE, ""
     source = (TREE / fault.file).read_text(encoding="utf-8")
-    runs = [["-R", fault.tests, "-LE", "^schedules$"], TESTS_OF_ROOM[fault.room]]
+    runs = [["-R", fault.tests, "-LE", "^schedules$"], TESTS_OF_MODULE[fault.module]]
     for options in runs[:1] if named else runs:
         status, name = first_notice(build, options, fault, source)
         if status != SURVIVED:
@@ -267,13 +267,13 @@ def try_fault(build, fault, named):
 
 
 def some(faults, count, turn):
-    """A choice that is another one every day: one of every room first, then from all over."""
+    """A choice that is another one every day: one of every module first, then from all over."""
     order = sorted(faults, key=lambda f: f.key)
     order = order[turn * count % len(order):] + order[:turn * count % len(order)]
-    rooms = {}
+    modules = {}
     for fault in order:
-        rooms.setdefault(fault.room, fault)
-    first = list(rooms.values())
+        modules.setdefault(fault.module, fault)
+    first = list(modules.values())
     return (first + [f for f in order if f not in first])[:count]
 
 
@@ -337,13 +337,13 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--list", action="store_true", help="show the chosen faults, and plant none")
-    parser.add_argument("--room", action="append", choices=sorted(TESTS_OF_ROOM))
+    parser.add_argument("--module", action="append", choices=sorted(TESTS_OF_MODULE))
     parser.add_argument("-k", metavar="WORDS", default="")
     parser.add_argument("--some", type=int, metavar="N")
     parser.add_argument("--turn", type=int, default=datetime.date.today().toordinal(),
                         help="of --some: which choice; default: the number of this day")
     parser.add_argument("--again", action="store_true")
-    parser.add_argument("--named", action="store_true", help="run the tests that a fault names, and not those of its room")
+    parser.add_argument("--named", action="store_true", help="run the tests that a fault names, and not those of its module")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--limit", type=int, default=1800, metavar="SECONDS", help="of each build and each run of tests")
     parser.add_argument("--table", type=pathlib.Path, metavar="FILE")
@@ -351,7 +351,7 @@ def parse_arguments():
 
 
 def choose(faults, state, arguments):
-    chosen = [f for f in faults if (not arguments.room or f.room in arguments.room)
+    chosen = [f for f in faults if (not arguments.module or f.module in arguments.module)
               and arguments.k.lower() in f"{f.file} {f.text} {f.what}".lower()]
     if arguments.some:
         return some(chosen, arguments.some, arguments.turn)

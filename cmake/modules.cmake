@@ -1,4 +1,4 @@
-# cadvlm_room(NAME SOURCES … LIBS …): the static library of one room. What may be linked mirrors the include fences
+# cadvlm_module(NAME SOURCES … LIBS …): the static library of one module. What may be linked mirrors the include fences
 # (tools/check_includes.py).
 set(CADVLM_WARNINGS -Wall -Wextra -Wshadow -Wpointer-arith -Wundef -Wformat=2 -Wcast-align -Wimplicit-fallthrough -Wvla
                     -Wunused -Wdouble-promotion)
@@ -33,7 +33,7 @@ function(cadvlm_small_frames name)
   endif()
 endfunction()
 
-function(cadvlm_room name)
+function(cadvlm_module name)
   cmake_parse_arguments(ARG "" "" "SOURCES;LIBS" ${ARGN})
   add_library(${name} STATIC ${ARG_SOURCES})
   target_link_libraries(${name} PUBLIC cadvlm_flags ${ARG_LIBS})
