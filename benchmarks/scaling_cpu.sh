@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Training samples/s of two ranks with one thread each beside one rank with one thread: the demo's model, a slot of 16 samples a rank.
+# Training samples/s of two ranks with one thread each beside one rank with one thread: the demo's model, a micro-batch of 16 samples a rank.
 # In turn, so that the machine's moods fall on both; medians, and the ratio pair by pair.
 #
 #   scaling_cpu.sh [PAIRS] [STEPS]     5 pairs of 120 steps
@@ -17,7 +17,7 @@ trap 'rm -rf "$folder"' EXIT
 rate() { # RANKS
     rm -rf "$folder/run"
     mpirun --allow-run-as-root --oversubscribe --bind-to none -n "$1" "$cadvlm" train --config demo \
-        train_data="$folder/shards" tokenizer="$folder/tokenizer.json" output_dir="$folder/run" threads=1 training.slots="$1" \
+        train_data="$folder/shards" tokenizer="$folder/tokenizer.json" output_dir="$folder/run" threads=1 training.micro_batches="$1" \
         training.max_steps="$steps" training.eval_steps=0 training.eval_samples=16 training.save_steps=0 --json </dev/null 2>"$folder/log" |
         sed -n 's/.*"samples_per_s": \([0-9.]*\).*/\1/p'
 }

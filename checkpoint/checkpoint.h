@@ -9,7 +9,7 @@
  *                             maps, or to that of the checkpoint before, where the file system
  *                             allows
  *   moment1.safetensors, moment2.safetensors
- *   state.json                step, slots, updates, loss scale, samples of each
+ *   state.json                step, micro-batches, updates, loss scale, samples of each
  *                             dataset
  *   manifest.json             length and checksum of each of these; written last
  * It is written under another name, synced and renamed; then the link `latest` points to it, where

@@ -21,7 +21,7 @@ Err train_state_write(const TrainState *state, const char *folder) {
     Json *root = js_new_object(), *datasets = js_new_array();
     js_set_integer(root, "format_version", FORMAT_VERSION);
     js_set_integer(root, "step", state->step);
-    js_set_integer(root, "slots", state->slots);
+    js_set_integer(root, "micro_batches", state->micro_batches);
     js_set_integer(root, "updates", state->update.updates);
     js_set_number(root, "loss_scale", (double)state->update.loss_scale);
     js_set_integer(root, "loss_scale_good_steps", state->update.good_steps);
@@ -132,13 +132,15 @@ static Err read_names(const Source *s, TrainState *state) {
 }
 
 static Err read_members(const Source *s, TrainState *state) {
-    int64_t version, slots;
+    int64_t version, micro_batches;
     TRY(js_need_integer(&version, s->root, "format_version", s->path));
     REQUIRE(version == FORMAT_VERSION, ERR_INPUT, "%s: format version %lld; this program reads %d",
             s->path, (long long)version, FORMAT_VERSION);
     TRY(read_count(s, "step", 0, COUNT_MAX, &state->step));
-    TRY(read_count(s, "slots", 1, SLOTS_MAX, &slots));
-    state->slots = (int)slots;
+    /* Earlier versions called them slots. */
+    const char *name = js_get(s->root, "micro_batches") ? "micro_batches" : "slots";
+    TRY(read_count(s, name, 1, MICRO_BATCHES_MAX, &micro_batches));
+    state->micro_batches = (int)micro_batches;
     TRY(read_count(s, "updates", 0, state->step, &state->update.updates));
     TRY(read_loss_scale(s, &state->update));
     TRY(read_count(s, "samples", 0, COUNT_MAX, &state->samples));

@@ -6,13 +6,13 @@
 #include "ops/ops.h"
 
 enum {
-    SLOTS_MAX = 1 << 20,        /* of a step */
-    TOLD_TEXT = 4 * CONFIG_TEXT /* in JSON a byte that is no UTF-8 becomes four */
+    MICRO_BATCHES_MAX = 1 << 20, /* of a step */
+    TOLD_TEXT = 4 * CONFIG_TEXT  /* in JSON a byte that is no UTF-8 becomes four */
 };
 
 typedef struct TrainState {
     int64_t step;       /* steps done */
-    int slots;          /* of a step */
+    int micro_batches;  /* of a step */
     UpdateState update; /* of the optimiser: updates and loss scale */
     int64_t samples, skipped;
     uint64_t excluded; /* which samples are left out (Data); 0: none */

@@ -121,7 +121,7 @@ typedef struct LoraConfig {
 typedef struct TrainingConfig {
     double num_epochs;
     int64_t max_steps; /* 0: by epochs */
-    int64_t per_device_batch_size, gradient_accumulation_steps, slots;
+    int64_t per_device_batch_size, gradient_accumulation_steps, micro_batches;
     double learning_rate, min_lr_ratio, warmup_ratio;
     double llm_learning_rate, vision_learning_rate, connector_learning_rate; /* 0: learning_rate */
     int64_t warmup_steps; /* overrides warmup_ratio when > 0 */
@@ -192,7 +192,7 @@ Err config_load(Config *config, const char *path, const char *const *overrides, 
 Err config_parse(Config *config, const char *text, size_t size, const char *name,
                  const char *const *overrides, int override_count);
 
-/* Whether the user gave this key ("training.slots"). */
+/* Whether the user gave this key ("training.micro_batches"). */
 bool config_stated(const Config *config, const char *key);
 
 /* Appends the whole config as YAML, with a comment for each key. */

@@ -30,8 +30,9 @@ typedef struct Batch {
     int image_size, image_channels;
     const uint8_t *pixels; /* [images, image_size, image_size, image_channels] */
 
-    int64_t step; /* which batch of the run this is: a pure function of (config, step, slot) */
-    int slot;
+    int64_t
+        step; /* which batch of the run this is: a pure function of (config, step, micro-batch) */
+    int micro_batch;
     const uint64_t *samples_seen;  /* [B] global number of each sample in the order of the run; its
                                       index in the dataset where there is no order */
     const char *const *sample_ids; /* [B] names, for messages */

@@ -41,7 +41,7 @@ struct Batches {
 
     /* Of the thread. */
     int64_t step;
-    int slot;
+    int micro_batch;
     SampleScratch scratch;
 
     /* Of the trainer. */
@@ -104,12 +104,12 @@ static Err fill(Batches *b, BatchBuffer *buffer) {
     const BatchesOptions *o = &b->options;
     batch_buffer_clear(buffer);
     buffer->batch.step = b->step;
-    buffer->batch.slot = b->slot;
-    uint64_t first =
-        ((uint64_t)b->step * (uint64_t)o->slots + (uint64_t)b->slot) * (uint64_t)o->size;
+    buffer->batch.micro_batch = b->micro_batch;
+    uint64_t first = ((uint64_t)b->step * (uint64_t)o->micro_batches + (uint64_t)b->micro_batch) *
+                     (uint64_t)o->size;
     for (int i = 0; i < o->size; i++) TRY(add_sample(b, buffer, first + (uint64_t)i));
-    if (++b->slot == o->slot_end) {
-        b->slot = o->slot_first;
+    if (++b->micro_batch == o->micro_end) {
+        b->micro_batch = o->micro_first;
         b->step++;
     }
     return OK;
@@ -184,12 +184,12 @@ static Err open_all(Batches *b) {
     BatchesOptions *o = &b->options;
     TRY(batch_options_check(o));
     REQUIRE(o->size >= 1, ERR_CONFIG, "batches of %d samples", o->size);
-    REQUIRE(o->slots >= 1 && o->slot_first >= 0 && o->slot_first < o->slot_end &&
-                o->slot_end <= o->slots && o->first_step >= 0,
-            ERR_CONFIG, "slots %d to %d of %d from step %lld", o->slot_first, o->slot_end - 1,
-            o->slots, (long long)o->first_step);
+    REQUIRE(o->micro_batches >= 1 && o->micro_first >= 0 && o->micro_first < o->micro_end &&
+                o->micro_end <= o->micro_batches && o->first_step >= 0,
+            ERR_CONFIG, "micro-batches %d to %d of %d from step %lld", o->micro_first,
+            o->micro_end - 1, o->micro_batches, (long long)o->first_step);
     b->step = o->first_step;
-    b->slot = o->slot_first;
+    b->micro_batch = o->micro_first;
     TRY(open_mixer(b));
     /* One more than waits: the one the trainer holds. */
     b->parcel_count = (o->ahead > 0 ? o->ahead : 2) + 1;
@@ -232,7 +232,8 @@ Err batches_next(Batches *b, const Batch **batch) {
 }
 
 void batches_ledger(Batches *b, int64_t steps, uint64_t out[MIXER_DATASETS_MAX]) {
-    uint64_t samples = (uint64_t)steps * (uint64_t)b->options.slots * (uint64_t)b->options.size;
+    uint64_t samples =
+        (uint64_t)steps * (uint64_t)b->options.micro_batches * (uint64_t)b->options.size;
     mixer_ledger(&b->ledger, samples, out);
 }
 

@@ -1,8 +1,8 @@
 /* Batches, prefetched on a thread.
  *
- * The batch of (step, slot) holds samples n = (step · slots + slot) · size … + size - 1 of the
- * mixer's order, so it is the same whoever asks for it. The thread reads shards, decodes pictures,
- * shifts them and makes tokens, ahead of the trainer. */
+ * The batch of (step, micro-batch) holds samples n = (step · micro-batches + micro-batch) · size …
+ * + size - 1 of the mixer's order, so it is the same whoever asks for it. The thread reads shards,
+ * decodes pictures, shifts them and makes tokens, ahead of the trainer. */
 #ifndef CADVLM_DATA_BATCHES_H
 #define CADVLM_DATA_BATCHES_H
 
@@ -32,9 +32,9 @@ typedef struct BatchesOptions {
     Template template;
     const char *system_prompt; /* of a conversation; NULL: template_system_openecad */
     uint64_t seed;
-    int size;                 /* samples a batch */
-    int slots;                /* batches a step, over all ranks */
-    int slot_first, slot_end; /* the slots this rank walks through */
+    int size;                   /* samples a batch */
+    int micro_batches;          /* batches a step, over all ranks */
+    int micro_first, micro_end; /* the micro-batches this rank walks through */
     int64_t first_step;
     int max_length;                 /* rows a sample may have, image rows included */
     Overlong overlong;              /* samples that are longer; Batch.overlong counts them */
@@ -50,9 +50,9 @@ typedef struct BatchesOptions {
 
 typedef struct Batches Batches;
 
-/* Opens the walk: (first_step, slot_first), …, (first_step, slot_end-1), (first_step+1,
- * slot_first), … The datasets and the tokenizer must outlive it. The order is shuffled and endless,
- * for every split. */
+/* Opens the walk: (first_step, micro_first), …, (first_step, micro_end-1), (first_step+1,
+ * micro_first), … The datasets and the tokenizer must outlive it. The order is shuffled and
+ * endless, for every split. */
 Err batches_open(Batches **batches, const BatchesOptions *options);
 
 /* The next batch; borrowed until the next call. An error of the thread (a damaged shard) comes out

@@ -10,7 +10,7 @@
 #   --minutes M    how long it may take after installation (as long as the README's figures take)
 #   --both         the adaptation too, however few steps it has: fewer than 400 make the model worse, and are left out
 #   --deepcad DIR  also train on the DeepCAD files (.json) in DIR
-#   --ranks N      MPI ranks (2, or 1 on one processor): a step has two slots, so more have nothing to do; threads fill the rest
+#   --ranks N      MPI ranks (2, or 1 on one processor): a step has two micro-batches, so more have nothing to do; threads fill the rest
 #   --out DIR      where everything goes (demo, beside this project's other folders)
 #   --no-setup     install nothing
 set -eu
@@ -115,7 +115,7 @@ datasets:                            # two of three are old drawings, so that th
 tune: { llm: lora, vision: lora, connector: full }
 lora: { r: 16, alpha: 32, dropout: 0 }
 training:
-  slots: 2
+  micro_batches: 2
   per_device_batch_size: 16
   learning_rate: $stage2_rate
   adam_beta2: 0.98
@@ -130,7 +130,7 @@ training:
 seed: 2
 END
 }
-step_samples=32     # two slots of 16
+step_samples=32     # two micro-batches of 16
 stage2_eval_steps=0
 stage2_rate=4.0e-3  # for 400 steps and more; fewer steps take a smaller rate
 

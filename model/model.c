@@ -273,7 +273,7 @@ static void check_limits(const Model *model, const Batch *batch) {
 Err model_forward(Model *model, const Batch *batch, bool train) {
     check_limits(model, batch);
     /* The mask of a sample depends on where it stands in the run, not on the rank that has it. */
-    model->dropout_key = (uint64_t)batch->step << 32 ^ (uint64_t)batch->slot << 16;
+    model->dropout_key = (uint64_t)batch->step << 32 ^ (uint64_t)batch->micro_batch << 16;
     TRY(stage_batch(model, batch));
     CHECK(model->active.count <= model->limits.labels,
           "%d rows from first to last label; prepared for %d labels", model->active.count,

@@ -320,9 +320,9 @@ static void training_facts(Buf *out, const Config *c) {
     for (int i = 0; i < c->dataset_count; i++)
         fact(out, i ? "" : "data", "%s: %s, weight %g", c->datasets[i].name, c->datasets[i].path,
              c->datasets[i].weight);
-    fact(out, "batch", "%lld samples a slot%s", (long long)t->per_device_batch_size,
-         t->slots ? "" : ", by ranks");
-    if (t->slots) fact(out, "step", "%lld slots", (long long)t->slots);
+    fact(out, "batch", "%lld samples a micro-batch%s", (long long)t->per_device_batch_size,
+         t->micro_batches ? "" : ", by ranks");
+    if (t->micro_batches) fact(out, "step", "%lld micro-batches", (long long)t->micro_batches);
     char warmup[48];
     if (t->warmup_steps)
         snprintf(warmup, sizeof warmup, "%lld steps", (long long)t->warmup_steps);

@@ -1,4 +1,4 @@
-/* The two ways to sum slots; see the header. */
+/* The two ways to sum micro-batches; see the header. */
 #include "trainer/reducer.h"
 
 #include <stdlib.h>
@@ -13,7 +13,7 @@ enum { NODES_MAX = 64, RANGE_ALIGN = 16 };
  * but so many that an all-reduce costs more than its start (4 MiB) and not more than is of use. */
 enum { BUCKETS = 16, BUCKET_LEAST = 1 << 20, BUCKET_MOST = 1 << 24 };
 
-/* A partial sum: the slots index · 2^level … (index+1) · 2^level - 1. */
+/* A partial sum: the micro-batches index · 2^level … (index+1) · 2^level - 1. */
 typedef struct Node {
     int level, index;
     float *values; /* a buffer of the pool, or a slice of what was received */
@@ -28,7 +28,7 @@ struct Reducer {
     Comm *comm;
     Exec *ex;
     int64_t count;
-    int slots, rank, size;
+    int micro_batches, rank, size;
     double seconds;
 
     /* One buffer. */
@@ -45,15 +45,15 @@ struct Reducer {
     Stack stack;
     float *free_buffers[NODES_MAX + 1], *buffers[NODES_MAX + 1];
     int free_count, buffer_count;
-    float *current;         /* given to the slot under way */
+    float *current;         /* given to the micro-batch under way */
     float *sent, *received; /* of the exchange */
     size_t sent_floats, received_floats;
     int64_t *counts; /* [4 · size]: send, receive, range lengths, range starts */
 };
 
-void reducer_slots(int slots, int rank, int size, int *first, int *end) {
-    *first = (int)((int64_t)rank * slots / size);
-    *end = (int)((int64_t)(rank + 1) * slots / size);
+void reducer_micro_batches(int micro_batches, int rank, int size, int *first, int *end) {
+    *first = (int)((int64_t)rank * micro_batches / size);
+    *end = (int)((int64_t)(rank + 1) * micro_batches / size);
 }
 
 /* ---- one buffer ---- */
@@ -139,16 +139,16 @@ static Err take_buffer(Reducer *r, float **out) {
     return OK;
 }
 
-/* The most partial sums that this rank has at a time, the slot under way included: all buffers are
- * taken now, so that memory that is not there is missed before the first step. */
+/* The most partial sums that this rank has at a time, the micro-batch under way included: all
+ * buffers are taken now, so that memory that is not there is missed before the first step. */
 static Err take_buffers(Reducer *r) {
     int first, end, most = 1;
-    reducer_slots(r->slots, r->rank, r->size, &first, &end);
-    for (int slot = first; slot < end; slot++) {
+    reducer_micro_batches(r->micro_batches, r->rank, r->size, &first, &end);
+    for (int micro_batch = first; micro_batch < end; micro_batch++) {
         int nodes = 0;
-        for (int at = first; at < slot; nodes++) {
+        for (int at = first; at < micro_batch; nodes++) {
             int level = 0;
-            while (at % (2 << level) == 0 && at + (2 << level) <= slot) level++;
+            while (at % (2 << level) == 0 && at + (2 << level) <= micro_batch) level++;
             at += 1 << level;
         }
         if (nodes + 1 > most) most = nodes + 1;
@@ -188,10 +188,10 @@ static void merge_siblings(Reducer *r, Stack *stack, int64_t count, bool pooled)
 
 /* ---- across ranks ---- */
 
-/* The nodes that a rank ends with: the largest aligned runs of its slots, from the left. */
+/* The nodes that a rank ends with: the largest aligned runs of its micro-batches, from the left. */
 static int nodes_of(const Reducer *r, int rank, Node nodes[NODES_MAX]) {
     int at, end, count = 0;
-    reducer_slots(r->slots, rank, r->size, &at, &end);
+    reducer_micro_batches(r->micro_batches, rank, r->size, &at, &end);
     while (at < end) {
         int level = 0;
         while (at % (2 << level) == 0 && at + (2 << level) <= end) level++;
@@ -280,8 +280,8 @@ static Err finish_tree(Reducer *r, float **sum) {
     } else {
         TRY(exchange(r));
         float *own = finish_range(r);
-        /* The total goes where this rank's first partial sum was; a rank without slots takes a
-         * fresh buffer. */
+        /* The total goes where this rank's first partial sum was; a rank without micro-batches
+         * takes a fresh buffer. */
         float *total;
         if (r->stack.count)
             total = r->stack.nodes[0].values;
@@ -301,7 +301,7 @@ static Err finish_tree(Reducer *r, float **sum) {
 
 /* ---- both ---- */
 
-Err reducer_open(Reducer **out, Comm *comm, Exec *ex, int64_t count, int slots,
+Err reducer_open(Reducer **out, Comm *comm, Exec *ex, int64_t count, int micro_batches,
                  bool deterministic) {
     Reducer *r = calloc(1, sizeof *r);
     CHECK(r, "out of memory: a reducer");
@@ -309,7 +309,7 @@ Err reducer_open(Reducer **out, Comm *comm, Exec *ex, int64_t count, int slots,
     *r = (Reducer){.comm = comm,
                    .ex = ex,
                    .count = count,
-                   .slots = slots,
+                   .micro_batches = micro_batches,
                    .rank = comm_rank(comm),
                    .size = comm_size(comm)};
     if (!deterministic && !exec_is_host(ex)) TRY(open_total(r));
@@ -351,16 +351,16 @@ Err reducer_begin(Reducer *r, float **buffer) {
     return OK;
 }
 
-const GradSink *reducer_sink(Reducer *r, int slot) {
+const GradSink *reducer_sink(Reducer *r, int micro_batch) {
     int first, end;
-    reducer_slots(r->slots, r->rank, r->size, &first, &end);
-    return r->device && r->overlaps && slot == end - 1 ? &r->sink : NULL;
+    reducer_micro_batches(r->micro_batches, r->rank, r->size, &first, &end);
+    return r->device && r->overlaps && micro_batch == end - 1 ? &r->sink : NULL;
 }
 
-void reducer_fold(Reducer *r, int slot) {
+void reducer_fold(Reducer *r, int micro_batch) {
     if (r->total) return;
     CHECK(r->current && r->stack.count < NODES_MAX, "fold without begin");
-    r->stack.nodes[r->stack.count++] = (Node){0, slot, r->current};
+    r->stack.nodes[r->stack.count++] = (Node){0, micro_batch, r->current};
     r->current = NULL;
     merge_siblings(r, &r->stack, r->count, true);
 }

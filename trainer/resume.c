@@ -40,20 +40,22 @@ static int check_names(const TrainState *was, const Config *told) {
            check_name("adapter", was->adapter, told->adapter);
 }
 
-/* ---- slots ---- */
+/* ---- micro-batches ---- */
 
-/* Accumulation means something only through the slots of a step, which a run keeps. */
-static int check_slots(const TrainState *was, const Config *was_told, const Config *told,
-                       int ranks) {
+/* Accumulation means something only through the micro-batches of a step, which a run keeps. */
+static int check_micro_batches(const TrainState *was, const Config *was_told, const Config *told,
+                               int ranks) {
     const int64_t before = was_told->training.gradient_accumulation_steps,
                   now = told->training.gradient_accumulation_steps;
     char texts[2][32];
-    if (told->training.slots || now == before || now * ranks == was->slots) return 0;
+    if (told->training.micro_batches || now == before || now * ranks == was->micro_batches)
+        return 0;
     snprintf(texts[0], sizeof texts[0], "%lld", (long long)before);
     snprintf(texts[1], sizeof texts[1], "%lld", (long long)now);
     config_cannot_change("training.gradient_accumulation_steps", texts[0], texts[1]);
-    log_error("a step of this run has %d slots, whatever the ranks; training.slots changes that",
-              was->slots);
+    log_error("a step of this run has %d micro-batches, whatever the ranks; training.micro_batches "
+              "changes that",
+              was->micro_batches);
     return 1;
 }
 
@@ -146,7 +148,8 @@ static Err compare(Config both[2], const Config *told, const char *checkpoint, i
     TRY(train_state_read(&state, checkpoint));
     put_sizes(&both[1], &both[0], told);
     int wrong = config_resume(&both[0], &both[1]) + check_names(&state, told) +
-                check_slots(&state, &both[0], told, ranks) + check_tokenizer(told, checkpoint);
+                check_micro_batches(&state, &both[0], told, ranks) +
+                check_tokenizer(told, checkpoint);
     REQUIRE(wrong == 0, ERR_CONFIG,
             "%d setting%s cannot change when a run goes on from %s: set %s back, or choose another "
             "output_dir",

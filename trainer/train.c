@@ -1,4 +1,4 @@
-/* The training loop. It reads from the top: one step is slots of forward and backward, one
+/* The training loop. It reads from the top: one step is micro-batches of forward and backward, one
  * reduction, one update. */
 #include "trainer/train.h"
 
@@ -20,64 +20,65 @@ enum { SKIPPED_STEPS_MAX = 10 }; /* in a row, before a run gives up */
 
 /* ---- one step ---- */
 
-static int slot_mark(const Trainer *t, int slot, int mark) {
-    return MARKS_A_SLOT * (slot - t->slot_first) + mark;
+static int micro_batch_mark(const Trainer *t, int micro_batch, int mark) {
+    return MARKS_A_MICRO_BATCH * (micro_batch - t->micro_first) + mark;
 }
 
 static int step_mark(const Trainer *t, int mark) {
-    return MARKS_A_SLOT * t->slots_most + mark;
+    return MARKS_A_MICRO_BATCH * t->micro_most + mark;
 }
 
-static Err run_slot(Trainer *t, int slot, SlotReport *report, RankReport *rank) {
+static Err run_micro_batch(Trainer *t, int micro_batch, MicroBatchReport *report,
+                           RankReport *rank) {
     const Batch *batch;
     double at = clock_seconds();
     TRY(batches_next(t->batches, &batch));
     rank->data += clock_seconds() - at;
     TRY(reducer_begin(t->reducer, &model_params(t->model)->grads));
-    exec_mark(t->ex, slot_mark(t, slot, MARK_FORWARD));
+    exec_mark(t->ex, micro_batch_mark(t, micro_batch, MARK_FORWARD));
     exec_range_begin(t->ex, "forward");
     TRY(model_forward(t->model, batch, true));
-    model_loss_to(t->model, t->device_losses + (slot - t->slot_first));
+    model_loss_to(t->model, t->device_losses + (micro_batch - t->micro_first));
     exec_range_end(t->ex);
-    exec_mark(t->ex, slot_mark(t, slot, MARK_BACKWARD));
+    exec_mark(t->ex, micro_batch_mark(t, micro_batch, MARK_BACKWARD));
     exec_range_begin(t->ex, "backward");
-    TRY(model_backward_into(t->model, reducer_sink(t->reducer, slot)));
-    reducer_fold(t->reducer, batch->slot);
+    TRY(model_backward_into(t->model, reducer_sink(t->reducer, micro_batch)));
+    reducer_fold(t->reducer, batch->micro_batch);
     exec_range_end(t->ex);
-    exec_mark(t->ex, slot_mark(t, slot, MARK_SLOT_END));
-    *report = (SlotReport){.labels = batch->labels,
-                           .tokens = batch->tokens,
-                           .samples = batch->samples,
-                           .overlong = batch->overlong,
-                           .overlong_rows = batch->overlong_rows,
-                           .flops = model_flops(t->model, batch, true)};
-    buf_format(&t->slot_samples, "%d:", batch->slot);
+    exec_mark(t->ex, micro_batch_mark(t, micro_batch, MARK_MICRO_BATCH_END));
+    *report = (MicroBatchReport){.labels = batch->labels,
+                                 .tokens = batch->tokens,
+                                 .samples = batch->samples,
+                                 .overlong = batch->overlong,
+                                 .overlong_rows = batch->overlong_rows,
+                                 .flops = model_flops(t->model, batch, true)};
+    buf_format(&t->micro_batch_samples, "%d:", batch->micro_batch);
     for (int i = 0; i < batch->samples; i++)
-        buf_format(&t->slot_samples, " %s", batch->sample_ids[i]);
-    buf_text(&t->slot_samples, "\n");
+        buf_format(&t->micro_batch_samples, " %s", batch->sample_ids[i]);
+    buf_text(&t->micro_batch_samples, "\n");
     return OK;
 }
 
-/* All slots of this rank are on their way; what every rank's slots are made of. */
-static Err run_slots(Trainer *t, SlotReport *total, RankReport *rank) {
-    SlotReport *own = calloc((size_t)t->slots_most, sizeof *own);
-    CHECK(own, "out of memory: %d slots", t->slots_most);
+/* All micro-batches of this rank are on their way; what every rank's micro-batches are made of. */
+static Err run_micro_batches(Trainer *t, MicroBatchReport *total, RankReport *rank) {
+    MicroBatchReport *own = calloc((size_t)t->micro_most, sizeof *own);
+    CHECK(own, "out of memory: %d micro-batches", t->micro_most);
     *rank = (RankReport){0};
-    t->slot_samples.size = 0;
+    t->micro_batch_samples.size = 0;
     Err err = OK;
-    for (int slot = t->slot_first; slot < t->slot_end && err == OK; slot++)
-        err = run_slot(t, slot, &own[slot - t->slot_first], rank);
+    for (int micro_batch = t->micro_first; micro_batch < t->micro_end && err == OK; micro_batch++)
+        err = run_micro_batch(t, micro_batch, &own[micro_batch - t->micro_first], rank);
     err = comm_agree(t->comm, err);
     if (err == OK)
-        err = comm_gather_all(t->comm, t->reports, own, (size_t)t->slots_most * sizeof *own);
+        err = comm_gather_all(t->comm, t->reports, own, (size_t)t->micro_most * sizeof *own);
     free(own);
     TRY(err);
-    *total = (SlotReport){0};
+    *total = (MicroBatchReport){0};
     for (int r = 0; r < comm_size(t->comm); r++) {
         int first, end;
-        reducer_slots(t->state.slots, r, comm_size(t->comm), &first, &end);
+        reducer_micro_batches(t->state.micro_batches, r, comm_size(t->comm), &first, &end);
         for (int i = 0; i < end - first; i++) {
-            const SlotReport *s = &t->reports[r * t->slots_most + i];
+            const MicroBatchReport *s = &t->reports[r * t->micro_most + i];
             total->labels += s->labels;
             total->tokens += s->tokens;
             total->samples += s->samples;
@@ -89,53 +90,54 @@ static Err run_slots(Trainer *t, SlotReport *total, RankReport *rank) {
     return OK;
 }
 
-/* Names the samples of this rank's slots whose loss is not finite. */
+/* Names the samples of this rank's micro-batches whose loss is not finite. */
 static void name_bad_samples(const Trainer *t, const LossSum *own) {
-    const char *line = buf_cstr(&t->slot_samples);
-    for (int i = 0; i < t->slot_end - t->slot_first; i++) {
+    const char *line = buf_cstr(&t->micro_batch_samples);
+    for (int i = 0; i < t->micro_end - t->micro_first; i++) {
         int length = (int)strcspn(line, "\n");
         if (!isfinite(own[i].loss))
-            log_warn("step %lld, slot %.*s: the loss is %g", (long long)t->state.step + 1, length,
-                     line, own[i].loss);
+            log_warn("step %lld, micro-batch %.*s: the loss is %g", (long long)t->state.step + 1,
+                     length, line, own[i].loss);
         line += length + (line[length] == '\n');
     }
 }
 
-/* The step is over: the one place that waits for the device. Losses of all slots, in their order,
- * and how the update went. */
+/* The step is over: the one place that waits for the device. Losses of all micro-batches, in their
+ * order, and how the update went. */
 static Err collect_step(Trainer *t, RankReport *rank, UpdateState *update, LossSum *total) {
-    LossSum *own = calloc((size_t)t->slots_most, sizeof *own);
-    CHECK(own, "out of memory: %d slots", t->slots_most);
+    LossSum *own = calloc((size_t)t->micro_most, sizeof *own);
+    CHECK(own, "out of memory: %d micro-batches", t->micro_most);
     Err err = reducer_wait(t->reducer);
     if (err != OK)
         err = err_prefix(err, "step %lld: ", (long long)t->state.step + 1);
     else
-        exec_download(t->ex, own, t->device_losses, (size_t)t->slots_most * sizeof *own);
+        exec_download(t->ex, own, t->device_losses, (size_t)t->micro_most * sizeof *own);
     if (err == OK) err = optim_state(&t->optim, update);
-    for (int slot = t->slot_first; slot < t->slot_end && err == OK; slot++) {
-        int at = slot_mark(t, slot, MARK_FORWARD);
+    for (int micro_batch = t->micro_first; micro_batch < t->micro_end && err == OK; micro_batch++) {
+        int at = micro_batch_mark(t, micro_batch, MARK_FORWARD);
         rank->forward += exec_mark_seconds(t->ex, at, at + MARK_BACKWARD);
-        rank->backward += exec_mark_seconds(t->ex, at + MARK_BACKWARD, at + MARK_SLOT_END);
+        rank->backward += exec_mark_seconds(t->ex, at + MARK_BACKWARD, at + MARK_MICRO_BATCH_END);
     }
     name_bad_samples(t, own);
     rank->communication = reducer_seconds(t->reducer);
-    if (err == OK && reducer_overlaps(t->reducer) && t->slot_first < t->slot_end)
-        rank->communication = exec_mark_seconds(t->ex, slot_mark(t, t->slot_end - 1, MARK_SLOT_END),
-                                                step_mark(t, MARK_REDUCED));
+    if (err == OK && reducer_overlaps(t->reducer) && t->micro_first < t->micro_end)
+        rank->communication =
+            exec_mark_seconds(t->ex, micro_batch_mark(t, t->micro_end - 1, MARK_MICRO_BATCH_END),
+                              step_mark(t, MARK_REDUCED));
     rank->stop = signals_pending();
     err = comm_agree(t->comm, err);
     if (err == OK)
-        err = comm_gather_all(t->comm, t->losses, own, (size_t)t->slots_most * sizeof *own);
+        err = comm_gather_all(t->comm, t->losses, own, (size_t)t->micro_most * sizeof *own);
     if (err == OK) err = comm_gather_all(t->comm, t->rank_reports, rank, sizeof *rank);
     free(own);
     TRY(err);
     *total = (LossSum){0};
     for (int r = 0; r < comm_size(t->comm); r++) {
         int first, end;
-        reducer_slots(t->state.slots, r, comm_size(t->comm), &first, &end);
+        reducer_micro_batches(t->state.micro_batches, r, comm_size(t->comm), &first, &end);
         for (int i = 0; i < end - first; i++) {
-            total->loss += t->losses[r * t->slots_most + i].loss;
-            total->hits += t->losses[r * t->slots_most + i].hits;
+            total->loss += t->losses[r * t->micro_most + i].loss;
+            total->hits += t->losses[r * t->micro_most + i].hits;
         }
         t->stopping = t->stopping || t->rank_reports[r].stop;
     }
@@ -180,7 +182,7 @@ static void fill_ledger(Trainer *t, StepMetrics *m) {
     }
 }
 
-static Err note_step(Trainer *t, const SlotReport *total, const LossSum *losses,
+static Err note_step(Trainer *t, const MicroBatchReport *total, const LossSum *losses,
                      const UpdateState *update, double lr, double began) {
     StepMetrics m = {.step = t->state.step,
                      .loss = t->loss,
@@ -239,7 +241,7 @@ static Err check_update(Trainer *t, const UpdateState *update) {
 }
 
 /* Of the first step that has samples over training.max_length; the others are counted. */
-static void count_overlong(Trainer *t, const SlotReport *total) {
+static void count_overlong(Trainer *t, const MicroBatchReport *total) {
     OverlongCount step = {total->samples, total->overlong, total->overlong_rows};
     bool first = step.overlong && !t->overlong.overlong;
     overlong_add(&t->overlong, step);
@@ -280,11 +282,11 @@ static void tell_products(const Trainer *t, bool at_end) {
 
 static Err train_step(Trainer *t) {
     double began = clock_seconds();
-    SlotReport total = {0};
+    MicroBatchReport total = {0};
     LossSum losses = {0};
     RankReport rank;
     UpdateState update = {0};
-    TRY(run_slots(t, &total, &rank));
+    TRY(run_micro_batches(t, &total, &rank));
     float *sum;
     TRY(reducer_finish(t->reducer, &sum));
     exec_mark(t->ex, step_mark(t, MARK_REDUCED));
@@ -448,7 +450,7 @@ static void tear_down(Trainer *t) {
     free(t->reports);
     free(t->losses);
     free(t->rank_reports);
-    buf_free(&t->slot_samples);
+    buf_free(&t->micro_batch_samples);
     folder_unlock(&t->folder_lock);
 }
 
@@ -475,7 +477,7 @@ static Err measure_peak(Trainer *t) {
 /* From the first step to the last of a run that is set up. */
 static Err go(Trainer *t, TrainResult *result) {
     bool first = comm_rank(t->comm) == 0;
-    TRY(reducer_open(&t->reducer, t->comm, t->ex, t->optim.count, t->state.slots,
+    TRY(reducer_open(&t->reducer, t->comm, t->ex, t->optim.count, t->state.micro_batches,
                      t->config->deterministic));
     TRY(measure_peak(t));
     train_describe(t);

@@ -311,34 +311,40 @@ static Err settle_slots(Trainer *t) {
     const TrainingConfig *c = &t->config->training;
     int ranks = comm_size(t->comm);
     int64_t accumulated = c->gradient_accumulation_steps * ranks;
-    REQUIRE(c->slots || t->state.slots || accumulated <= SLOTS_MAX, ERR_CONFIG,
-            "training.gradient_accumulation_steps %lld on %d ranks is %lld slots a step; %d are "
+    REQUIRE(c->micro_batches || t->state.micro_batches || accumulated <= MICRO_BATCHES_MAX,
+            ERR_CONFIG,
+            "training.gradient_accumulation_steps %lld on %d ranks is %lld micro-batches a step; "
+            "%d are "
             "possible",
-            (long long)c->gradient_accumulation_steps, ranks, (long long)accumulated, SLOTS_MAX);
-    int slots = c->slots ? (int)c->slots : t->state.slots ? t->state.slots : (int)accumulated;
-    if (t->state.slots && slots != t->state.slots)
-        log_warn("training.slots %d, the checkpoint was made with %d: batches differ from here on",
-                 slots, t->state.slots);
-    if (slots < ranks)
-        log_warn("%d slots a step for %d ranks: %d ranks have nothing to do", slots, ranks,
-                 ranks - slots);
-    t->state.slots = slots;
-    reducer_slots(slots, comm_rank(t->comm), ranks, &t->slot_first, &t->slot_end);
-    t->slots_most = (slots + ranks - 1) / ranks;
-    t->reports = calloc((size_t)(ranks * t->slots_most), sizeof *t->reports);
-    t->losses = calloc((size_t)(ranks * t->slots_most), sizeof *t->losses);
+            (long long)c->gradient_accumulation_steps, ranks, (long long)accumulated,
+            MICRO_BATCHES_MAX);
+    int micro_batches = c->micro_batches         ? (int)c->micro_batches
+                        : t->state.micro_batches ? t->state.micro_batches
+                                                 : (int)accumulated;
+    if (t->state.micro_batches && micro_batches != t->state.micro_batches)
+        log_warn("training.micro_batches %d, the checkpoint was made with %d: batches differ from "
+                 "here on",
+                 micro_batches, t->state.micro_batches);
+    if (micro_batches < ranks)
+        log_warn("%d micro-batches a step for %d ranks: %d ranks have nothing to do", micro_batches,
+                 ranks, ranks - micro_batches);
+    t->state.micro_batches = micro_batches;
+    reducer_micro_batches(micro_batches, comm_rank(t->comm), ranks, &t->micro_first, &t->micro_end);
+    t->micro_most = (micro_batches + ranks - 1) / ranks;
+    t->reports = calloc((size_t)(ranks * t->micro_most), sizeof *t->reports);
+    t->losses = calloc((size_t)(ranks * t->micro_most), sizeof *t->losses);
     t->rank_reports = calloc((size_t)ranks, sizeof *t->rank_reports);
-    t->device_losses = exec_alloc(t->ex, (size_t)t->slots_most * sizeof *t->device_losses);
+    t->device_losses = exec_alloc(t->ex, (size_t)t->micro_most * sizeof *t->device_losses);
     CHECK(t->reports && t->losses && t->rank_reports && t->device_losses,
           "out of memory: reports of %d ranks", ranks);
-    TRY(exec_marks(t->ex, MARKS_A_SLOT * t->slots_most + MARKS_A_STEP));
+    TRY(exec_marks(t->ex, MARKS_A_MICRO_BATCH * t->micro_most + MARKS_A_STEP));
     /* A state from elsewhere must not send the mixer to where no run gets (data/mixer.h). */
-    REQUIRE((double)t->state.step * slots * (double)c->per_device_batch_size < 0x1p41, ERR_INPUT,
-            "%s: no run has done %lld steps of %d × %lld samples", t->resumed,
-            (long long)t->state.step, slots, (long long)c->per_device_batch_size);
+    REQUIRE((double)t->state.step * micro_batches * (double)c->per_device_batch_size < 0x1p41,
+            ERR_INPUT, "%s: no run has done %lld steps of %d × %lld samples", t->resumed,
+            (long long)t->state.step, micro_batches, (long long)c->per_device_batch_size);
     double samples = t->config->samples_per_epoch ? (double)t->config->samples_per_epoch
                                                   : (double)t->data.samples;
-    double step_samples = (double)slots * (double)c->per_device_batch_size;
+    double step_samples = (double)micro_batches * (double)c->per_device_batch_size;
     t->steps = c->max_steps ? c->max_steps : (int64_t)ceil(c->num_epochs * samples / step_samples);
     REQUIRE(t->steps > 0, ERR_CONFIG, "there are no steps to train: %g epochs of %.0f samples",
             c->num_epochs, samples);
@@ -349,9 +355,9 @@ static Err settle_slots(Trainer *t) {
 static Err open_batches(Trainer *t) {
     batches_setup(&t->options, &t->described, model_spec(t->model), t->tokenizer);
     t->options.split = SPLIT_TRAIN;
-    t->options.slots = t->state.slots;
-    t->options.slot_first = t->slot_first;
-    t->options.slot_end = t->slot_end;
+    t->options.micro_batches = t->state.micro_batches;
+    t->options.micro_first = t->micro_first;
+    t->options.micro_end = t->micro_end;
     t->options.first_step = t->state.step;
     t->options.shift = (int)t->config->training.image_shift;
     t->options.shift_steps = t->config->training.image_shift_steps;
@@ -364,7 +370,7 @@ static Err open_batches(Trainer *t) {
                           .limit = (size_t)(c->limit ? c->limit : t->config->limit)};
     }
     t->options.source_count = t->data.count;
-    return t->slot_first < t->slot_end ? batches_open(&t->batches, &t->options) : OK;
+    return t->micro_first < t->micro_end ? batches_open(&t->batches, &t->options) : OK;
 }
 
 static Err open_run_folder(Trainer *t) {
@@ -542,6 +548,7 @@ void train_describe(const Trainer *t) {
     log_info(
         "peak of all ranks, which mfu is a share of: %.3g TFLOP/s, measured on a plain product%s",
         1e-12 * t->peak_flops, datasheet);
-    log_info("%lld steps of %d × %lld samples from %zu", (long long)t->steps, t->state.slots,
-             (long long)t->config->training.per_device_batch_size, t->data.samples);
+    log_info("%lld steps of %d × %lld samples from %zu", (long long)t->steps,
+             t->state.micro_batches, (long long)t->config->training.per_device_batch_size,
+             t->data.samples);
 }

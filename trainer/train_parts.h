@@ -12,23 +12,24 @@
 #include "trainer/reducer.h"
 #include "trainer/train.h"
 
-/* Moments of the device's work: of every slot, then of the step's end. */
-enum { MARK_FORWARD, MARK_BACKWARD, MARK_SLOT_END, MARKS_A_SLOT };
+/* Moments of the device's work: of every micro-batch, then of the step's end. */
+enum { MARK_FORWARD, MARK_BACKWARD, MARK_MICRO_BATCH_END, MARKS_A_MICRO_BATCH };
 enum { MARK_REDUCED, MARK_UPDATED, MARKS_A_STEP };
 
-/* What one slot says of itself before it has run; its losses follow from the device (LossSum).
- * Summed in the order of slots, so that the bits are the same on any ranks. */
-typedef struct SlotReport {
+/* What one micro-batch says of itself before it has run; its losses follow from the device
+ * (LossSum). Summed in the order of micro-batches, so that the bits are the same on any ranks. */
+typedef struct MicroBatchReport {
     int64_t labels, tokens, samples;
     int64_t overlong, overlong_rows; /* as in Batch */
     double flops;
-} SlotReport;
+} MicroBatchReport;
 
 /* What one rank says of a step. */
 typedef struct RankReport {
     double data, forward, backward, communication;
     int stop;
-    uint64_t dataset_samples[MIXER_DATASETS_MAX]; /* of all ranks; 0 from one without slots */
+    uint64_t
+        dataset_samples[MIXER_DATASETS_MAX]; /* of all ranks; 0 from one without micro-batches */
 } RankReport;
 
 typedef struct Trainer {
@@ -50,15 +51,15 @@ typedef struct Trainer {
     Progress progress;
     TrainState state;
     int64_t steps, first_step;
-    int slot_first, slot_end, slots_most; /* slots_most: of any rank */
-    SlotReport *reports;                  /* [ranks · slots_most] */
-    LossSum *losses;                      /* the same */
-    LossSum *device_losses;               /* device: [slots_most], of this rank */
-    RankReport *rank_reports;             /* [ranks] */
-    Buf slot_samples;              /* "step's slot: names" of this rank's samples, a line each */
-    double peak_flops;             /* of all ranks together, measured */
-    double datasheet_flops;        /* likewise, by the datasheet; 0: unknown */
-    OverlongCount overlong;        /* in the steps of this process, over all ranks */
+    int micro_first, micro_end, micro_most; /* slots_most: of any rank */
+    MicroBatchReport *reports;              /* [ranks · slots_most] */
+    LossSum *losses;                        /* the same */
+    LossSum *device_losses;                 /* device: [slots_most], of this rank */
+    RankReport *rank_reports;               /* [ranks] */
+    Buf micro_batch_samples; /* "step's micro-batch: names" of this rank's samples, a line each */
+    double peak_flops;       /* of all ranks together, measured */
+    double datasheet_flops;  /* likewise, by the datasheet; 0: unknown */
+    OverlongCount overlong;  /* in the steps of this process, over all ranks */
     bool told_validation_overlong; /* it is said once, since all validations have the same */
     int skipped_in_a_row;
     bool stopping;

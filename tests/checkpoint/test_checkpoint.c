@@ -23,7 +23,7 @@ typedef struct Saved {
 static void saved_open(Saved *s) {
     ModelSpec spec;
     *s = (Saved){.state = {.step = 7,
-                           .slots = 2,
+                           .micro_batches = 2,
                            .update = {.updates = 6, .loss_scale = 1, .patience = 2},
                            .samples = 42,
                            .skipped = 1,
@@ -98,7 +98,7 @@ TEST(a_state_is_read_as_it_was_saved) {
     TrainState t;
     ASSERT_OK(train_state_read(&t, saved_folder()));
     ASSERT_INT(t.step, ==, 7);
-    ASSERT_INT(t.slots, ==, 2);
+    ASSERT_INT(t.micro_batches, ==, 2);
     ASSERT_INT(t.update.updates, ==, 6);
     ASSERT_REAL(t.update.loss_scale, ==, 1);
     ASSERT_INT(t.update.patience, ==, 2);
@@ -129,6 +129,25 @@ TEST(a_better_validation_gives_the_run_its_patience_back) {
     }
 }
 
+TEST(micro_batches_are_read_under_their_earlier_name_too) {
+    Saved s;
+    saved_open(&s);
+    ASSERT_OK(save_in(&s, test_path("checkpoints")));
+    char path[PATH_SIZE];
+    Buf text = {0};
+    TrainState t;
+    snprintf(path, sizeof path, "%s/state.json", saved_folder());
+    ASSERT_OK(file_read(&text, path, 1 << 20));
+    char *name = strstr(buf_cstr(&text), "\"micro_batches\"");
+    ASSERT_TRUE(name);
+    memcpy(name, "\"slots\"        ", sizeof "\"micro_batches\"" - 1);
+    ASSERT_OK(file_write(path, text.data, text.size));
+    ASSERT_OK(train_state_read(&t, saved_folder()));
+    ASSERT_INT(t.micro_batches, ==, 2);
+    buf_free(&text);
+    saved_close(&s);
+}
+
 /* ---- what is believed ---- */
 
 /* state.json with one member that is something else. */
@@ -157,9 +176,9 @@ TEST(numbers_that_no_run_can_have_are_refused) {
                  {"step", "-1"},
                  {"step", "9007199254740993"},
                  {"step", "1.5"},
-                 {"slots", "-2"},
-                 {"slots", "0"},
-                 {"slots", "4294967298"},
+                 {"micro_batches", "-2"},
+                 {"micro_batches", "0"},
+                 {"micro_batches", "4294967298"},
                  {"updates", "-1"},
                  {"updates", "8"},
                  {"samples", "-42"},

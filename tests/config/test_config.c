@@ -19,7 +19,7 @@ TEST(the_handbook_config_loads_as_it_is) {
     ASSERT_INT(config.precision, ==, PRECISION_FP16);
     ASSERT_TRUE(config.gradient_checkpointing);
     ASSERT_TRUE(config_stated(&config, "learning_rate") &&
-                !config_stated(&config, "training.slots"));
+                !config_stated(&config, "training.micro_batches"));
 }
 
 TEST(a_byte_order_mark_is_no_part_of_a_config) {
@@ -102,7 +102,9 @@ TEST(every_other_name_of_a_key_sets_that_key) {
         {"per_device_train_batch_size", "training.per_device_batch_size"},
         {"batch_size", "training.per_device_batch_size"},
         {"gradient_accumulation_steps", "training.gradient_accumulation_steps"},
-        {"slots", "training.slots"},
+        {"micro_batches", "training.micro_batches"},
+        {"slots", "training.micro_batches"},
+        {"training.slots", "training.micro_batches"},
         {"learning_rate", "training.learning_rate"},
         {"lr_scheduler_type", "training.lr_scheduler_type"},
         {"warmup_ratio", "training.warmup_ratio"},
@@ -320,11 +322,11 @@ TEST(numbers_that_a_formula_cannot_bear_are_refused) {
 
 TEST(all_mistakes_are_told_at_once_with_their_lines) {
     const char *said = mistakes_of(
-        "seed: 1\nlearning_rat: 3\ntraining:\n  max_steps: many\n  slots: -4\ndevice: tpu\n"
+        "seed: 1\nlearning_rat: 3\ntraining:\n  max_steps: many\n  micro_batches: -4\ndevice: tpu\n"
         "lora: 5\ndatasets:\n  - { name: a, weigth: 2 }\ntraining.x: {}\n");
     ASSERT_CONTAINS(said, "t.yaml:2: unknown key learning_rat (is learning_rate meant?)");
     ASSERT_CONTAINS(said, "t.yaml:4: training.max_steps: \"many\" is not a whole number");
-    ASSERT_CONTAINS(said, "t.yaml:5: training.slots: -4; 0 to 1048576 is possible");
+    ASSERT_CONTAINS(said, "t.yaml:5: training.micro_batches: -4; 0 to 1048576 is possible");
     ASSERT_CONTAINS(said, "t.yaml:6: device: \"tpu\"; one of auto, cpu, cuda is expected");
     ASSERT_CONTAINS(said, "t.yaml:7: lora: a value where a section of keys is expected");
     ASSERT_CONTAINS(said, "t.yaml:9: unknown key weigth (is weight meant?)");
@@ -518,7 +520,7 @@ TEST(every_number_has_its_limits) {
         {"training.max_steps", 0, 1e12},
         {"training.per_device_batch_size", 1, 65536},
         {"training.gradient_accumulation_steps", 1, 65536},
-        {"training.slots", 0, 1048576},
+        {"training.micro_batches", 0, 1048576},
         {"training.learning_rate", 0, 100},
         {"training.llm_learning_rate", 0, 100},
         {"training.vision_learning_rate", 0, 100},

@@ -69,7 +69,7 @@ static void assert_near(const Losses *found, const Losses *expected, double allo
 
 /* Steps apart, the order of sums differs and AdamW amplifies what is near zero. */
 TEST(training_on_one_gpu_follows_the_cpu) {
-    prepare("slots: 4, max_steps: 4, eval_steps: 4", "");
+    prepare("micro_batches: 4, max_steps: 4, eval_steps: 4", "");
     train(1, test_path("cpu"), "device=cpu precision=f32");
     const char *said = train(1, test_path("cuda"), "device=cuda precision=f32");
     ASSERT_CONTAINS(said, "cuda (GPU 0");
@@ -79,7 +79,7 @@ TEST(training_on_one_gpu_follows_the_cpu) {
 }
 
 TEST(several_gpus_follow_one) {
-    prepare("slots: 4, max_steps: 3, eval_steps: 3", "");
+    prepare("micro_batches: 4, max_steps: 3, eval_steps: 3", "");
     train(1, test_path("one"), "device=cuda precision=f32");
     Losses one = read_losses(test_path("one"));
     for (int ranks = 2; ranks <= 3; ranks++) {
@@ -100,7 +100,7 @@ TEST(recipe_with_lora_trains_in_bf16_and_fp16) {
         const char *precision;
         double loss, norm;
     } cases[] = {{"bf16", 4e-4, 8e-3}, {"fp16", 4e-5, 2e-3}};
-    prepare("slots: 2, max_steps: 4, eval_steps: 4",
+    prepare("micro_batches: 2, max_steps: 4, eval_steps: 4",
             "use_lora: true\nlora: { r: 8, alpha: 16, dropout: 0.05 }\n");
     char more[256];
     train(1, test_path("cpu"), "device=cpu precision=f32 tune.llm=lora tune.vision=frozen");
@@ -120,7 +120,7 @@ TEST(recipe_with_lora_trains_in_bf16_and_fp16) {
 }
 
 TEST(training_resumes_on_a_gpu_where_it_stopped) {
-    prepare("slots: 2, save_steps: 2, eval_steps: 4, lr_scheduler_type: constant", "");
+    prepare("micro_batches: 2, save_steps: 2, eval_steps: 4, lr_scheduler_type: constant", "");
     train(1, test_path("whole"), "device=cuda precision=f32 training.max_steps=4");
     train(1, test_path("parts"), "device=cuda precision=f32 training.max_steps=2");
     train(1, test_path("parts"), "device=cuda precision=f32 training.max_steps=4");
@@ -146,7 +146,7 @@ static int train_within(const char **said, int mb, int samples) {
  * nearly enough. */
 TEST(a_gpu_without_room_says_how_many_samples_fit) {
     enum { SAMPLES = 16 };
-    prepare("max_steps: 1, slots: 1", "");
+    prepare("max_steps: 1, micro_batches: 1", "");
     const char *said;
     if (!strstr(test_build_folder(), "emu")) test_skip("only the emulation has a GPU that small");
     int advised = 0;
@@ -167,7 +167,7 @@ TEST(a_gpu_without_room_says_how_many_samples_fit) {
 
 /* What cuBLASLt could not do is told, by whichever rank speaks. */
 TEST(a_run_says_how_its_products_were_done) {
-    prepare("max_steps: 2, slots: 1", "");
+    prepare("max_steps: 2, micro_batches: 1", "");
     const char *said = train(1, test_path("fine"), "device=cuda precision=bf16");
     ASSERT_CONTAINS(said, " products, planned ");
     ASSERT_CONTAINS(said, "0 algorithms refused");
@@ -183,7 +183,7 @@ TEST(a_run_says_how_its_products_were_done) {
 }
 
 TEST(a_kernel_that_breaks_the_gpu_ends_the_run_with_a_sentence) {
-    prepare("max_steps: 2, slots: 1", "");
+    prepare("max_steps: 2, micro_batches: 1", "");
     const char *said;
     if (!strstr(test_build_folder(), "emu")) test_skip("only the emulation breaks on demand");
     int code =
@@ -208,7 +208,7 @@ static int train_with_a_hanging_rank(const char **said, const char *fault) {
 
 /* NCCL says nothing where a rank hangs; the ranks that wait find out which. */
 TEST(a_rank_that_hangs_is_named_and_the_job_ends) {
-    prepare("max_steps: 2, slots: 2", "");
+    prepare("max_steps: 2, micro_batches: 2", "");
     const char *said;
     if (!strstr(test_build_folder(), "emu")) test_skip("only the emulation hangs on demand");
     ASSERT_INT(train_with_a_hanging_rank(&said, "CADVLM_EMU_STOP=attention_plain_dq"), !=, 0);
@@ -274,7 +274,8 @@ TEST(every_preset_of_a_published_model_trains_and_goes_on) {
                 &said,
                 "export CADVLM_PRESETS=%s/config/presets; ./cadvlm train --config %s "
                 "base_model=%s/tests/golden/models/%s train_data=%s val_data= output_dir=%s "
-                "lora.r=4 device=cuda training.slots=1 training.per_device_batch_size=1 limit=2 "
+                "lora.r=4 device=cuda training.micro_batches=1 training.per_device_batch_size=1 "
+                "limit=2 "
                 "training.eval_samples=1 training.max_steps=%d %s",
                 test_source_folder(), cases[i].preset, test_source_folder(), cases[i].preset,
                 test_path("data"), test_path(cases[i].preset), steps, cases[i].more);

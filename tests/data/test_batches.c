@@ -1,4 +1,5 @@
-/* The walk over batches: a pure function of (step, slot), and errors that cross the thread. */
+/* The walk over batches: a pure function of (step, micro-batch), and errors that cross the thread.
+ */
 #include <unistd.h>
 
 #include "core/clock.h"
@@ -44,7 +45,7 @@ static void assert_same(const Batch *found, const Copy *expected) {
     ASSERT_INT(copy.b.images, ==, expected->b.images);
     ASSERT_INT(copy.b.longest, ==, expected->b.longest);
     ASSERT_INT(copy.b.step, ==, expected->b.step);
-    ASSERT_INT(copy.b.slot, ==, expected->b.slot);
+    ASSERT_INT(copy.b.micro_batch, ==, expected->b.micro_batch);
     for (int i = 0; i < copy.b.samples; i++) ASSERT_TEXT(copy.names[i], expected->names[i]);
     size_t arrays = offsetof(Copy, ids);
     ASSERT_INT(
@@ -54,41 +55,41 @@ static void assert_same(const Batch *found, const Copy *expected) {
 
 /* ---- the walk ---- */
 
-TEST(batch_is_a_function_of_step_and_slot) {
-    enum { STEPS = 6, SLOTS = 4 };
-    static Copy all[STEPS][SLOTS];
+TEST(batch_is_a_function_of_step_and_micro_batch) {
+    enum { STEPS = 6, MICRO_BATCHES = 4 };
+    static Copy all[STEPS][MICRO_BATCHES];
     Dataset *dataset = make_dataset(&(Made){"set", 30, SIDE, 4, "qk"});
     Dataset *second = make_dataset(&(Made){"second", 9, SIDE, 0, NULL});
     BatchesOptions options = options_for(dataset);
     options.sources[1] = (BatchSource){second, "second", 0.5, 0};
     options.source_count = 2;
     options.shift = 2;
-    options.slots = options.slot_end = SLOTS;
+    options.micro_batches = options.micro_end = MICRO_BATCHES;
     Batches *batches;
     const Batch *b;
     ASSERT_OK(batches_open(&batches, &options));
     for (int step = 0; step < STEPS; step++)
-        for (int slot = 0; slot < SLOTS; slot++) {
+        for (int micro_batch = 0; micro_batch < MICRO_BATCHES; micro_batch++) {
             ASSERT_OK(batches_next(batches, &b));
             ASSERT_INT(b->step, ==, step);
-            ASSERT_INT(b->slot, ==, slot);
+            ASSERT_INT(b->micro_batch, ==, micro_batch);
             ASSERT_INT(b->samples, ==, 3);
-            ASSERT_INT(b->samples_seen[1], ==, (step * SLOTS + slot) * 3 + 1);
-            copy_batch(&all[step][slot], b);
+            ASSERT_INT(b->samples_seen[1], ==, (step * MICRO_BATCHES + micro_batch) * 3 + 1);
+            copy_batch(&all[step][micro_batch], b);
         }
     batches_close(&batches);
-    /* Every share of the slots, from every step, reading ahead more or less. */
-    for (int first = 0; first < SLOTS; first++)
-        for (int end = first + 1; end <= SLOTS; end++) {
-            options.slot_first = first;
-            options.slot_end = end;
+    /* Every share of the micro-batches, from every step, reading ahead more or less. */
+    for (int first = 0; first < MICRO_BATCHES; first++)
+        for (int end = first + 1; end <= MICRO_BATCHES; end++) {
+            options.micro_first = first;
+            options.micro_end = end;
             options.first_step = first + end - 1;
             options.ahead = 1 + (first + end) % 3;
             ASSERT_OK(batches_open(&batches, &options));
             for (int64_t step = options.first_step; step < STEPS; step++)
-                for (int slot = first; slot < end; slot++) {
+                for (int micro_batch = first; micro_batch < end; micro_batch++) {
                     ASSERT_OK(batches_next(batches, &b));
-                    assert_same(b, &all[step][slot]);
+                    assert_same(b, &all[step][micro_batch]);
                 }
             batches_close(&batches);
         }
@@ -354,8 +355,8 @@ TEST(impossible_options_are_named) {
     REFUSED(sources[0].weight = 0, "the weight of dataset first is 0");
     REFUSED(size = 0, "batches of 0 samples");
     REFUSED(size = 1 << 30, "a batch of 1073741824 samples");
-    REFUSED(slots = 0, "slots 0 to 0 of 0");
-    REFUSED(slot_end = 2, "slots 0 to 1 of 1");
+    REFUSED(micro_batches = 0, "micro-batches 0 to 0 of 0");
+    REFUSED(micro_end = 2, "micro-batches 0 to 1 of 1");
     REFUSED(first_step = -1, "from step -1");
     REFUSED(image_channels = 2, "pictures of 2 channels");
     REFUSED(image_size = 0, "pictures of 0 pixels");

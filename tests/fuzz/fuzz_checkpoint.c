@@ -21,7 +21,7 @@ static void repeat_state(const TrainState *state) {
     static TrainState again;
     ASSERT_OK(train_state_write(state, test_folder()));
     ASSERT_OK(train_state_read(&again, test_folder()));
-    ASSERT_TRUE(again.step == state->step && again.slots == state->slots);
+    ASSERT_TRUE(again.step == state->step && again.micro_batches == state->micro_batches);
     ASSERT_TRUE(again.samples == state->samples && again.excluded == state->excluded);
     ASSERT_TRUE(again.update.updates == state->update.updates);
     ASSERT_TRUE(again.dataset_count == state->dataset_count);
@@ -41,7 +41,7 @@ void fuzz_one(const uint8_t *data, size_t size) {
 
 /* A state with as many datasets as there can be, and with one more. */
 static void seed_full_states(void) {
-    TrainState state = {.slots = 1, .dataset_count = CONFIG_DATASETS};
+    TrainState state = {.micro_batches = 1, .dataset_count = CONFIG_DATASETS};
     Buf text = {0}, longer = {0}, seed = {0};
     state.update.loss_scale = 1;
     ASSERT_OK(train_state_write(&state, test_folder()));
@@ -61,7 +61,8 @@ static void seed_full_states(void) {
 }
 
 void fuzz_seeds(void) {
-    static TrainState state = {.step = 7, .slots = 2, .samples = 28, .excluded = 5, .told = true};
+    static TrainState state = {
+        .step = 7, .micro_batches = 2, .samples = 28, .excluded = 5, .told = true};
     static Origin origin = {.name = "owner/name", .on_hub = true, .weights = "0123456789abcdef"};
     Buf seed = {0};
     state.update.loss_scale = 1;

@@ -11,16 +11,17 @@ static void prepare(void) {
     fixture_dataset(test_path("data"), 40, 1);
     fixture_tokenizer(test_path("tokenizer.json"));
     fixture_config(test_path("c.yaml"), test_path("data"), test_path("tokenizer.json"),
-                   test_path("run"), "slots: 2, max_steps: 30, eval_steps: 30", "");
+                   test_path("run"), "micro_batches: 2, max_steps: 30, eval_steps: 30", "");
     int code = test_run(&said, "./cadvlm train --config %s", test_path("c.yaml"));
     ASSERT(code == 0, "exit code %d:\n%s", code, said);
     Buf config = {0};
-    buf_format(&config,
-               "train_data: \"%s\"\nvision: { drop_first_patch: false }\n"
-               "tune: { llm: full, vision: full, connector: full }\n"
-               "training: { slots: 2, per_device_batch_size: 3, max_length: 400, eval_steps: 2, "
-               "eval_samples: 6, learning_rate: 0.5, warmup_ratio: 0 }\n",
-               test_path("data"));
+    buf_format(
+        &config,
+        "train_data: \"%s\"\nvision: { drop_first_patch: false }\n"
+        "tune: { llm: full, vision: full, connector: full }\n"
+        "training: { micro_batches: 2, per_device_batch_size: 3, max_length: 400, eval_steps: 2, "
+        "eval_samples: 6, learning_rate: 0.5, warmup_ratio: 0 }\n",
+        test_path("data"));
     ASSERT_OK(file_write(test_path("on.yaml"), config.data, config.size));
     buf_free(&config);
 }

@@ -13,7 +13,8 @@ static void prepare(int samples, int steps) {
     char training[128];
     fixture_dataset(test_path("data"), samples, 1);
     fixture_tokenizer(test_path("tokenizer.json"));
-    snprintf(training, sizeof training, "slots: 2, per_device_batch_size: 2, max_steps: %d", steps);
+    snprintf(training, sizeof training, "micro_batches: 2, per_device_batch_size: 2, max_steps: %d",
+             steps);
     fixture_config(test_path("c.yaml"), test_path("data"), test_path("tokenizer.json"),
                    test_path("run"), training, "");
     int code = test_run(&said, "%s ./cadvlm train --config %s", steps > 10 ? fixture_mpirun(2) : "",

@@ -31,7 +31,7 @@ static int train(const char **said, const char *prefix, const char *run, const c
 TEST(a_sample_that_cannot_be_used_is_left_out_on_any_ranks) {
     const char *said;
     char list[PATH_SIZE + 16];
-    run_prepare(15, "slots: 2, max_steps: 4, eval_steps: 2", "");
+    run_prepare(15, "micro_batches: 2, max_steps: 4, eval_steps: 2", "");
     spoil();
     int code = train(&said, "", run_folder("stopped"), "");
     ASSERT(code == 1, "exit code %d:\n%s", code, said);

@@ -44,8 +44,8 @@ static double number(const Json *line, const char *key) {
 
 /* ---- steps ---- */
 
-/* 40 samples, of which 32 are for training; a step takes 2 slots of 3. A sample's rows are those of
- * its picture (4 patches of 16 × 16), <bos>, and its labels: the code and <eos>. */
+/* 40 samples, of which 32 are for training; a step takes 2 micro-batches of 3. A sample's rows are
+ * those of its picture (4 patches of 16 × 16), <bos>, and its labels: the code and <eos>. */
 enum { STEPS = 8, SAMPLES_A_STEP = 6, TRAINED_ON = 32, ROWS_BEFORE_LABELS = 5 };
 
 /* A warm-up of a quarter of 8 steps, then in a line from the peak at step 2 to a fifth of it at
@@ -70,7 +70,8 @@ static void check_step(const Json *line, int step) {
 }
 
 TEST(steps_report_what_they_did) {
-    run_prepare(40, "slots: 2, max_steps: 8, min_lr_ratio: 0.2, lr_scheduler_type: linear", "");
+    run_prepare(40, "micro_batches: 2, max_steps: 8, min_lr_ratio: 0.2, lr_scheduler_type: linear",
+                "");
     run_train("", run_folder("run"), "training.warmup_steps=0 training.warmup_ratio=0.25");
     Lines l = read_metrics(run_folder("run"));
     ASSERT_INT(l.count, ==, STEPS + 1); /* and the validation at the end */
@@ -80,7 +81,7 @@ TEST(steps_report_what_they_did) {
 
 /* What is known by heart is all hits, and a model that has seen nothing has few. */
 TEST(accuracy_is_the_share_of_labels_that_were_most_likely) {
-    run_prepare(2, "slots: 1, max_steps: 120, lr_scheduler_type: constant", "");
+    run_prepare(2, "micro_batches: 1, max_steps: 120, lr_scheduler_type: constant", "");
     run_train("", run_folder("run"), "training.per_device_batch_size=2");
     Lines l = read_metrics(run_folder("run"));
     const Json *last = l.lines[119];
@@ -138,13 +139,13 @@ TEST(a_validation_reports_what_a_step_over_the_same_samples_does) {
     write_both(test_path("val"), SPLIT_VAL);
     fixture_tokenizer(test_path("tokenizer.json"));
     fixture_config(test_path("c.yaml"), test_path("train"), test_path("tokenizer.json"),
-                   test_path("run"), "slots: 1, max_steps: 1", "precision: f32");
+                   test_path("run"), "micro_batches: 1, max_steps: 1", "precision: f32");
     char more[PATH_SIZE];
     for (int size = 1; size <= 2; size++) { /* in one batch, and in two */
         const char *run = run_folder(size == 1 ? "apart" : "together");
         snprintf(more, sizeof more,
                  "val_data=%s training.learning_rate=1e-12 training.per_device_batch_size=%d "
-                 "training.slots=%d",
+                 "training.micro_batches=%d",
                  test_path("val"), size, 3 - size);
         run_train("", run, more);
         Lines l = read_metrics(run);
@@ -178,11 +179,11 @@ TEST(a_limited_validation_takes_samples_from_all_over) {
 TEST(a_run_whose_numbers_stay_broken_ends_and_says_which_steps_were_skipped) {
     enum { SKIPPED_IN_A_ROW = 10 };
     const char *said, *run = run_folder("run");
-    run_prepare(
-        40,
-        "slots: 2, per_device_batch_size: 3, learning_rate: 100, weight_decay: 1, warmup_ratio: 0, "
-        "max_steps: 60",
-        "");
+    run_prepare(40,
+                "micro_batches: 2, per_device_batch_size: 3, learning_rate: 100, weight_decay: 1, "
+                "warmup_ratio: 0, "
+                "max_steps: 60",
+                "");
     int code = test_run(&said, "./cadvlm train --config %s", test_path("c.yaml"));
     ASSERT(code == 1, "exit code %d:\n%s", code, said);
     ASSERT_CONTAINS(said, "10 steps in a row had numbers that are not finite");
@@ -199,10 +200,10 @@ TEST(a_run_whose_numbers_stay_broken_ends_and_says_which_steps_were_skipped) {
     lines_free(&l);
 }
 
-/* Of three ranks and two slots the first has nothing to do, and tells all the same. */
-TEST(samples_of_datasets_are_counted_where_a_rank_has_no_slot) {
+/* Of three ranks and two micro-batches the first has nothing to do, and tells all the same. */
+TEST(samples_of_datasets_are_counted_where_a_rank_has_no_micro_batch) {
     const char *said, *run = run_folder("run");
-    run_prepare(40, "slots: 2, per_device_batch_size: 3, max_steps: 4", "");
+    run_prepare(40, "micro_batches: 2, per_device_batch_size: 3, max_steps: 4", "");
     int code =
         test_run(&said, "%s ./cadvlm train --config %s", fixture_mpirun(3), test_path("c.yaml"));
     ASSERT(code == 0, "exit code %d:\n%s", code, said);
@@ -233,7 +234,7 @@ TEST(exchanged_pictures_stay_where_a_sample_is_left_out) {
     write_both(test_path("train"), SPLIT_TRAIN);
     fixture_tokenizer(test_path("tokenizer.json"));
     fixture_config(test_path("c.yaml"), test_path("train"), test_path("tokenizer.json"),
-                   test_path("run"), "slots: 1, per_device_batch_size: 2, max_steps: 60",
+                   test_path("run"), "micro_batches: 1, per_device_batch_size: 2, max_steps: 60",
                    "precision: f32");
     run_train("", run_folder("run"), "");
     for (int own = 0; own < 2; own++) {

@@ -57,7 +57,7 @@ static void train_on_a_mix(const char *folder, int files) {
              "  - { name: deepcad, path: \"%s\", weight: 1 }\nval_data: \"%s\"\n",
              test_path("synth"), test_path("deepcad"), test_path("synth"));
     fixture_config(test_path("c.yaml"), "", test_path("t.json"), test_path("run"),
-                   "slots: 2, max_steps: 4, overlong: truncate", datasets);
+                   "micro_batches: 2, max_steps: 4, overlong: truncate", datasets);
     snprintf(command, sizeof command,
              "%s ./cadvlm train --config '%s' model.vision.image_size=128 "
              "model.vision.patch_size=32 training.max_length=1500",

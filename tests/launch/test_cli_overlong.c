@@ -7,7 +7,13 @@
 #include "tests/support/test.h"
 #include "tests/support/train_fixture.h"
 
-enum { SAMPLES = 40, SLOTS = 2, SLOT = 3, STEP = SLOTS * SLOT, IMAGE_ROWS = 4 };
+enum {
+    SAMPLES = 40,
+    MICRO_BATCHES = 2,
+    MICRO_BATCH = 3,
+    STEP = MICRO_BATCHES * MICRO_BATCH,
+    IMAGE_ROWS = 4
+};
 
 /* What a step or a whole split has of such samples, counted without the trainer. */
 typedef struct Expected {
@@ -57,7 +63,8 @@ static int ranked_rows(bool val, int k) {
 
 static void prepare(const char *training) {
     char line[256];
-    snprintf(line, sizeof line, "slots: %d%s%s", SLOTS, *training ? ", " : "", training);
+    snprintf(line, sizeof line, "micro_batches: %d%s%s", MICRO_BATCHES, *training ? ", " : "",
+             training);
     fixture_dataset(test_path("data"), SAMPLES, 1);
     fixture_tokenizer(test_path("tokenizer.json"));
     fixture_config(test_path("c.yaml"), test_path("data"), test_path("tokenizer.json"),
@@ -164,7 +171,7 @@ TEST(training_counts_what_it_drops_or_cuts_on_any_ranks) {
     Expected val = expect_validation(length);
     ASSERT_TRUE(val.overlong > 0 && val.overlong < val.samples);
     for (int p = 0; p < 2; p++)
-        for (int ranks = 1; ranks <= 3; ranks++) { /* the third has no slot */
+        for (int ranks = 1; ranks <= 3; ranks++) { /* the third has no micro-batch */
             char run[PATH_SIZE], what[64];
             const char *said;
             snprintf(run, sizeof run, "%s/run-%s-%d", test_folder(), policies[p], ranks);

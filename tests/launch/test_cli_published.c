@@ -190,7 +190,7 @@ TEST(a_base_in_a_folder_does_not_look_like_one_of_the_hub) {
 
 TEST(adapters_of_a_published_model_have_the_same_bits_on_any_ranks) {
     prepare("openecad_0.89b");
-    const char *more = "device=cpu training.slots=6 training.max_steps=3 tune.vision=lora";
+    const char *more = "device=cpu training.micro_batches=6 training.max_steps=3 tune.vision=lora";
     train("", "openecad_0.89b", "one", more);
     train(fixture_mpirun(2), "openecad_0.89b", "two", more);
     train(fixture_mpirun(3), "openecad_0.89b", "three", more);
@@ -219,7 +219,8 @@ TEST(frozen_weights_are_converted_once_and_shared_by_checkpoints) {
 
 TEST(a_run_goes_on_when_its_base_is_gone) {
     prepare("openecad_3.1b");
-    const char *steps = "device=cpu training.slots=2 lr_scheduler_type=constant warmup_ratio=0";
+    const char *steps =
+        "device=cpu training.micro_batches=2 lr_scheduler_type=constant warmup_ratio=0";
     char more[160];
     snprintf(more, sizeof more, "%s training.max_steps=4", steps);
     train("", "openecad_3.1b", "unbroken", more);
@@ -234,8 +235,9 @@ TEST(a_run_goes_on_when_its_base_is_gone) {
 
 TEST(a_resumed_run_outlives_the_checkpoint_it_resumed_from) {
     prepare("openecad_0.89b");
-    const char *more = "device=cpu training.slots=1 training.per_device_batch_size=1 limit=4 "
-                       "training.save_steps=1 training.save_total_limit=1 training.eval_steps=0";
+    const char *more =
+        "device=cpu training.micro_batches=1 training.per_device_batch_size=1 limit=4 "
+        "training.save_steps=1 training.save_total_limit=1 training.eval_steps=0";
     char all[300];
     for (int steps = 1; steps <= 4; steps += 3) {
         snprintf(all, sizeof all, "%s training.max_steps=%d", more, steps);
@@ -251,7 +253,8 @@ TEST(a_run_keeps_the_adapter_that_it_began_with) {
     snprintf(model, sizeof model, "%s", test_path("openecad_0.89b"));
     for (int steps = 1; steps <= 2; steps++) {
         snprintf(more, sizeof more,
-                 "device=cpu training.slots=1 lora.alpha=99 lora.dropout=0.25 adapter=%s/adapter "
+                 "device=cpu training.micro_batches=1 lora.alpha=99 lora.dropout=0.25 "
+                 "adapter=%s/adapter "
                  "training.max_steps=%d",
                  model, steps);
         said = train("", "openecad_0.89b", "run", more);
@@ -274,8 +277,9 @@ TEST(a_run_keeps_the_adapter_that_it_began_with) {
 /* Not stated, it is the base's, and later the first run's. */
 TEST(the_longest_sample_comes_along) {
     prepare("tinyllama");
-    const char *said, *one = "val_data= limit=1 training.per_device_batch_size=1 training.slots=1 "
-                             "lora.r=4 training.max_steps=1 device=cpu";
+    const char *said,
+        *one = "val_data= limit=1 training.per_device_batch_size=1 training.micro_batches=1 "
+               "lora.r=4 training.max_steps=1 device=cpu";
     char model[PATH_SIZE], data[PATH_SIZE], first[PATH_SIZE], config[PATH_SIZE];
     snprintf(model, sizeof model, "%s", test_path("tinyllama"));
     snprintf(data, sizeof data, "%s", test_path("data"));
@@ -302,7 +306,7 @@ TEST(the_longest_sample_comes_along) {
 TEST(a_second_stage_starts_where_the_first_ended) {
     prepare("tinyllama");
     const char *one =
-                   "val_data= limit=1 training.per_device_batch_size=1 training.slots=1 "
+                   "val_data= limit=1 training.per_device_batch_size=1 training.micro_batches=1 "
                    "lr_scheduler_type=constant warmup_ratio=0 device=cpu training.eval_samples=1",
                *said;
     int code = test_run(&said,

@@ -91,7 +91,7 @@ TEST(what_cannot_change_is_refused_by_name) {
 }
 
 TEST(another_tokenizer_is_refused_and_the_same_elsewhere_is_not) {
-    run_prepare(20, "slots: 1, max_steps: 2", "");
+    run_prepare(20, "micro_batches: 1, max_steps: 2", "");
     const char *run = run_folder("run"), *said;
     char more[PATH_SIZE];
     run_train("", run, "");
@@ -116,7 +116,7 @@ TEST(another_tokenizer_is_refused_and_the_same_elsewhere_is_not) {
 }
 
 TEST(what_changes_is_told_and_written) {
-    run_prepare(20, "slots: 1, max_steps: 2", "");
+    run_prepare(20, "micro_batches: 1, max_steps: 2", "");
     const char *run = run_folder("run"), *said;
     run_train("", run, "");
     int code = again(&said, "", run,
@@ -151,7 +151,7 @@ TEST(what_changes_is_told_and_written) {
 }
 
 TEST(one_number_for_all_layers_is_that_number_for_each) {
-    run_prepare(20, "slots: 1, max_steps: 2", "");
+    run_prepare(20, "micro_batches: 1, max_steps: 2", "");
     const char *run = run_folder("run"), *said;
     run_train("", run, "");
     int code = again(&said, "", run,
@@ -160,7 +160,7 @@ TEST(one_number_for_all_layers_is_that_number_for_each) {
     ASSERT(code == 0 && !strstr(said, "model.llm"), "exit code %d:\n%s", code, said);
 }
 
-/* Slots are what accumulation was for: other ranks may need another to say the same. */
+/* Micro-batches are what accumulation was for: other ranks may need another to say the same. */
 TEST(accumulation_may_follow_the_ranks) {
     run_prepare(20, "max_steps: 2", "");
     const char *run = run_folder("run"), *said;
@@ -169,15 +169,16 @@ TEST(accumulation_may_follow_the_ranks) {
                "training.gradient_accumulation_steps: 1 → 3");
     int code = again(&said, "", run, "training.max_steps=3 training.gradient_accumulation_steps=2");
     ASSERT(code == 0, "exit code %d:\n%s", code, said);
-    code = again(&said, "", run,
-                 "training.max_steps=4 training.gradient_accumulation_steps=5 training.slots=3");
+    code = again(
+        &said, "", run,
+        "training.max_steps=4 training.gradient_accumulation_steps=5 training.micro_batches=3");
     ASSERT(code == 0, "exit code %d:\n%s", code, said);
     ASSERT_CONTAINS(said, "the checkpoint was made with 2");
 }
 
 TEST(datasets_may_come_and_go) {
     char first[PATH_SIZE], second[PATH_SIZE], extra[3 * PATH_SIZE];
-    run_prepare(20, "slots: 1, max_steps: 2", "");
+    run_prepare(20, "micro_batches: 1, max_steps: 2", "");
     snprintf(first, sizeof first, "%s", test_path("data"));
     snprintf(second, sizeof second, "%s", test_path("more"));
     fixture_dataset(second, 20, 2);
@@ -187,7 +188,8 @@ TEST(datasets_may_come_and_go) {
                  "datasets: [ { name: a, path: %s, weight: %d }, { name: %s, path: %s } ]", first,
                  i ? 3 : 1, i ? "c" : "b", second);
         fixture_config(test_path("c.yaml"), "", test_path("tokenizer.json"), run,
-                       i ? "slots: 1, max_steps: 3" : "slots: 1, max_steps: 2", extra);
+                       i ? "micro_batches: 1, max_steps: 3" : "micro_batches: 1, max_steps: 2",
+                       extra);
         int code = again(&said, "", run, "");
         ASSERT(code == 0, "exit code %d:\n%s", code, said);
     }
@@ -202,12 +204,12 @@ TEST(datasets_may_come_and_go) {
 static int from_base(const char **said, const char *base, const char *more) {
     return test_run(said,
                     "./cadvlm train --config %s base_model=%s output_dir=%s tune.llm=lora "
-                    "tune.vision=frozen lora.r=2 training.slots=1 train_data=%s %s",
+                    "tune.vision=frozen lora.r=2 training.micro_batches=1 train_data=%s %s",
                     test_path("base.yaml"), base, run_folder("second"), test_path("data"), more);
 }
 
 TEST(the_base_stays_that_of_the_beginning) {
-    run_prepare(20, "slots: 1, max_steps: 2", "");
+    run_prepare(20, "micro_batches: 1, max_steps: 2", "");
     ASSERT_OK(file_write(test_path("base.yaml"), "seed: 3\n", 8));
     const char *said, *first = run_folder("first"), *second = run_folder("second");
     run_train("", first, "");

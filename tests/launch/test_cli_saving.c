@@ -32,7 +32,7 @@ static void ends_by(const char *run, const char *name) {
 
 TEST(every_signal_that_ends_a_job_saves_first) {
     static const char *const signals[] = {"USR1", "USR2", "TERM", "INT", "XCPU", "HUP"};
-    run_prepare(20, "slots: 1, max_steps: 100000", "");
+    run_prepare(20, "micro_batches: 1, max_steps: 100000", "");
     for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++) {
         const char *run = run_folder(signals[i]);
         run_start("", run, 2);
@@ -41,7 +41,7 @@ TEST(every_signal_that_ends_a_job_saves_first) {
 }
 
 TEST(under_nohup_a_run_outlives_its_terminal) {
-    run_prepare(20, "slots: 1, max_steps: 100000", "");
+    run_prepare(20, "micro_batches: 1, max_steps: 100000", "");
     const char *run = run_folder("run"), *said;
     run_start("nohup", run, 2);
     send_signal(run, "HUP");
@@ -69,7 +69,7 @@ static void kept_are(const char *run, const char *expected) {
 }
 
 TEST(as_many_checkpoints_are_kept_as_the_limit_says) {
-    run_prepare(20, "slots: 1, max_steps: 4, save_steps: 1", "");
+    run_prepare(20, "micro_batches: 1, max_steps: 4, save_steps: 1", "");
     const char *run = run_folder("run");
     run_train("", run, "training.save_total_limit=1");
     kept_are(run, "latest step-000000004 ");
@@ -94,7 +94,7 @@ static const char *train_without(const char *what, const char *run, int steps) {
 
 /* FAT and many shares have neither kind of link. */
 TEST(a_file_system_without_links_does_for_a_run) {
-    run_prepare(20, "slots: 1, save_steps: 1, save_total_limit: 2", "");
+    run_prepare(20, "micro_batches: 1, save_steps: 1, save_total_limit: 2", "");
     const char *run = run_folder("run");
     const char *said = train_without("symlink,link", run, 3);
     ASSERT_CONTAINS(said, "checkpoints/latest is not kept; the newest is step-000000001");
@@ -111,7 +111,7 @@ TEST(a_file_system_without_links_does_for_a_run) {
 
 /* As on NFS without its lock server: a lease says who is at work. */
 TEST(where_folders_cannot_be_locked_two_runs_do_not_share_one) {
-    run_prepare(20, "slots: 1, max_steps: 100000", "");
+    run_prepare(20, "micro_batches: 1, max_steps: 100000", "");
     const char *run = run_folder("run"), *said;
     train_without("flock", run, 1); /* or the test is skipped here */
     run_start("tests/deny flock", run, 3);
@@ -130,7 +130,7 @@ TEST(where_folders_cannot_be_locked_two_runs_do_not_share_one) {
 
 /* Suspended for so long that another took the folder: nothing of that one's is replaced. */
 TEST(a_run_whose_folder_was_taken_over_saves_nothing) {
-    run_prepare(20, "slots: 1, max_steps: 100000", "");
+    run_prepare(20, "micro_batches: 1, max_steps: 100000", "");
     const char *run = run_folder("run"), *said;
     run_start("", run, 2);
     ASSERT_INT(test_run(&said, "sed -i 's/\"token\": \"./\"token\": \"x/' %s/.lease", run), ==, 0);
@@ -142,7 +142,7 @@ TEST(a_run_whose_folder_was_taken_over_saves_nothing) {
 }
 
 TEST(a_copy_with_links_followed_goes_on) {
-    run_prepare(20, "slots: 1, max_steps: 2, save_steps: 1, save_total_limit: 2", "");
+    run_prepare(20, "micro_batches: 1, max_steps: 2, save_steps: 1, save_total_limit: 2", "");
     const char *run = run_folder("run"), *copy = run_folder("copy"), *said;
     run_train("", run, "");
     ASSERT_INT(test_run(&said, "cp -rL %s %s && [ ! -L %s/checkpoints/latest ]", run, copy, copy),
@@ -196,7 +196,7 @@ static void vouch_for_state(const char *folder) {
 }
 
 TEST(a_step_that_no_run_reaches_is_refused) {
-    run_prepare(20, "slots: 1, max_steps: 2", "");
+    run_prepare(20, "micro_batches: 1, max_steps: 2", "");
     const char *run = run_folder("run"), *said;
     char newest[PATH_SIZE];
     run_train("", run, "");
@@ -229,10 +229,11 @@ static double number_of(const Json *state, const char *key) {
 /* At a rate at which many steps make things worse. The stop comes when one more such step will end
  * the run: whoever forgets the best, or how often it was missed, goes on. */
 TEST(the_best_validation_and_the_counts_outlive_a_stop) {
-    run_prepare(40,
-                "slots: 2, max_steps: 50, warmup_ratio: 0, learning_rate: 0.5, max_grad_norm: 0, "
-                "lr_scheduler_type: constant, eval_steps: 1, early_stopping_patience: 3",
-                "");
+    run_prepare(
+        40,
+        "micro_batches: 2, max_steps: 50, warmup_ratio: 0, learning_rate: 0.5, max_grad_norm: 0, "
+        "lr_scheduler_type: constant, eval_steps: 1, early_stopping_patience: 3",
+        "");
     const char *whole = run_folder("whole"), *broken = run_folder("broken");
     char more[64];
     run_train("", whole, "");
@@ -245,7 +246,7 @@ TEST(the_best_validation_and_the_counts_outlive_a_stop) {
     run_train("", broken, "");
     Json *found = state_of(broken);
     ASSERT_REAL(number_of(found, "step"), ==, step);
-    ASSERT_REAL(number_of(found, "samples"), ==, 6 * step); /* two slots of three */
+    ASSERT_REAL(number_of(found, "samples"), ==, 6 * step); /* two micro-batches of three */
     ASSERT_REAL(number_of(found, "best_val_loss"), ==, number_of(expected, "best_val_loss"));
     ASSERT_TRUE(run_file_hash(broken, "state.json") == run_file_hash(whole, "state.json"));
     js_free(&expected);

@@ -31,7 +31,7 @@ TEST(a_long_name_of_a_folder_ends_no_run_and_no_evaluation) {
     const char *said;
     char line[PATH_SIZE];
     Buf metrics = {0};
-    run_prepare(20, "slots: 2, per_device_batch_size: 2, max_steps: 2", "");
+    run_prepare(20, "micro_batches: 2, per_device_batch_size: 2, max_steps: 2", "");
     ASSERT_INT(rename(test_path("data"), test_path(LONG_NAME)), ==, 0);
     snprintf(line, sizeof line, "train_data='%s'", test_path(LONG_NAME));
     run_train("", run_folder("run"), line);
@@ -49,7 +49,7 @@ TEST(a_long_name_of_a_folder_ends_no_run_and_no_evaluation) {
 
 TEST(a_name_in_latin_1_is_refused_by_train_and_written_out_by_eval) {
     const char *said;
-    run_prepare(20, "slots: 2, per_device_batch_size: 2, max_steps: 1", "");
+    run_prepare(20, "micro_batches: 2, per_device_batch_size: 2, max_steps: 1", "");
     run_train("", run_folder("run"), "");
     ASSERT_INT(rename(test_path("data"), test_path(LATIN_NAME)), ==, 0);
     int code = test_run(&said, "./cadvlm train -c %s train_data='%s' output_dir=%s",
@@ -154,7 +154,7 @@ static void log_of(Buf *out, const char *run, int rank) {
 TEST(the_way_of_an_error_stands_in_the_log_file_of_every_rank) {
     const char *said;
     Buf log = {0};
-    run_prepare(40, "slots: 2, max_steps: 2, overlong: error, max_length: 20", "");
+    run_prepare(40, "micro_batches: 2, max_steps: 2, overlong: error, max_length: 20", "");
     for (int ranks = 1; ranks <= 2; ranks++) {
         const char *run = run_folder(ranks == 1 ? "one" : "two");
         int code = test_run(&said, "%s ./cadvlm train -c %s output_dir=%s",

@@ -9,7 +9,7 @@
 #include "tests/support/train_fixture.h"
 
 TEST(losses_and_weights_have_the_same_bits_on_any_ranks_and_threads) {
-    run_prepare(40, "slots: 4, max_steps: 5, eval_steps: 3", "");
+    run_prepare(40, "micro_batches: 4, max_steps: 5, eval_steps: 3", "");
     Buf expected = {0};
     uint64_t weights = 0;
     for (int ranks = 1; ranks <= 3; ranks++)
@@ -36,10 +36,11 @@ TEST(losses_and_weights_have_the_same_bits_on_any_ranks_and_threads) {
 
 /* At a rate at which every step makes things worse. */
 TEST(a_run_ends_early_when_validations_only_get_worse) {
-    run_prepare(40,
-                "slots: 2, max_steps: 50, warmup_ratio: 0, learning_rate: 0.5, max_grad_norm: 0, "
-                "lr_scheduler_type: constant, eval_steps: 1, early_stopping_patience: 2",
-                "");
+    run_prepare(
+        40,
+        "micro_batches: 2, max_steps: 50, warmup_ratio: 0, learning_rate: 0.5, max_grad_norm: 0, "
+        "lr_scheduler_type: constant, eval_steps: 1, early_stopping_patience: 2",
+        "");
     const char *said;
     int code = test_run(&said, "./cadvlm train --config %s", test_path("c.yaml"));
     ASSERT(code == 0, "exit code %d:\n%s", code, said);
@@ -56,7 +57,7 @@ TEST(a_run_ends_early_when_validations_only_get_worse) {
 
 /* srun without PMIx: each of its processes would train alone, over the others' files. */
 TEST(a_process_of_srun_that_meets_no_other_does_not_train_alone) {
-    run_prepare(20, "slots: 2, max_steps: 1, eval_steps: 1", "");
+    run_prepare(20, "micro_batches: 2, max_steps: 1, eval_steps: 1", "");
     const char *said;
     int code =
         test_run(&said, "SLURM_STEP_NUM_TASKS=2 ./cadvlm train --config %s", test_path("c.yaml"));
@@ -73,7 +74,8 @@ TEST(a_process_of_srun_that_meets_no_other_does_not_train_alone) {
 }
 
 TEST(one_batch_overfits_on_two_ranks) {
-    run_prepare(4, "slots: 2, per_device_batch_size: 2, max_steps: 300, min_lr_ratio: 0.1", "");
+    run_prepare(4, "micro_batches: 2, per_device_batch_size: 2, max_steps: 300, min_lr_ratio: 0.1",
+                "");
     run_train(fixture_mpirun(2), run_folder("run"), "");
     Buf losses = {0};
     run_losses(&losses, run_folder("run"));
@@ -87,7 +89,7 @@ TEST(one_batch_overfits_on_two_ranks) {
 /* A processor that does not multiply bf16 computes in f32, and says so: the same bits as when f32
  * is asked for. */
 TEST(precision_bf16_is_f32_where_the_processor_lacks_it) {
-    run_prepare(20, "slots: 2, max_steps: 3, eval_steps: 3", "");
+    run_prepare(20, "micro_batches: 2, max_steps: 3, eval_steps: 3", "");
     const char *said;
     int code = test_run(&said,
                         "CADVLM_CPU_ISA=avx2 ./cadvlm train --config %s output_dir=%s "
@@ -111,7 +113,7 @@ TEST(folders_may_have_any_name) {
     ASSERT_OK(path_join(run, odd, "a run"));
     fixture_dataset(data, 20, 1);
     fixture_tokenizer(tokenizer);
-    fixture_config(test_path("c.yaml"), data, tokenizer, run, "slots: 2, max_steps: 2", "");
+    fixture_config(test_path("c.yaml"), data, tokenizer, run, "micro_batches: 2, max_steps: 2", "");
     const char *said;
     for (int steps = 2; steps <= 3; steps++) {
         int code = test_run(&said, "TMPDIR='%s' ./cadvlm train --config %s training.max_steps=%d",
@@ -122,7 +124,7 @@ TEST(folders_may_have_any_name) {
 }
 
 TEST(stop_and_resume_equals_an_unbroken_run) {
-    run_prepare(40, "slots: 2, max_steps: 40, eval_steps: 10", "");
+    run_prepare(40, "micro_batches: 2, max_steps: 40, eval_steps: 10", "");
     run_train("", run_folder("whole"), "");
     const char *run = run_folder("broken"), *said;
     run_start("", run, 5);
@@ -145,7 +147,7 @@ TEST(stop_and_resume_equals_an_unbroken_run) {
 }
 
 TEST(signal_through_mpirun_saves_and_exits_with_75) {
-    run_prepare(40, "slots: 2, max_steps: 4000", "");
+    run_prepare(40, "micro_batches: 2, max_steps: 4000", "");
     const char *run = run_folder("run"), *said;
     run_start(fixture_mpirun(2), run, 3);
     ASSERT_INT(test_run(&said, "kill -USR1 $(cat %s.pid)", run), ==, 0);
@@ -157,7 +159,7 @@ TEST(signal_through_mpirun_saves_and_exits_with_75) {
 }
 
 TEST(killed_rank_ends_the_job_and_is_named) {
-    run_prepare(40, "slots: 2, max_steps: 100000", "");
+    run_prepare(40, "micro_batches: 2, max_steps: 100000", "");
     const char *run = run_folder("run"), *said;
     run_start(fixture_mpirun(2), run, 3);
     ASSERT_INT(test_run(&said, "kill -9 $(pgrep -P $(cat %s.pid) | tail -n 1)", run), ==, 0);
@@ -168,7 +170,7 @@ TEST(killed_rank_ends_the_job_and_is_named) {
 }
 
 TEST(damaged_checkpoint_is_passed_over) {
-    run_prepare(40, "slots: 2, max_steps: 6, save_steps: 3", "");
+    run_prepare(40, "micro_batches: 2, max_steps: 6, save_steps: 3", "");
     const char *run = run_folder("run"), *said;
     run_train("", run, "");
     uint64_t weights = run_file_hash(run, "trained.safetensors");
@@ -193,7 +195,7 @@ TEST(damaged_checkpoint_is_passed_over) {
 /* To begin anew would cost what may still be mended; so would to go on from an earlier one where
  * the newest is of a later version. */
 TEST(a_run_does_not_begin_anew_where_its_checkpoints_cannot_be_used) {
-    run_prepare(40, "slots: 2, max_steps: 4, save_steps: 2", "");
+    run_prepare(40, "micro_batches: 2, max_steps: 4, save_steps: 2", "");
     const char *run = run_folder("run"), *said;
     run_train("", run, "");
     int code =
@@ -217,7 +219,7 @@ TEST(a_run_does_not_begin_anew_where_its_checkpoints_cannot_be_used) {
 
 /* What the run writes must not land in a file of its own that took the number of the stream. */
 TEST(standard_output_that_is_closed_is_a_failure) {
-    run_prepare(20, "slots: 1, max_steps: 2", "");
+    run_prepare(20, "micro_batches: 1, max_steps: 2", "");
     const char *run = run_folder("run"), *said;
     int code = test_run(&said, "./cadvlm train --config %s output_dir=%s --json >&-",
                         test_path("c.yaml"), run);
@@ -228,7 +230,7 @@ TEST(standard_output_that_is_closed_is_a_failure) {
 
 /* Whoever made the folder may have put one there. */
 TEST(a_link_in_the_place_of_the_log_is_not_followed) {
-    run_prepare(20, "slots: 1, max_steps: 2", "");
+    run_prepare(20, "micro_batches: 1, max_steps: 2", "");
     const char *run = run_folder("run"), *said;
     ASSERT_INT(test_run(&said,
                         "mkdir -p %s/log; echo mine > %s/other; ln -s %s/other %s/log/rank-0.txt",
@@ -241,7 +243,7 @@ TEST(a_link_in_the_place_of_the_log_is_not_followed) {
 }
 
 TEST(full_disk_keeps_the_checkpoint_before) {
-    run_prepare(40, "slots: 2, max_steps: 3", "");
+    run_prepare(40, "micro_batches: 2, max_steps: 3", "");
     const char *run = run_folder("run"), *said;
     run_train("", run, "");
     uint64_t weights = run_file_hash(run, "trained.safetensors");
@@ -256,7 +258,7 @@ TEST(full_disk_keeps_the_checkpoint_before) {
 }
 
 TEST(a_second_run_in_the_same_folder_is_refused) {
-    run_prepare(40, "slots: 2, max_steps: 3", "");
+    run_prepare(40, "micro_batches: 2, max_steps: 3", "");
     const char *said;
     char run[PATH_SIZE];
     snprintf(run, sizeof run, "%s", run_folder("run"));
@@ -278,7 +280,7 @@ TEST(a_second_run_in_the_same_folder_is_refused) {
 }
 
 TEST(bad_input_is_a_sentence_and_the_right_exit_code) {
-    run_prepare(20, "slots: 2, max_steps: 2", "");
+    run_prepare(20, "micro_batches: 2, max_steps: 2", "");
     const char *said, *config = test_path("c.yaml");
     static const struct {
         const char *change, *said;
@@ -330,7 +332,7 @@ TEST(bad_input_is_a_sentence_and_the_right_exit_code) {
 }
 
 TEST(truncated_shard_stops_every_rank_with_its_name) {
-    run_prepare(20, "slots: 2, max_steps: 2", "");
+    run_prepare(20, "micro_batches: 2, max_steps: 2", "");
     FileNames names;
     ASSERT_OK(file_list(&names, test_path("data")));
     const char *said;
@@ -350,7 +352,7 @@ TEST(truncated_shard_stops_every_rank_with_its_name) {
 TEST(losses_follow_the_golden_curve) {
     static const double golden[10] = {7.16867168, 7.1974882,  6.93637965, 6.75971901, 6.52530928,
                                       6.18697723, 6.17195025, 5.95240639, 5.9581973,  5.98437709};
-    run_prepare(40, "slots: 2, max_steps: 10", "precision: f32");
+    run_prepare(40, "micro_batches: 2, max_steps: 10", "precision: f32");
     run_train("", run_folder("run"), "");
     Buf losses = {0};
     run_losses(&losses, run_folder("run"));
@@ -371,7 +373,7 @@ TEST(a_small_stack_is_enough) {
     test_skip("frames of the sanitizers are larger");
 #endif
     static const char *const isas[] = {"", "ONEDNN_MAX_CPU_ISA=AVX2 CADVLM_CPU_ISA=avx2"};
-    run_prepare(20, "slots: 2, save_steps: 2", "threads: 2\nlora: { r: 4 }");
+    run_prepare(20, "micro_batches: 2, save_steps: 2", "threads: 2\nlora: { r: 4 }");
     const char *run = run_folder("run"), *config = test_path("c.yaml"), *said;
     for (int i = 0; i < 2; i++) {
         int code = test_run(&said,

@@ -1,6 +1,6 @@
 /* The masks of dropout in a training step: which keys the model draws them by, seen by a backend
  * that notes them. Every dropout of a step has a key of its own, backward has those of forward, and
- * every other step, and every other slot, has all others. */
+ * every other step, and every other micro-batch, has all others. */
 #include "ops/backend.h"
 #include "tests/support/test.h"
 #include "tests/support/tiny.h"
@@ -81,10 +81,10 @@ static void fixture_close(Fixture *f) {
     tiny_close(&f->tiny);
 }
 
-static Step *take_step(Fixture *f, int64_t step, int slot) {
+static Step *take_step(Fixture *f, int64_t step, int micro_batch) {
     Step *s = calloc(1, sizeof *s);
     f->batch.step = step;
-    f->batch.slot = slot;
+    f->batch.micro_batch = micro_batch;
     noting = &s->forward;
     ASSERT_OK(model_forward(f->tiny.model, &f->batch, true));
     noting = &s->backward;
@@ -121,7 +121,7 @@ TEST(backward_has_the_masks_of_forward) {
     }
 }
 
-TEST(every_step_and_every_slot_has_other_masks) {
+TEST(every_step_and_every_micro_batch_has_other_masks) {
     static const int64_t places[][2] = {{0, 0}, {0, 1}, {1, 0}, {1, 1}, {2, 0}, {1000000, 3}};
     enum { PLACES = sizeof places / sizeof places[0] };
     Step *steps[PLACES];

@@ -1,4 +1,5 @@
-/* The tree of slots: the same bits however the slots are dealt to ranks; and NCCL beside it. */
+/* The tree of micro-batches: the same bits however the micro-batches are dealt to ranks; and NCCL
+ * beside it. */
 #include "core/hash.h"
 #include "core/rng.h"
 #include "tests/support/test.h"
@@ -6,9 +7,9 @@
 
 enum { COUNT = 1003 };
 
-static void leaf(int slot, float *out) {
+static void leaf(int micro_batch, float *out) {
     Rng rng;
-    rng_open(&rng, 5, RNG_TEST, (uint64_t)slot);
+    rng_open(&rng, 5, RNG_TEST, (uint64_t)micro_batch);
     for (int i = 0; i < COUNT; i++) out[i] = (float)rng_normal(&rng);
 }
 
@@ -24,42 +25,42 @@ static void tree(int level, int index, float *out) {
     for (int i = 0; i < COUNT; i++) out[i] += right[i];
 }
 
-static void whole(int slots, float *out) {
+static void whole(int micro_batches, float *out) {
     float part[COUNT];
-    for (int at = 0, first = 1; at < slots; first = 0) {
+    for (int at = 0, first = 1; at < micro_batches; first = 0) {
         int level = 0;
-        while (at % (2 << level) == 0 && at + (2 << level) <= slots) level++;
+        while (at % (2 << level) == 0 && at + (2 << level) <= micro_batches) level++;
         tree(level, at >> level, part);
         for (int i = 0; i < COUNT; i++) out[i] = first ? part[i] : out[i] + part[i];
         at += 1 << level;
     }
 }
 
-TEST_RANKS(sum_of_slots_has_the_same_bits_on_any_ranks, 1, 2, 3, 4) {
+TEST_RANKS(sum_of_micro_batches_has_the_same_bits_on_any_ranks, 1, 2, 3, 4) {
     Comm *comm;
     Exec *ex;
     ASSERT_OK(comm_open(&comm));
     ASSERT_OK(exec_open(&ex, EXEC_CPU, 1));
-    for (int slots = 1; slots <= 13; slots++) {
+    for (int micro_batches = 1; micro_batches <= 13; micro_batches++) {
         Reducer *reducer;
         int first, end;
-        ASSERT_OK(reducer_open(&reducer, comm, ex, COUNT, slots, false));
-        reducer_slots(slots, comm_rank(comm), comm_size(comm), &first, &end);
+        ASSERT_OK(reducer_open(&reducer, comm, ex, COUNT, micro_batches, false));
+        reducer_micro_batches(micro_batches, comm_rank(comm), comm_size(comm), &first, &end);
         float expected[COUNT];
-        whole(slots, expected);
+        whole(micro_batches, expected);
         for (int step = 0; step < 2; step++) {
             float *buffer, *sum;
-            for (int slot = first; slot < end; slot++) {
+            for (int micro_batch = first; micro_batch < end; micro_batch++) {
                 ASSERT_OK(reducer_begin(reducer, &buffer));
                 for (int i = 0; i < COUNT; i++) ASSERT_REAL(buffer[i], ==, 0);
-                leaf(slot, buffer);
-                reducer_fold(reducer, slot);
+                leaf(micro_batch, buffer);
+                reducer_fold(reducer, micro_batch);
             }
             ASSERT_OK(reducer_finish(reducer, &sum));
             for (int i = 0; i < COUNT; i++)
                 ASSERT(memcmp(&sum[i], &expected[i], sizeof sum[i]) == 0,
-                       "%d slots, element %d: %.9g, the tree gives %.9g", slots, i, (double)sum[i],
-                       (double)expected[i]);
+                       "%d micro-batches, element %d: %.9g, the tree gives %.9g", micro_batches, i,
+                       (double)sum[i], (double)expected[i]);
         }
         reducer_close(&reducer);
     }
@@ -80,27 +81,28 @@ static void open_gpu(Comm **comm, Exec **ex, const char *emulated) {
 }
 
 /* The tree's bits, whatever the ranks. */
-static void expect_the_tree(Comm *comm, Exec *ex, int slots, bool deterministic) {
+static void expect_the_tree(Comm *comm, Exec *ex, int micro_batches, bool deterministic) {
     Reducer *reducer;
     int first, end;
     float own[COUNT], expected[COUNT], *buffer, *sum;
-    ASSERT_OK(reducer_open(&reducer, comm, ex, COUNT, slots, deterministic));
+    ASSERT_OK(reducer_open(&reducer, comm, ex, COUNT, micro_batches, deterministic));
     ASSERT_TRUE(!reducer_overlaps(reducer));
-    reducer_slots(slots, comm_rank(comm), comm_size(comm), &first, &end);
-    whole(slots, expected);
+    reducer_micro_batches(micro_batches, comm_rank(comm), comm_size(comm), &first, &end);
+    whole(micro_batches, expected);
     for (int step = 0; step < 2; step++) {
-        for (int slot = first; slot < end; slot++) {
+        for (int micro_batch = first; micro_batch < end; micro_batch++) {
             ASSERT_OK(reducer_begin(reducer, &buffer));
-            ASSERT_TRUE(!reducer_sink(reducer, slot));
-            leaf(slot, own);
+            ASSERT_TRUE(!reducer_sink(reducer, micro_batch));
+            leaf(micro_batch, own);
             exec_upload(ex, buffer, own, sizeof own);
-            reducer_fold(reducer, slot);
+            reducer_fold(reducer, micro_batch);
         }
         ASSERT_OK(reducer_finish(reducer, &sum));
         ASSERT_OK(reducer_wait(reducer));
         exec_download(ex, own, sum, sizeof own);
         ASSERT_OK(exec_status(ex));
-        ASSERT(!memcmp(own, expected, sizeof own), "%d slots: not the bits of the tree", slots);
+        ASSERT(!memcmp(own, expected, sizeof own), "%d micro_batches: not the bits of the tree",
+               micro_batches);
     }
     reducer_close(&reducer);
 }
@@ -109,7 +111,8 @@ TEST_RANKS(deterministic_sums_on_gpus_have_the_bits_of_the_cpu, 1, 2, 3) {
     Comm *comm;
     Exec *ex;
     open_gpu(&comm, &ex, "3");
-    for (int slots = 1; slots <= 7; slots++) expect_the_tree(comm, ex, slots, true);
+    for (int micro_batches = 1; micro_batches <= 7; micro_batches++)
+        expect_the_tree(comm, ex, micro_batches, true);
     exec_close(&ex);
     comm_close(&comm);
 }
@@ -119,7 +122,8 @@ TEST_RANKS(ranks_that_share_a_gpu_sum_through_the_host, 2, 3) {
     Exec *ex;
     open_gpu(&comm, &ex, "1");
     if (exec_device_count(NULL) > 1) test_skip("every rank has a GPU of its own");
-    for (int slots = 1; slots <= 4; slots++) expect_the_tree(comm, ex, slots, false);
+    for (int micro_batches = 1; micro_batches <= 4; micro_batches++)
+        expect_the_tree(comm, ex, micro_batches, false);
     exec_close(&ex);
     comm_close(&comm);
 }
@@ -128,51 +132,55 @@ TEST_RANKS(ranks_that_share_a_gpu_sum_through_the_host, 2, 3) {
 enum { LARGE = (2 << 20) + 5 };
 
 /* Small whole numbers, whose sums are exact in any order. */
-static float element(int step, int slot, int64_t i) {
-    return (float)((7 * slot + 3 * step + i) % 101 - 50);
+static float element(int step, int micro_batch, int64_t i) {
+    return (float)((7 * micro_batch + 3 * step + i) % 101 - 50);
 }
 
-/* A slot as the backward pass of a model makes it: adds to the buffer from the end on, and says so.
+/* A micro-batch as the backward pass of a model makes it: adds to the buffer from the end on, and
+ * says so.
  */
-static void run_slot(Exec *ex, Reducer *reducer, float *own, int step, int slot) {
+static void run_micro_batch(Exec *ex, Reducer *reducer, float *own, int step, int micro_batch) {
     static const int64_t ends[] = {LARGE, LARGE - 3, 1500000, 1400000, 1 << 20, 100, 0};
     float *buffer;
     ASSERT_OK(reducer_begin(reducer, &buffer));
     exec_download(ex, own, buffer, LARGE * sizeof *own);
-    const GradSink *sink = reducer_sink(reducer, slot);
+    const GradSink *sink = reducer_sink(reducer, micro_batch);
     for (int part = 0; part < 6; part++) {
         int64_t first = ends[part + 1], count = ends[part] - first;
-        for (int64_t i = first; i < first + count; i++) own[i] += element(step, slot, i);
+        for (int64_t i = first; i < first + count; i++) own[i] += element(step, micro_batch, i);
         exec_upload(ex, buffer + first, own + first, (size_t)count * sizeof *own);
         if (sink) sink->ready(sink->context, first, count);
     }
-    reducer_fold(reducer, slot);
+    reducer_fold(reducer, micro_batch);
 }
 
-TEST_RANKS(sums_beside_the_backward_pass_are_those_of_all_slots, 1, 2, 3) {
+TEST_RANKS(sums_beside_the_backward_pass_are_those_of_all_micro_batches, 1, 2, 3) {
     Comm *comm;
     Exec *ex;
     open_gpu(&comm, &ex, "3");
     int rank = comm_rank(comm), size = comm_size(comm);
     float *own = malloc(LARGE * sizeof *own), *sum;
     ASSERT_TRUE(own);
-    /* Of two slots, one of three ranks has none. */
-    for (int slots = 2; slots <= 4; slots++) {
+    /* Of two micro-batches, one of three ranks has none. */
+    for (int micro_batches = 2; micro_batches <= 4; micro_batches++) {
         Reducer *reducer;
         int first, end;
-        ASSERT_OK(reducer_open(&reducer, comm, ex, LARGE, slots, false));
-        reducer_slots(slots, rank, size, &first, &end);
+        ASSERT_OK(reducer_open(&reducer, comm, ex, LARGE, micro_batches, false));
+        reducer_micro_batches(micro_batches, rank, size, &first, &end);
         for (int step = 0; step < 3; step++) {
-            for (int slot = first; slot < end; slot++) run_slot(ex, reducer, own, step, slot);
+            for (int micro_batch = first; micro_batch < end; micro_batch++)
+                run_micro_batch(ex, reducer, own, step, micro_batch);
             ASSERT_OK(reducer_finish(reducer, &sum));
             if (step != 1) ASSERT_OK(reducer_wait(reducer));
             exec_download(ex, own, sum, LARGE * sizeof *own);
             ASSERT_OK(exec_status(ex));
             for (int64_t i = 0; i < LARGE; i++) {
                 float expected = 0;
-                for (int slot = 0; slot < slots; slot++) expected += element(step, slot, i);
-                ASSERT(own[i] == expected, "%d slots, step %d, element %lld: %g, the sum is %g",
-                       slots, step, (long long)i, (double)own[i], (double)expected);
+                for (int micro_batch = 0; micro_batch < micro_batches; micro_batch++)
+                    expected += element(step, micro_batch, i);
+                ASSERT(own[i] == expected,
+                       "%d micro-batches, step %d, element %lld: %g, the sum is %g", micro_batches,
+                       step, (long long)i, (double)own[i], (double)expected);
             }
         }
         reducer_close(&reducer);
@@ -191,7 +199,7 @@ TEST_RANKS(sums_beside_the_backward_pass_have_the_same_bits_on_all_ranks, 2, 3) 
     open_gpu(&comm, &ex, "3");
     size = comm_size(comm);
     ASSERT_OK(reducer_open(&reducer, comm, ex, COUNT, size, false));
-    reducer_slots(size, comm_rank(comm), size, &first, &end);
+    reducer_micro_batches(size, comm_rank(comm), size, &first, &end);
     leaf(first, own);
     ASSERT_OK(reducer_begin(reducer, &buffer));
     exec_upload(ex, buffer, own, sizeof own);
