@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "checkpoint/checkpoint.h"
-#include "checkpoint/preparation.h"
-#include "checkpoint/store.h"
+#include "checkpoint/preprocessor.h"
+#include "checkpoint/weight_cache.h"
 #include "core/clock.h"
 #include "core/hash.h"
 #include "core/log.h"
@@ -32,14 +32,14 @@ static Err find_folder(char out[PATH_SIZE], const char *name) {
 
 /* base->folder is a published model, called `name`; `adapter` comes with it ("": none). */
 static Err take_published(Base *base, const char *name, const char *adapter) {
-    Origin *origin = &base->origin;
+    Lineage *lineage = &base->lineage;
     char real[PATH_SIZE];
     base->kind = BASE_PUBLISHED;
     REQUIRE(realpath(base->folder, real), ERR_IO, "cannot find %s", base->folder);
-    snprintf(origin->name, sizeof origin->name, "%s", name);
-    origin->on_hub = hub_is_id(name);
-    TRY(path_format(origin->folder, "%s", real));
-    TRY(path_format(origin->adapter, "%s", adapter));
+    snprintf(lineage->name, sizeof lineage->name, "%s", name);
+    lineage->on_hub = hub_is_id(name);
+    TRY(path_format(lineage->folder, "%s", real));
+    TRY(path_format(lineage->adapter, "%s", adapter));
     TRY(path_format(base->adapter, "%s", adapter));
     return published_read(&base->published, base->folder);
 }
@@ -75,8 +75,8 @@ Err base_find(Base *base, const char *base_model) {
     if (err != OK) return err_prefix(err, "it has no config.json, as a published model has; ");
     base->kind = BASE_CHECKPOINT;
     TRY(path_format(base->folder, "%s", found));
-    TRY(origin_read(&base->origin, base->folder));
-    base->origin.changed = true; /* its adapter will be merged */
+    TRY(lineage_read(&base->lineage, base->folder));
+    base->lineage.changed = true; /* its adapter will be merged */
     return OK;
 }
 
@@ -108,8 +108,8 @@ static Err read_checkpoint_config(Config *config, const char *checkpoint) {
 static Err describe(const Base *base, Config *config) {
     if (base->kind == BASE_PUBLISHED) {
         published_into_config(config, &base->published);
-        TRY(preparation_read(config, base->folder));
-        return base->adapter[0] ? preparation_read(config, base->adapter) : OK;
+        TRY(preprocessor_read(config, base->folder));
+        return base->adapter[0] ? preprocessor_read(config, base->adapter) : OK;
     }
     Config *theirs = malloc(sizeof *theirs);
     CHECK(theirs, "out of memory: a config");
@@ -244,7 +244,7 @@ static void base_reader_close(BaseReader *r) {
 
 /* ---- the file to map ---- */
 
-static Err make_store(const Model *model, const Base *base, const StorePlace *place) {
+static Err make_weight_cache(const Model *model, const Base *base, const WeightCache *place) {
     BaseReader reader;
     double began = clock_seconds();
     log_info("converting %s to %s for all ranks of this machine: %s", base->folder,
@@ -253,15 +253,16 @@ static Err make_store(const Model *model, const Base *base, const StorePlace *pl
     if (err == OK) err = model_write_store(model, place->path, &reader.source);
     base_reader_close(&reader);
     if (err == OK) log_info("converted in %.1f s", clock_seconds() - began);
-    return err == OK ? store_remove_old(place) : err;
+    return err == OK ? weight_cache_remove_old(place) : err;
 }
 
-/* Finds a model's store, which the first rank of a machine makes where it is not there. */
-static Err need_store(StorePlace *place, const Model *model, const Base *base, const char *folder,
-                      const Comm *comm) {
-    TRY(store_find(place, model, base, folder));
-    return comm_local_rank(comm) == 0 && !file_exists(place->path) ? make_store(model, base, place)
-                                                                   : OK;
+/* Finds a model's weight cache, which the first rank of a machine makes where it is not there. */
+static Err need_weight_cache(WeightCache *place, const Model *model, const Base *base,
+                             const char *folder, const Comm *comm) {
+    TRY(weight_cache_find(place, model, base, folder));
+    return comm_local_rank(comm) == 0 && !file_exists(place->path)
+               ? make_weight_cache(model, base, place)
+               : OK;
 }
 
 Err base_fill(Model *model, const Base *base) {
@@ -281,10 +282,10 @@ Err base_masters(Model *model, const Base *base, float *flat) {
 }
 
 Err base_load(Model *model, const Base *base, const char *folder, Comm *comm) {
-    StorePlace place;
+    WeightCache place;
     bool mapped =
         model_spec(model)->mapped; /* not where a rank has a GPU: all agree all the same */
-    TRY(comm_agree(comm, mapped ? need_store(&place, model, base, folder, comm) : OK));
+    TRY(comm_agree(comm, mapped ? need_weight_cache(&place, model, base, folder, comm) : OK));
     Err err = mapped ? model_map(model, place.path) : base_fill(model, base);
     if (err != OK && mapped)
         err = err_prefix(err, "converted weights (delete the file, and it is made anew): ");

@@ -4,7 +4,7 @@
 #ifndef CADVLM_CHECKPOINT_BASE_H
 #define CADVLM_CHECKPOINT_BASE_H
 
-#include "checkpoint/origin.h"
+#include "checkpoint/lineage.h"
 #include "comm/comm.h"
 #include "config/config.h"
 #include "core/file.h"
@@ -18,7 +18,7 @@ typedef struct Base {
     char folder[PATH_SIZE];  /* a checkpoint, or a published model's */
     char adapter[PATH_SIZE]; /* a PEFT adapter to merge, of a published one; or "" */
     Published published;
-    Origin origin; /* the published model that it is, or began as */
+    Lineage lineage; /* the published model that it is, or began as */
 } Base;
 
 /* Finds what `base_model` names: a checkpoint or run folder of cadvlm, a folder with config.json, a

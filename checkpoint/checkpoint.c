@@ -67,11 +67,11 @@ static Err write_frozen(const char *folder, const char *before, Model *model) {
 }
 
 static Err write_files(const char *folder, const char *before, const Config *config,
-                       const Origin *origin, const char *tokenizer, Optim *optim,
+                       const Lineage *lineage, const char *tokenizer, Optim *optim,
                        const TrainState *state) {
     char path[PATH_SIZE];
     TRY(write_config(folder, config));
-    TRY(origin_write(origin, folder));
+    TRY(lineage_write(lineage, folder));
     /* The checkpoint that a run went on from may be gone by now. */
     TRY(tokenizer_copy(before[0] ? before : tokenizer, folder));
     TRY(write_frozen(folder, before, optim->model));
@@ -194,7 +194,7 @@ static void point_latest(const char *folder, const char *name) {
 
 /* ---- saving ---- */
 
-static Err save(const char *folder, const Config *config, const Origin *origin,
+static Err save(const char *folder, const Config *config, const Lineage *lineage,
                 const char *tokenizer, Optim *optim, const TrainState *state, int keep) {
     char temporary[PATH_SIZE], final[PATH_SIZE], before[PATH_SIZE], name[32];
     snprintf(name, sizeof name, "step-%09lld", (long long)state->step);
@@ -204,7 +204,7 @@ static Err save(const char *folder, const Config *config, const Origin *origin,
     TRY(file_remove_tree(temporary));
     TRY(checkpoint_find(before, folder));
     TRY(file_make_directories(temporary));
-    Err err = write_files(temporary, before, config, origin, tokenizer, optim, state);
+    Err err = write_files(temporary, before, config, lineage, tokenizer, optim, state);
     if (err != OK) {
         ErrState kept;
         err_save(&kept);
@@ -236,11 +236,11 @@ static Err check_equal(Comm *comm, Optim *optim) {
     return err;
 }
 
-Err checkpoint_save(Comm *comm, const char *folder, const Config *config, const Origin *origin,
+Err checkpoint_save(Comm *comm, const char *folder, const Config *config, const Lineage *lineage,
                     const char *tokenizer, Optim *optim, const TrainState *state, int keep) {
     if (comm_size(comm) > 1) TRY(check_equal(comm, optim));
     Err err =
-        comm_rank(comm) == 0 ? save(folder, config, origin, tokenizer, optim, state, keep) : OK;
+        comm_rank(comm) == 0 ? save(folder, config, lineage, tokenizer, optim, state, keep) : OK;
     return comm_agree(comm, err);
 }
 

@@ -17,7 +17,7 @@
 #ifndef CADVLM_CHECKPOINT_CHECKPOINT_H
 #define CADVLM_CHECKPOINT_CHECKPOINT_H
 
-#include "checkpoint/origin.h"
+#include "checkpoint/lineage.h"
 #include "checkpoint/train_state.h"
 #include "comm/comm.h"
 #include "core/file.h"
@@ -30,7 +30,7 @@ Err checkpoint_check_config(const Config *config);
 /* Collective. Rank 0 writes; all ranks have the same weights, which is checked. `tokenizer`: a
  * file, or a folder that has its files. Keeps the newest `keep` checkpoints, this one counted;
  * later ones, which can only be damaged, are none of them. */
-Err checkpoint_save(Comm *comm, const char *folder, const Config *config, const Origin *origin,
+Err checkpoint_save(Comm *comm, const char *folder, const Config *config, const Lineage *lineage,
                     const char *tokenizer, Optim *optim, const TrainState *state, int keep);
 
 /* The names of all checkpoints in `folder`, damaged ones too, oldest first; free with

@@ -8,7 +8,7 @@
 
 #include "checkpoint/base.h"
 #include "checkpoint/checkpoint.h"
-#include "checkpoint/preparation.h"
+#include "checkpoint/preprocessor.h"
 #include "core/log.h"
 #include "core/system.h"
 #include "eval/reader.h"
@@ -83,7 +83,7 @@ typedef struct Export {
     const ExportOptions *options;
     Reader before;
     TrainState state;
-    Origin origin;
+    Lineage lineage;
     bool base_there;   /* the published folder is where it was, with the weights it had */
     bool base_changed; /* it has others */
     Published published;
@@ -91,29 +91,29 @@ typedef struct Export {
     ModelSpec spec; /* of the model that is opened to prove it, and what it is opened from */
     Base base;
     Lines data, recipe, figures;
-    Buf card, preparation;
+    Buf card, preprocessor;
     SmallFile beside[BESIDE];
 } Export;
 
 /* Whether the run's base can still be read, as it was. */
 static void look_for_base(Export *e) {
-    const Origin *origin = &e->origin;
+    const Lineage *lineage = &e->lineage;
     char weights[20];
-    if (!origin->folder[0]) return;
-    bool found = published_is(origin->folder) &&
-                 base_fingerprint(weights, origin->folder, origin->adapter) == OK;
-    e->base_there = found && !strcmp(weights, origin->weights);
+    if (!lineage->folder[0]) return;
+    bool found = published_is(lineage->folder) &&
+                 base_fingerprint(weights, lineage->folder, lineage->adapter) == OK;
+    e->base_there = found && !strcmp(weights, lineage->weights);
     e->base_changed = found && !e->base_there;
     err_clear();
 }
 
 static Err read_base(Export *e) {
-    TRY(origin_read(&e->origin, e->before.checkpoint));
+    TRY(lineage_read(&e->lineage, e->before.checkpoint));
     look_for_base(e);
     const Config *c = &e->before.config;
     const ModelSpec *spec = model_spec(e->before.model);
     if (e->base_there) {
-        TRY(published_read(&e->published, e->origin.folder));
+        TRY(published_read(&e->published, e->lineage.folder));
         e->published.vision.drop_first_patch = spec->vision.drop_first_patch;
         e->published.aspect = c->image_aspect;
         e->published.max_length = c->training.max_length;
@@ -144,8 +144,8 @@ static void write_texts(Export *e) {
     describe_data(&e->data, c, e->options->licence);
     describe_recipe(&e->recipe, c, model_spec(e->before.model));
     describe_figures(&e->figures, &e->state);
-    ModelCard card = {.base_model = e->origin.name[0] ? e->origin.name : NULL,
-                      .base_on_hub = e->origin.on_hub,
+    ModelCard card = {.base_model = e->lineage.name[0] ? e->lineage.name : NULL,
+                      .base_on_hub = e->lineage.on_hub,
                       .has_code = e->published.has_code,
                       .llm_name = e->published.llm_name[0] ? e->published.llm_name : NULL,
                       .vision_name = e->published.vision_name[0] ? e->published.vision_name : NULL,
@@ -158,29 +158,29 @@ static void write_texts(Export *e) {
                       .program = e->options->program};
     bool merged = e->options->format == EXPORT_MERGED;
     card_print(&e->card, &card, merged ? CARD_MERGED : CARD_ADAPTER);
-    preparation_print(&e->preparation, c, merged);
+    preprocessor_print(&e->preprocessor, c, merged);
     e->beside[0] = (SmallFile){"README.md", buf_cstr(&e->card)};
-    e->beside[1] = (SmallFile){PREPARATION_FILE, buf_cstr(&e->preparation)};
+    e->beside[1] = (SmallFile){PREPROCESSOR_FILE, buf_cstr(&e->preprocessor)};
 }
 
 static Err write_adapter(Export *e) {
-    REQUIRE(e->origin.name[0], ERR_INPUT,
+    REQUIRE(e->lineage.name[0], ERR_INPUT,
             "%s began as no published model: there is nothing that an adapter could go with; "
             "export --format merged",
             e->before.checkpoint);
-    REQUIRE(!e->origin.changed && !e->origin.adapter[0], ERR_INPUT,
+    REQUIRE(!e->lineage.changed && !e->lineage.adapter[0], ERR_INPUT,
             "%s is a later stage: its base is %s with an adapter merged, which nobody else has; "
             "export --format merged",
-            e->before.checkpoint, e->origin.name);
+            e->before.checkpoint, e->lineage.name);
     REQUIRE(!e->base_changed, ERR_INPUT,
             "%s has other weights now than those that training began with: no adapter of this run "
             "fits them; export --format merged, or put the old ones back",
-            e->origin.folder);
+            e->lineage.folder);
     REQUIRE(e->base_there || !e->options->samples, ERR_INPUT,
             "the base %s can no longer be read, so that nothing can be compared with it: put it "
             "back, or give --samples 0 to write the adapter without a proof",
-            e->origin.folder);
-    AdapterInfo info = {.base_model = e->origin.on_hub ? e->origin.name : e->origin.folder,
+            e->lineage.folder);
+    AdapterInfo info = {.base_model = e->lineage.on_hub ? e->lineage.name : e->lineage.folder,
                         .beside = e->beside,
                         .beside_count = BESIDE};
     return model_save_adapter(e->before.model, e->options->folder, &info, e->flat);
@@ -188,19 +188,19 @@ static Err write_adapter(Export *e) {
 
 static Err write_merged(Export *e) {
     Adapter *first = NULL;
-    if (e->origin.folder[0] && !e->base_there)
+    if (e->lineage.folder[0] && !e->base_there)
         log_warn("%s %s: frozen weights are those of the checkpoint, and what only the base's "
                  "files had is left out",
-                 e->origin.folder,
+                 e->lineage.folder,
                  e->base_changed ? "does not have the weights any more that training began with"
                                  : "can no longer be read as a base");
-    if (e->base_there && e->origin.adapter[0] && !e->origin.changed)
-        TRY(adapter_open(&first, e->origin.adapter));
-    MergeInfo info = {.base_folder = e->base_there ? e->origin.folder : NULL,
+    if (e->base_there && e->lineage.adapter[0] && !e->lineage.changed)
+        TRY(adapter_open(&first, e->lineage.adapter));
+    MergeInfo info = {.base_folder = e->base_there ? e->lineage.folder : NULL,
                       .tokenizer_folder = e->before.checkpoint,
                       .tokenizer_files = tokenizer_files,
                       .merge = first,
-                      .base_changed = e->origin.changed,
+                      .base_changed = e->lineage.changed,
                       .published = &e->published,
                       .dtype = e->options->dtype,
                       .beside = e->beside,
@@ -252,21 +252,21 @@ static Err open_before(Export *e, Precision precision, Model **model) {
     e->spec = *model_spec(e->before.model);
     e->spec.mapped = false;
     e->base = (Base){.kind = BASE_PUBLISHED};
-    TRY(path_format(e->base.folder, "%s", e->origin.folder));
-    TRY(path_format(e->base.adapter, "%s", e->origin.adapter));
-    bool exact = e->base_there && !e->origin.changed;
+    TRY(path_format(e->base.folder, "%s", e->lineage.folder));
+    TRY(path_format(e->base.adapter, "%s", e->lineage.adapter));
+    bool exact = e->base_there && !e->lineage.changed;
     TRY(open_filled(e, &e->spec, exact ? &e->base : NULL, precision, model));
     TRY(path_join(path, e->before.checkpoint, "trained.safetensors"));
     return model_load(*model, path, NULL, &found);
 }
 
 /* Drawings and prompts are made ready for it as they were in training. */
-static Err check_preparation(const Export *e, const Base *base) {
+static Err check_preprocessor(const Export *e, const Base *base) {
     Config *found = malloc(sizeof *found);
     CHECK(found, "out of memory: a config");
     config_defaults(found);
     Err err = base_describe(base, found);
-    if (err == OK) err = preparation_check(&e->before.config, found, e->options->folder);
+    if (err == OK) err = preprocessor_check(&e->before.config, found, e->options->folder);
     free(found);
     return err;
 }
@@ -277,7 +277,7 @@ static Err open_after(Export *e, Precision precision, Model **model) {
     e->spec.mapped = false;
     for (int part = 0; part < PART_COUNT; part++) e->spec.tune[part] = TUNE_FROZEN;
     Err err = base_find(&e->base, e->options->folder);
-    if (err == OK) err = check_preparation(e, &e->base);
+    if (err == OK) err = check_preprocessor(e, &e->base);
     if (err == OK) err = open_filled(e, &e->spec, &e->base, precision, model);
     return err == OK ? OK : err_prefix(err, "reading %s again: ", e->options->folder);
 }
@@ -341,6 +341,6 @@ Err export_run(const ExportOptions *options, Comm *comm, ExportResult *result) {
     if (e.before.ex) exec_free(e.before.ex, e.flat, 0);
     reader_close(&e.before);
     buf_free(&e.card);
-    buf_free(&e.preparation);
+    buf_free(&e.preprocessor);
     return err;
 }

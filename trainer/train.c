@@ -358,7 +358,7 @@ static Err save(Trainer *t) {
     TRY(comm_agree(t->comm, t->folder_lock ? folder_lock_check(t->folder_lock) : OK));
     Config *described = train_describe_config(t);
     Err err =
-        checkpoint_save(t->comm, t->checkpoints, described, &t->base.origin, t->tokenizer_file,
+        checkpoint_save(t->comm, t->checkpoints, described, &t->base.lineage, t->tokenizer_file,
                         &t->optim, &t->state, (int)t->config->training.save_total_limit);
     free(described);
     TRY(err);

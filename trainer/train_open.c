@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "checkpoint/preparation.h"
+#include "checkpoint/preprocessor.h"
 #include "core/hash.h"
 #include "core/log.h"
 #include "model/files/adapter.h"
@@ -49,13 +49,13 @@ static void warn_of_unused(const Trainer *t) {
 
 /* Shapes cannot tell one fine-tune from another; names can. */
 static void warn_of_other_base(const Trainer *t, const char *named) {
-    const Origin *origin = &t->base.origin;
+    const Lineage *lineage = &t->base.lineage;
     char real[PATH_SIZE];
-    if (comm_rank(t->comm) != 0 || !named[0] || !origin->name[0] || !strcmp(named, origin->name) ||
-        (realpath(named, real) && !strcmp(real, origin->folder)))
+    if (comm_rank(t->comm) != 0 || !named[0] || !lineage->name[0] ||
+        !strcmp(named, lineage->name) || (realpath(named, real) && !strcmp(real, lineage->folder)))
         return;
     log_warn("the adapter %s says that it is for %s; here it goes onto %s", t->config->adapter,
-             named, origin->name);
+             named, lineage->name);
 }
 
 /* An adapter that the run goes on with says what is adapted, by which ranks and scales. Its dropout
@@ -75,7 +75,7 @@ static Err describe_adapter(Trainer *t) {
     t->described.lora = lora;
     t->described.tune.vision = tune[PART_VISION];
     t->described.tune.llm = tune[PART_LLM];
-    return preparation_read(&t->described, t->config->adapter);
+    return preprocessor_read(&t->described, t->config->adapter);
 }
 
 static Err load_adapter(Trainer *t) {
@@ -118,11 +118,11 @@ static Err find_base(Trainer *t) {
     if (t->resumed[0]) {
         t->base = (Base){.kind = BASE_CHECKPOINT};
         TRY(path_format(t->base.folder, "%s", t->resumed));
-        TRY(origin_read(&t->base.origin, t->resumed));
+        TRY(lineage_read(&t->base.lineage, t->resumed));
     } else {
         TRY(base_find(&t->base, config->base_model));
         if (t->base.kind == BASE_PUBLISHED && comm_rank(t->comm) == 0)
-            TRY(base_fingerprint(t->base.origin.weights, t->base.folder, t->base.adapter));
+            TRY(base_fingerprint(t->base.lineage.weights, t->base.folder, t->base.adapter));
     }
     REQUIRE(t->base.kind != BASE_NONE || config->model.from_scratch, ERR_CONFIG,
             "neither base_model nor model: says what to train");
@@ -408,7 +408,7 @@ static Err write_what_it_is(const Trainer *t, const Json *versions) {
     char path[PATH_SIZE];
     if (comm_rank(t->comm) != 0) return OK;
     TRY(checkpoint_check_config(&t->described));
-    TRY(origin_check(&t->base.origin));
+    TRY(lineage_check(&t->base.lineage));
     TRY(write_config(t));
     if (!versions) return OK;
     TRY(path_join(path, t->config->output_dir, "version.json"));

@@ -16,7 +16,7 @@ typedef struct Saved {
     Tiny tiny;
     Optim optim;
     Config config;
-    Origin origin;
+    Lineage lineage;
     TrainState state;
 } Saved;
 
@@ -48,7 +48,7 @@ static void saved_close(Saved *s) {
 }
 
 static Err save_in(Saved *s, const char *folder) {
-    return checkpoint_save(s->comm, folder, &s->config, &s->origin, test_path("tokenizer.json"),
+    return checkpoint_save(s->comm, folder, &s->config, &s->lineage, test_path("tokenizer.json"),
                            &s->optim, &s->state, 3);
 }
 
@@ -345,7 +345,7 @@ TEST(a_damaged_checkpoint_of_a_later_step_costs_none_that_is_sound) {
     ASSERT_OK(save_in(&s, test_path("checkpoints")));
     ASSERT_OK(file_write(test_path("checkpoints/step-000000020/state.json"), "{}", 2));
     for (s.state.step = 7; s.state.step <= 10; s.state.step++)
-        ASSERT_OK(checkpoint_save(s.comm, test_path("checkpoints"), &s.config, &s.origin,
+        ASSERT_OK(checkpoint_save(s.comm, test_path("checkpoints"), &s.config, &s.lineage,
                                   test_path("tokenizer.json"), &s.optim, &s.state, 1));
     names_are(test_path("checkpoints"), "step-000000010 step-000000020 ");
     ASSERT_OK(checkpoint_find(found, test_path("checkpoints")));
@@ -356,7 +356,7 @@ TEST(a_damaged_checkpoint_of_a_later_step_costs_none_that_is_sound) {
 /* ---- base.json ---- */
 
 static Err read_origin(const char *name, bool on_hub, const char *weights) {
-    Origin origin;
+    Lineage lineage;
     Json *root = js_new_object();
     js_set_text(root, "name", name);
     js_set_bool(root, "on_hub", on_hub);
@@ -366,7 +366,7 @@ static Err read_origin(const char *name, bool on_hub, const char *weights) {
     js_set_bool(root, "changed", false);
     ASSERT_OK(js_write(test_path("base.json"), root));
     js_free(&root);
-    return origin_read(&origin, test_folder());
+    return lineage_read(&lineage, test_folder());
 }
 
 TEST(a_base_has_the_name_of_a_base) {
@@ -410,16 +410,16 @@ TEST(a_config_that_could_not_be_read_again_is_refused_before_the_run) {
 }
 
 TEST(a_base_whose_place_cannot_be_kept_is_refused_before_the_run) {
-    Origin origin = {.name = "base", .folder = "/models/caf\xc3\xa9"}, again;
-    ASSERT_OK(origin_check(&origin));
-    ASSERT_OK(origin_write(&origin, test_folder()));
-    ASSERT_OK(origin_read(&again, test_folder()));
-    ASSERT_TEXT(again.folder, origin.folder);
-    strcpy(origin.folder, "/models/caf\xe9");
-    ASSERT_ERR(origin_check(&origin), ERR_CONFIG, "the base lies in /models/caf\\xe9");
-    strcpy(origin.folder, "/models/a\nb");
-    ASSERT_ERR(origin_check(&origin), ERR_CONFIG, "the base lies in /models/a\\nb");
-    strcpy(origin.folder, "/models");
-    strcpy(origin.adapter, "/adapters/a\xc2\x9b");
-    ASSERT_ERR(origin_check(&origin), ERR_CONFIG, "the base lies in /adapters/a\\u009b");
+    Lineage lineage = {.name = "base", .folder = "/models/caf\xc3\xa9"}, again;
+    ASSERT_OK(lineage_check(&lineage));
+    ASSERT_OK(lineage_write(&lineage, test_folder()));
+    ASSERT_OK(lineage_read(&again, test_folder()));
+    ASSERT_TEXT(again.folder, lineage.folder);
+    strcpy(lineage.folder, "/models/caf\xe9");
+    ASSERT_ERR(lineage_check(&lineage), ERR_CONFIG, "the base lies in /models/caf\\xe9");
+    strcpy(lineage.folder, "/models/a\nb");
+    ASSERT_ERR(lineage_check(&lineage), ERR_CONFIG, "the base lies in /models/a\\nb");
+    strcpy(lineage.folder, "/models");
+    strcpy(lineage.adapter, "/adapters/a\xc2\x9b");
+    ASSERT_ERR(lineage_check(&lineage), ERR_CONFIG, "the base lies in /adapters/a\\u009b");
 }

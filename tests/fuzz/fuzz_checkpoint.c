@@ -1,7 +1,7 @@
-/* A checkpoint's small files: manifest, state, origin. What was understood of the state, written,
+/* A checkpoint's small files: manifest, state, lineage. What was understood of the state, written,
  * is understood as the same. */
+#include "checkpoint/lineage.h"
 #include "checkpoint/manifest.h"
-#include "checkpoint/origin.h"
 #include "checkpoint/train_state.h"
 #include "core/file.h"
 #include "tests/fuzz/fuzz.h"
@@ -30,13 +30,14 @@ static void repeat_state(const TrainState *state) {
 
 void fuzz_one(const uint8_t *data, size_t size) {
     static TrainState state;
-    static Origin origin;
+    static Lineage lineage;
     FuzzInput input = {data, data + size};
     write_others();
     fuzz_folder(&input, files);
     IGNORE(manifest_verify(test_folder()));
     if (train_state_read(&state, test_folder()) == OK) repeat_state(&state);
-    if (origin_read(&origin, test_folder()) == OK) ASSERT_OK(origin_write(&origin, test_folder()));
+    if (lineage_read(&lineage, test_folder()) == OK)
+        ASSERT_OK(lineage_write(&lineage, test_folder()));
 }
 
 /* A state with as many datasets as there can be, and with one more. */
@@ -63,7 +64,7 @@ static void seed_full_states(void) {
 void fuzz_seeds(void) {
     static TrainState state = {
         .step = 7, .micro_batches = 2, .samples = 28, .excluded = 5, .told = true};
-    static Origin origin = {.name = "owner/name", .on_hub = true, .weights = "0123456789abcdef"};
+    static Lineage lineage = {.name = "owner/name", .on_hub = true, .weights = "0123456789abcdef"};
     Buf seed = {0};
     state.update.loss_scale = 1;
     state.val_loss = 2.5;
@@ -72,7 +73,7 @@ void fuzz_seeds(void) {
     state.dataset_samples[0] = 20;
     strcpy(state.base_model, "owner/name");
     ASSERT_OK(train_state_write(&state, test_folder()));
-    ASSERT_OK(origin_write(&origin, test_folder()));
+    ASSERT_OK(lineage_write(&lineage, test_folder()));
     write_others();
     fuzz_file("config.yaml", "seed: 1\n", 8);
     ASSERT_OK(manifest_write(test_folder()));

@@ -1,23 +1,23 @@
 /* Where a base's weights lie once they are converted to the type that is computed in: a file that
  * all ranks of a machine map (model_map). */
-#ifndef CADVLM_CHECKPOINT_STORE_H
-#define CADVLM_CHECKPOINT_STORE_H
+#ifndef CADVLM_CHECKPOINT_WEIGHT_CACHE_H
+#define CADVLM_CHECKPOINT_WEIGHT_CACHE_H
 
 #include "checkpoint/base.h"
 
-/* The name says all that the bytes hang on, so that a file of that name is the right one:
+/* The name says all that the bytes depend on, so that a file of that name is the right one:
  * cadvlm-TYPE-WHOSE-STATE.safetensors, of layout and base, and of sizes and times of its files. */
-typedef struct StorePlace {
+typedef struct WeightCache {
     char folder[PATH_SIZE], path[PATH_SIZE];
     char whose[64]; /* "cadvlm-bf16-0123456789abcdef-" */
-} StorePlace;
+} WeightCache;
 
 /* The place for a model's frozen parameters: beside a published base, or where the file is not
  * there and cannot be written in `folder` (NULL: the user's cache), which is made. The file may not
  * be there. */
-Err store_find(StorePlace *place, const Model *model, const Base *base, const char *folder);
+Err weight_cache_find(WeightCache *place, const Model *model, const Base *base, const char *folder);
 
 /* Deletes those of other states of the same base. Whoever maps such a file keeps it. */
-Err store_remove_old(const StorePlace *place);
+Err weight_cache_remove_old(const WeightCache *place);
 
 #endif

@@ -1,5 +1,5 @@
 /* Where the converted weights of a base lie; see the header. */
-#include "checkpoint/store.h"
+#include "checkpoint/weight_cache.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,7 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "checkpoint/preparation.h"
+#include "checkpoint/preprocessor.h"
 #include "core/hash.h"
 #include "core/text.h"
 
@@ -30,7 +30,7 @@ static uint64_t hash_files(uint64_t hash, const char *folder, bool deep) {
     for (size_t i = 0; i < names.count; i++) {
         const char *name = names.names[i];
         struct stat s;
-        bool ours = !strncmp(name, "cadvlm-", 7) || !strcmp(name, PREPARATION_FILE);
+        bool ours = !strncmp(name, "cadvlm-", 7) || !strcmp(name, PREPROCESSOR_FILE);
         bool wanted = text_ends_with(name, ".safetensors") || text_ends_with(name, ".json") ||
                       text_ends_with(name, ".yaml");
         if (ours || !wanted || path_join(path, folder, name) != OK || stat(path, &s) != 0) continue;
@@ -57,7 +57,7 @@ static Err cache_folder(char out[PATH_SIZE], const Base *base) {
 }
 
 /* The place in a folder. */
-static Err place_in(StorePlace *out, const char *folder, const Model *model, const Base *base) {
+static Err place_in(WeightCache *out, const char *folder, const Model *model, const Base *base) {
     uint64_t whose = model_layout_hash(model), state = hash_files(0, base->folder, true);
     TRY(path_format(out->folder, "%s", folder));
     if (strcmp(folder, base->folder) != 0) whose = hash_text(whose, base->folder);
@@ -72,7 +72,7 @@ static Err place_in(StorePlace *out, const char *folder, const Model *model, con
 }
 
 /* Beside a published base, where the file is there already or can be written. */
-Err store_find(StorePlace *out, const Model *model, const Base *base, const char *folder) {
+Err weight_cache_find(WeightCache *out, const Model *model, const Base *base, const char *folder) {
     char cache[PATH_SIZE];
     if (base->kind == BASE_PUBLISHED) {
         TRY(place_in(out, base->folder, model, base));
@@ -84,7 +84,7 @@ Err store_find(StorePlace *out, const Model *model, const Base *base, const char
 }
 
 /* Of another state, or left by a process that was killed while it wrote, a day ago. */
-static bool is_old(const StorePlace *place, const char *name, const char *path) {
+static bool is_old(const WeightCache *place, const char *name, const char *path) {
     enum { DAY = 24 * 60 * 60 };
     struct stat s;
     if (strncmp(name, place->whose, strlen(place->whose)) != 0 || !strcmp(path, place->path))
@@ -94,7 +94,7 @@ static bool is_old(const StorePlace *place, const char *name, const char *path) 
            s.st_mtim.tv_sec < time(NULL) - DAY;
 }
 
-Err store_remove_old(const StorePlace *place) {
+Err weight_cache_remove_old(const WeightCache *place) {
     FileNames names;
     TRY(file_list(&names, place->folder));
     Err err = OK;

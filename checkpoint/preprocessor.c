@@ -1,5 +1,5 @@
 /* How drawings and prompts are made ready; see the header. */
-#include "checkpoint/preparation.h"
+#include "checkpoint/preprocessor.h"
 
 #include <stdlib.h>
 
@@ -10,16 +10,16 @@ static const char *const KEYS[] = {"model.template",      "model.system_prompt",
                                    "training.max_length", "vision.drop_first_patch"};
 enum { KEY_COUNT = sizeof KEYS / sizeof KEYS[0], UNPLACED = 3 }; /* in no config.json: the first */
 
-void preparation_print(Buf *out, const Config *config, bool merged) {
+void preprocessor_print(Buf *out, const Config *config, bool merged) {
     for (int i = 0; i < (merged ? UNPLACED : KEY_COUNT); i++) {
         config_print_key(out, config, KEYS[i]);
         buf_text(out, "\n");
     }
 }
 
-Err preparation_read(Config *config, const char *folder) {
+Err preprocessor_read(Config *config, const char *folder) {
     char path[PATH_SIZE];
-    TRY(path_join(path, folder, PREPARATION_FILE));
+    TRY(path_join(path, folder, PREPROCESSOR_FILE));
     if (!file_exists(path)) return OK;
     Config *said = malloc(sizeof *said);
     CHECK(said, "out of memory: a config");
@@ -31,7 +31,7 @@ Err preparation_read(Config *config, const char *folder) {
     return err;
 }
 
-Err preparation_check(const Config *expected, const Config *found, const char *name) {
+Err preprocessor_check(const Config *expected, const Config *found, const char *name) {
     Buf differs = {0};
     for (int i = 0; i < KEY_COUNT && !differs.size; i++) {
         if (config_same_key(expected, found, KEYS[i])) continue;
