@@ -117,7 +117,7 @@ static Err random_parameter(void *context, const Param *p, float *out) {
 /* into frozen parameters that lie in a file, as those of a published model do, */
 static Err map_parameters(Model *model, const char *path, const float *block) {
     WeightSource source = {random_parameter, (void *)(uintptr_t)block};
-    TRY(model_write_store(model, path, &source));
+    TRY(model_write_mapped(model, path, &source));
     return model_map(model, path);
 }
 

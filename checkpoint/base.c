@@ -250,7 +250,7 @@ static Err make_weight_cache(const Model *model, const Base *base, const WeightC
     log_info("converting %s to %s for all ranks of this machine: %s", base->folder,
              dtype_name(model_dtype(model)), place->path);
     Err err = base_reader_open(&reader, base, model);
-    if (err == OK) err = model_write_store(model, place->path, &reader.source);
+    if (err == OK) err = model_write_mapped(model, place->path, &reader.source);
     base_reader_close(&reader);
     if (err == OK) log_info("converted in %.1f s", clock_seconds() - began);
     return err == OK ? weight_cache_remove_old(place) : err;

@@ -18,9 +18,9 @@ static uint64_t hash_text(uint64_t hash, const char *text) {
 }
 
 /* Names, sizes and times of the weights in a folder and of what describes them; `deep`: also of a
- * run folder's parts. */
+ * run folder's components. */
 static uint64_t hash_files(uint64_t hash, const char *folder, bool deep) {
-    static const char *const parts[] = {"connector", "language_model", "vision_tower"};
+    static const char *const components[] = {"connector", "language_model", "vision_tower"};
     FileNames names;
     char path[PATH_SIZE], line[PATH_SIZE + 80];
     if (file_list(&names, folder) != OK) {
@@ -40,7 +40,7 @@ static uint64_t hash_files(uint64_t hash, const char *folder, bool deep) {
     }
     file_names_free(&names);
     for (int i = 0; deep && i < 3; i++)
-        if (path_join(path, folder, parts[i]) == OK && file_is_directory(path))
+        if (path_join(path, folder, components[i]) == OK && file_is_directory(path))
             hash = hash_files(hash, path, false);
     return hash;
 }

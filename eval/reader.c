@@ -51,7 +51,8 @@ static Err open_published(Reader *r, const Base *base, const Comm *comm) {
     TRY(base_describe(base, &r->config));
     ModelSpec spec;
     model_spec_from_config(&spec, &r->config, tokenizer_vocab(r->tokenizer));
-    for (int part = 0; part < PART_COUNT; part++) spec.tune[part] = TUNE_FROZEN;
+    for (int component = 0; component < COMPONENT_COUNT; component++)
+        spec.tune[component] = TUNE_FROZEN;
     TRY(setup_device(&r->ex, &r->config, comm));
     spec.mapped = exec_is_host(r->ex);
     return model_open(&r->model, r->ex, &spec, precision_dtype(r->ex, r->config.precision));

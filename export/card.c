@@ -7,8 +7,8 @@
 /* ---- licences of known parts ---- */
 
 typedef struct Licence {
-    const char *part; /* is in the part's name */
-    const char *id;   /* as the hub calls it */
+    const char *component; /* is in the part's name */
+    const char *id;        /* as the hub calls it */
     const char *text;
 } Licence;
 
@@ -21,9 +21,9 @@ static const Licence LICENCES[] = {
     {"clip-vit", "mit", "MIT (openai/CLIP)"},
 };
 
-static const Licence *licence_of(const char *part) {
-    for (size_t i = 0; part && i < sizeof LICENCES / sizeof LICENCES[0]; i++)
-        if (strstr(part, LICENCES[i].part)) return &LICENCES[i];
+static const Licence *licence_of(const char *component) {
+    for (size_t i = 0; component && i < sizeof LICENCES / sizeof LICENCES[0]; i++)
+        if (strstr(component, LICENCES[i].component)) return &LICENCES[i];
     return NULL;
 }
 
@@ -111,11 +111,11 @@ static void print_table(Buf *out, const char *title, const char *head, const Car
     buf_text(out, "\n");
 }
 
-static void print_part(Buf *out, const char *role, const char *part) {
-    const Licence *licence = licence_of(part);
-    if (!part || !part[0]) return;
+static void print_part(Buf *out, const char *role, const char *component) {
+    const Licence *licence = licence_of(component);
+    if (!component || !component[0]) return;
     buf_format(out, "- %s ", role);
-    print_code(out, part);
+    print_code(out, component);
     buf_format(out, ": %s\n", licence ? licence->text : "licence not known");
 }
 

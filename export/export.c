@@ -47,10 +47,10 @@ static void add_rate(Lines *recipe, const char *name, double rate) {
 
 static void describe_recipe(Lines *recipe, const Config *c, const ModelSpec *spec) {
     static const char *const tunes[] = {"frozen", "LoRA", "full"};
-    add_line(recipe, "language model", "%s", tunes[spec->tune[PART_LLM]]);
-    add_line(recipe, "vision tower", "%s", tunes[spec->tune[PART_VISION]]);
-    add_line(recipe, "connector", "%s", tunes[spec->tune[PART_CONNECTOR]]);
-    if (spec->tune[PART_LLM] == TUNE_LORA || spec->tune[PART_VISION] == TUNE_LORA)
+    add_line(recipe, "language model", "%s", tunes[spec->tune[COMPONENT_LLM]]);
+    add_line(recipe, "vision tower", "%s", tunes[spec->tune[COMPONENT_VISION]]);
+    add_line(recipe, "connector", "%s", tunes[spec->tune[COMPONENT_CONNECTOR]]);
+    if (spec->tune[COMPONENT_LLM] == TUNE_LORA || spec->tune[COMPONENT_VISION] == TUNE_LORA)
         add_line(recipe, "LoRA", "r %lld, alpha %g, dropout %g%s", (long long)spec->lora.r,
                  spec->lora.alpha, spec->lora.dropout,
                  spec->lora.use_rslora ? ", rank-stabilised" : "");
@@ -275,7 +275,8 @@ static Err check_preprocessor(const Export *e, const Base *base) {
 static Err open_after(Export *e, Precision precision, Model **model) {
     e->spec = *model_spec(e->before.model);
     e->spec.mapped = false;
-    for (int part = 0; part < PART_COUNT; part++) e->spec.tune[part] = TUNE_FROZEN;
+    for (int component = 0; component < COMPONENT_COUNT; component++)
+        e->spec.tune[component] = TUNE_FROZEN;
     Err err = base_find(&e->base, e->options->folder);
     if (err == OK) err = check_preprocessor(e, &e->base);
     if (err == OK) err = open_filled(e, &e->spec, &e->base, precision, model);

@@ -1,6 +1,6 @@
 /* The decoder's end: final norm, head and loss. The head is the embedding, or a matrix of its own,
  * with or without a bias. */
-#include "model/parts.h"
+#include "model/model_internal.h"
 
 int64_t vocab_padding(const Model *model) {
     return exec_is_host(model->ex) ? 0 : -model->spec.llm.vocab & 7;
@@ -8,16 +8,16 @@ int64_t vocab_padding(const Model *model) {
 
 void classifier_declare(Model *model) {
     const LlmConfig *c = &model->spec.llm;
-    bool trained = model->spec.tune[PART_LLM] == TUNE_FULL;
+    bool trained = model->spec.tune[COMPONENT_LLM] == TUNE_FULL;
     static const char *const norms[] = {[NAMES_OPENELM] = "language_model.transformer.norm",
                                         [NAMES_LLAMA] = "language_model.model.norm",
                                         [NAMES_PHI] = "language_model.model.final_layernorm"};
-    model->final_norm = norm_declare(model, PART_LLM, c->norm, norms[c->names], c->width);
+    model->final_norm = norm_declare(model, COMPONENT_LLM, c->norm, norms[c->names], c->width);
     model->head_w = model->embedding;
     model->head_b = PARAM_NONE;
     if (!c->tied_head) {
         Param weight = {.name = "language_model.lm_head.weight",
-                        .part = PART_LLM,
+                        .component = COMPONENT_LLM,
                         .kind = PARAM_MATRIX,
                         .rows = c->vocab,
                         .cols = c->width,
@@ -29,7 +29,7 @@ void classifier_declare(Model *model) {
     }
     if (!c->tied_head && c->bias) {
         Param bias = {.name = "language_model.lm_head.bias",
-                      .part = PART_LLM,
+                      .component = COMPONENT_LLM,
                       .kind = PARAM_BIAS,
                       .rows = 1,
                       .cols = c->vocab,

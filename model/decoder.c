@@ -3,7 +3,7 @@
 #include <math.h>
 #include <stdio.h>
 
-#include "model/parts.h"
+#include "model/model_internal.h"
 
 /* ---- parameters ---- */
 
@@ -13,14 +13,14 @@ void decoder_declare(Model *model) {
                                             "language_model.transformer.token_embeddings.weight",
                                         [NAMES_LLAMA] = "language_model.model.embed_tokens.weight",
                                         [NAMES_PHI] = "language_model.model.embed_tokens.weight"};
-    Param embedding = {.part = PART_LLM,
+    Param embedding = {.component = COMPONENT_LLM,
                        .kind = PARAM_EMBEDDING,
                        .rows = c->vocab,
                        .cols = c->width,
                        .dims = 2,
                        .padding = c->tied_head ? vocab_padding(model) : 0,
                        .init_scale = 1.0f / sqrtf((float)c->width),
-                       .trained = model->spec.tune[PART_LLM] == TUNE_FULL};
+                       .trained = model->spec.tune[COMPONENT_LLM] == TUNE_FULL};
     snprintf(embedding.name, sizeof embedding.name, "%s", names[c->names]);
     model->first_llm = model->params.trained;
     model->embedding = params_declare(&model->params, &embedding, false);
@@ -66,7 +66,7 @@ void decoder_forward(Model *model) {
 
 void decoder_backward(Model *model) {
     size_t mark = arena_mark(&model->arena);
-    bool llm_trained = model->spec.tune[PART_LLM] != TUNE_FROZEN,
+    bool llm_trained = model->spec.tune[COMPONENT_LLM] != TUNE_FROZEN,
          embedding_trained = model->params.items[model->embedding].trained,
          below = features_need_gradient(model);
     Tensor d_features =

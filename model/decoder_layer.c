@@ -14,11 +14,11 @@
 #include <math.h>
 #include <stdio.h>
 
-#include "model/parts.h"
+#include "model/model_internal.h"
 
 /* ---- parameters ---- */
 
-/* How files call a layer's parts; NULL: it has none of the name. */
+/* How files call a layer's modules; NULL: it has none of the name. */
 typedef struct Names {
     const char *layer, *attn_norm, *ffn_norm, *q_norm, *k_norm;
     const char *qkv[3], *out, *up[2], *down;
@@ -60,28 +60,28 @@ static int64_t of_layer(const IntList *list, int layer) {
 
 typedef char Name[PARAM_NAME];
 
-static const char *name_of(Name out, const Names *names, int index, const char *part) {
-    snprintf(out, sizeof(Name), "%s.%d.%s", names->layer, index, part);
+static const char *name_of(Name out, const Names *names, int index, const char *module) {
+    snprintf(out, sizeof(Name), "%s.%d.%s", names->layer, index, module);
     return out;
 }
 
 /* A linear whose modules have the names and widths given; one name for all where files join them.
  */
-static void declare_linear(Model *model, Linear *linear, int index, const char *const *parts,
+static void declare_linear(Model *model, Linear *linear, int index, const char *const *components,
                            const int64_t *outs, int count, int64_t in, bool residual) {
     const LlmConfig *c = &model->spec.llm;
     Name names[LINEAR_MODULES];
     Module modules[LINEAR_MODULES] = {0};
     int separate = 0;
     for (int i = 0; i < count; i++) {
-        if (i == 0 || parts[i]) {
-            name_of(names[separate], &NAMES[c->names], index, parts[i]);
+        if (i == 0 || components[i]) {
+            name_of(names[separate], &NAMES[c->names], index, components[i]);
             modules[separate] = (Module){names[separate], 0};
             separate++;
         }
         modules[separate - 1].out += outs[i];
     }
-    linear_declare(model, linear, PART_LLM, modules, separate, in, c->bias, true,
+    linear_declare(model, linear, COMPONENT_LLM, modules, separate, in, c->bias, true,
                    init_scale_of(in, residual));
 }
 
@@ -94,18 +94,18 @@ void decoder_layer_declare(Model *model, DecoderLayer *layer, int index) {
     layer->heads_q = (int)of_layer(&c->q_heads, index);
     layer->heads_k = (int)of_layer(&c->kv_heads, index);
     layer->ffn = of_layer(&c->ffn, index);
-    layer->attn_norm =
-        norm_declare(model, PART_LLM, c->norm, name_of(name, n, index, n->attn_norm), c->width);
+    layer->attn_norm = norm_declare(model, COMPONENT_LLM, c->norm,
+                                    name_of(name, n, index, n->attn_norm), c->width);
     layer->ffn_norm = (Norm){.w = PARAM_NONE};
     if (!c->parallel)
-        layer->ffn_norm =
-            norm_declare(model, PART_LLM, c->norm, name_of(name, n, index, n->ffn_norm), c->width);
+        layer->ffn_norm = norm_declare(model, COMPONENT_LLM, c->norm,
+                                       name_of(name, n, index, n->ffn_norm), c->width);
     layer->q_norm = layer->k_norm = PARAM_NONE;
     if (c->qk_norm) { /* root mean square times the weight itself: op_qk_rope */
         name_of(name, n, index, n->q_norm);
-        layer->q_norm = norm_declare(model, PART_LLM, NORM_RMS, name, d).w;
+        layer->q_norm = norm_declare(model, COMPONENT_LLM, NORM_RMS, name, d).w;
         name_of(name, n, index, n->k_norm);
-        layer->k_norm = norm_declare(model, PART_LLM, NORM_RMS, name, d).w;
+        layer->k_norm = norm_declare(model, COMPONENT_LLM, NORM_RMS, name, d).w;
     }
     int64_t qkv[3] = {layer->heads_q * d, layer->heads_k * d, layer->heads_k * d},
             up[2] = {layer->ffn, layer->ffn};

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "model/parts.h"
+#include "model/model_internal.h"
 
 typedef struct Session {
     Model *model;
@@ -186,7 +186,7 @@ static Err generate(Session *s, const Batch *batch, int eos, int max_new, Genera
     model->training = false;
     model->dims = (Dims){.images = batch->images, .samples = n, .tokens = rows, .labels = n};
     arena_release(&model->arena, 0);
-    Err err = stage_pixels(model, batch);
+    Err err = batch_upload_pixels(model, batch);
     if (err == OK) vision_forward(model);
     if (err == OK) run_pass(s, rows_of, ids, rows);
     while (err == OK) {

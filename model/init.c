@@ -6,7 +6,7 @@
 #include "core/hash.h"
 #include "core/rng.h"
 #include "model/model.h"
-#include "model/parts.h"
+#include "model/model_internal.h"
 
 float init_scale_of(int64_t fan_in, bool residual) {
     float scale = fminf(0.05f, 0.6f / sqrtf((float)fan_in));
@@ -56,9 +56,9 @@ static bool is_lora(const Param *p) {
     return p->kind == PARAM_LORA_A || p->kind == PARAM_LORA_B;
 }
 
-void model_init(Model *model, uint64_t seed, uint32_t part_mask) {
+void model_init(Model *model, uint64_t seed, uint32_t component_mask) {
     for (int i = 0; i < model->params.count; i++)
-        if (part_mask >> model->params.items[i].part & 1) init_param(model, i, seed);
+        if (component_mask >> model->params.items[i].component & 1) init_param(model, i, seed);
 }
 
 void model_init_lora(Model *model, uint64_t seed) {

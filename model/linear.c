@@ -9,11 +9,11 @@
 #include <string.h>
 
 #include "core/rng.h"
-#include "model/parts.h"
+#include "model/model_internal.h"
 
-static Param make_param(const char *module, const char *suffix, Part part, ParamKind kind,
+static Param make_param(const char *module, const char *suffix, Component component, ParamKind kind,
                         int64_t rows, int64_t cols, bool trained, float scale) {
-    Param p = {.part = part,
+    Param p = {.component = component,
                .kind = kind,
                .rows = rows,
                .cols = cols,
@@ -58,10 +58,10 @@ static void declare_adapter(Model *model, Linear *linear, const Module *module, 
     if (!adapter.r) return;
     adapter.first = first;
     adapter.count = module->out;
-    Param a = make_param(module->name, "lora_A.weight", linear->part, PARAM_LORA_A, adapter.r,
+    Param a = make_param(module->name, "lora_A.weight", linear->component, PARAM_LORA_A, adapter.r,
                          linear->in, true, 1.0f / sqrtf((float)linear->in));
-    Param b = make_param(module->name, "lora_B.weight", linear->part, PARAM_LORA_B, module->out,
-                         adapter.r, true, 0);
+    Param b = make_param(module->name, "lora_B.weight", linear->component, PARAM_LORA_B,
+                         module->out, adapter.r, true, 0);
     if (linear->modules == 1 && !params->items[linear->weight].outside) {
         adapter.a = params_declare_below(params, &a, linear->weight);
         adapter.b = params_declare_behind(params, &b, linear->weight);
@@ -72,14 +72,14 @@ static void declare_adapter(Model *model, Linear *linear, const Module *module, 
     linear->lora[linear->lora_count++] = adapter;
 }
 
-void linear_declare(Model *model, Linear *linear, Part part, const Module *modules, int count,
-                    int64_t in, bool bias, bool adapters, float init_scale) {
+void linear_declare(Model *model, Linear *linear, Component component, const Module *modules,
+                    int count, int64_t in, bool bias, bool adapters, float init_scale) {
     Params *params = &model->params;
-    Tune tune = model->spec.tune[part];
+    Tune tune = model->spec.tune[component];
     bool full = tune == TUNE_FULL, adapted = tune == TUNE_LORA && adapters;
-    *linear = (Linear){.part = part, .modules = count, .in = in, .bias = PARAM_NONE};
+    *linear = (Linear){.component = component, .modules = count, .in = in, .bias = PARAM_NONE};
     for (int i = 0; i < count; i++) {
-        Param p = make_param(modules[i].name, "weight", part, PARAM_MATRIX, modules[i].out, in,
+        Param p = make_param(modules[i].name, "weight", component, PARAM_MATRIX, modules[i].out, in,
                              full, init_scale);
         if (adapted && count == 1) p.room = adapter_of(&model->spec.lora, modules[i].name).r;
         ParamId id = params_declare(params, &p, i > 0);
@@ -87,7 +87,8 @@ void linear_declare(Model *model, Linear *linear, Part part, const Module *modul
         linear->out += modules[i].out;
     }
     for (int i = 0; i < count && bias; i++) {
-        Param p = make_param(modules[i].name, "bias", part, PARAM_BIAS, 1, modules[i].out, full, 0);
+        Param p =
+            make_param(modules[i].name, "bias", component, PARAM_BIAS, 1, modules[i].out, full, 0);
         ParamId id = params_declare(params, &p, i > 0);
         if (i == 0) linear->bias = id;
     }

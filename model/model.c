@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "core/log.h"
-#include "model/parts.h"
+#include "model/model_internal.h"
 
 /* ---- what it is made of ---- */
 
@@ -17,9 +17,9 @@ void model_spec_from_config(ModelSpec *spec, const Config *config, int vocab) {
                         .lora = config->lora,
                         .checkpointing = config->gradient_checkpointing,
                         .max_positions = (int)config->training.max_length};
-    spec->tune[PART_VISION] = config->tune.vision;
-    spec->tune[PART_CONNECTOR] = config->tune.connector;
-    spec->tune[PART_LLM] = config->tune.llm;
+    spec->tune[COMPONENT_VISION] = config->tune.vision;
+    spec->tune[COMPONENT_CONNECTOR] = config->tune.connector;
+    spec->tune[COMPONENT_LLM] = config->tune.llm;
     if (!spec->llm.vocab) spec->llm.vocab = vocab;
 }
 
@@ -71,7 +71,7 @@ static void free_activations(Model *model) {
     exec_free(model->ex, model->rope, 0);
     exec_free(model->ex, model->one, 0);
     exec_free(model->ex, model->loss_sum, 0);
-    stage_close(model);
+    batch_upload_close(model);
     model->one = NULL;
     model->loss_sum = NULL;
     model->memory = NULL;
@@ -83,7 +83,7 @@ void model_close(Model **out) {
     Model *model = *out;
     if (!model) return;
     free_activations(model);
-    store_close(model);
+    mapped_weights_close(model);
     params_free(&model->params, model->ex);
     free(model->vision);
     free(model->vision_acts);
@@ -226,7 +226,7 @@ Err model_prepare(Model *model, const ModelLimits *limits, bool train) {
     free_activations(model);
     model->limits = *limits;
     TRY(upload_tables(model));
-    TRY(stage_open(model));
+    TRY(batch_upload_open(model));
     /* The dry pass: a batch of the largest sizes over an arena that only counts. */
     model->batch = (Batch){.samples = limits->samples,
                            .tokens = limits->tokens,
@@ -252,7 +252,7 @@ Err model_prepare(Model *model, const ModelLimits *limits, bool train) {
 }
 
 ModelMemory model_memory(const Model *model) {
-    return (ModelMemory){.parameters = model->params.value_bytes + model->store_own_bytes,
+    return (ModelMemory){.parameters = model->params.value_bytes + model->converted_bytes,
                          .activations = model->arena.size};
 }
 
@@ -274,7 +274,7 @@ Err model_forward(Model *model, const Batch *batch, bool train) {
     check_limits(model, batch);
     /* The mask of a sample depends on where it stands in the run, not on the rank that has it. */
     model->dropout_key = (uint64_t)batch->step << 32 ^ (uint64_t)batch->micro_batch << 16;
-    TRY(stage_batch(model, batch));
+    TRY(batch_upload(model, batch));
     CHECK(model->active.count <= model->limits.labels,
           "%d rows from first to last label; prepared for %d labels", model->active.count,
           model->limits.labels);
@@ -341,12 +341,12 @@ double model_flops(const Model *model, const Batch *batch, bool train) {
     double patches = (double)batch->images * model->patches,
            rows = (double)batch->images * model->tower_rows, tokens = batch->tokens,
            labels = batch->labels, total = 0;
-    bool tower = train && model->spec.tune[PART_VISION] != TUNE_FROZEN,
+    bool tower = train && model->spec.tune[COMPONENT_VISION] != TUNE_FROZEN,
          features = train && features_need_gradient(model);
     total += linear_flops(model, &model->patch, patches, tower, false);
     for (int i = 0; i < v->layers; i++) {
         const VisionLayer *l = &model->vision[i];
-        bool below = i > 0 || model->spec.tune[PART_VISION] == TUNE_FULL;
+        bool below = i > 0 || model->spec.tune[COMPONENT_VISION] == TUNE_FULL;
         total += linear_flops(model, &l->qkv, rows, tower, below) +
                  linear_flops(model, &l->out, rows, tower, true) +
                  linear_flops(model, &l->fc1, rows, tower, true) +
@@ -356,7 +356,7 @@ double model_flops(const Model *model, const Batch *batch, bool train) {
     }
     double image_rows = (double)batch->images * batch->image_rows;
     bool connector_norm =
-        model->spec.connector.norm && train && model->spec.tune[PART_CONNECTOR] == TUNE_FULL;
+        model->spec.connector.norm && train && model->spec.tune[COMPONENT_CONNECTOR] == TUNE_FULL;
     total +=
         linear_flops(model, &model->connector_1, image_rows, features, tower || connector_norm) +
         linear_flops(model, &model->connector_2, image_rows, features, true);
@@ -375,7 +375,7 @@ double model_flops(const Model *model, const Batch *batch, bool train) {
     }
     for (int i = 0; i < c->layers; i++) {
         const DecoderLayer *l = &model->layers[i];
-        bool below = features || i > 0 || (train && model->spec.tune[PART_LLM] == TUNE_FULL);
+        bool below = features || i > 0 || (train && model->spec.tune[COMPONENT_LLM] == TUNE_FULL);
         bool last = i == c->layers - 1;
         double behind = last ? active : tokens; /* rows behind attention */
         total += linear_flops(model, &l->qkv, tokens, train, below) +

@@ -18,7 +18,7 @@ typedef struct ModelSpec {
     ConnectorConfig connector;
     LlmConfig llm; /* vocab is set */
     LoraConfig lora;
-    Tune tune[PART_COUNT];
+    Tune tune[COMPONENT_COUNT];
     Checkpointing checkpointing;
     bool mapped; /* frozen parameters have no memory of their own: model_map gives them some */
     int max_positions; /* the longest sample, rows */
@@ -39,8 +39,8 @@ Params *model_params(Model *model);
 int model_image_rows(const ModelSpec *spec);
 
 /* Random initial values, a pure function of the seed and each parameter's name. `part_mask`: bit
- * per Part; LoRA adapters of those parts are drawn too (B is zero). */
-void model_init(Model *model, uint64_t seed, uint32_t part_mask);
+ * per Component; LoRA adapters of those are drawn too (B is zero). */
+void model_init(Model *model, uint64_t seed, uint32_t component_mask);
 
 /* Gives number tokens an embedding that is in part the sum of their digits' and in part waves of
  * the number, so that reading a digit, or measuring a length, is learned for all numbers at once.
@@ -138,11 +138,11 @@ Err model_load_squares(Model *model, const char *path, float *flat);
 /* Fills the flat master array from the values. */
 void model_master_from_values(Model *model, float *flat);
 
-/* ---- a file to map (store.c) ---- */
+/* ---- a file to map (files/mapped_weights.c) ---- */
 
 /* For a model of the host whose spec says `mapped`: binds the frozen parameters to the bytes of a
  * file, which all processes of a machine share, and reads the others from it where it has them. A
- * file written by model_write_store (or a checkpoint's) is used where it lies; what lies otherwise
+ * file written by model_write_mapped (or a checkpoint's) is used where it lies; what lies otherwise
  * (another type; q, k and v apart) is converted into memory of this process. Every frozen parameter
  * must be there, with the model's shape. The file stays open as long as the model. */
 Err model_map(Model *model, const char *path);
@@ -165,7 +165,7 @@ typedef struct WeightSource {
 
 /* Writes all base parameters of a model (which needs no values itself) in its compute type, as
  * model_map wants them; complete or absent. One parameter at a time is in memory. */
-Err model_write_store(const Model *model, const char *path, const WeightSource *source);
+Err model_write_mapped(const Model *model, const char *path, const WeightSource *source);
 
 /* Gives a model that does not map them its base parameters from there. */
 Err model_fill(Model *model, const WeightSource *source);
@@ -174,7 +174,8 @@ Err model_fill(Model *model, const WeightSource *source);
  * has: their values have been rounded. */
 Err model_fill_masters(Model *model, const WeightSource *source, float *flat);
 
-/* A hash of names, shapes and order of the base parameters: what a store's layout hangs on. */
+/* A hash of names, shapes and order of the base parameters: what the layout of a file to map
+ * depends on. */
 uint64_t model_layout_hash(const Model *model);
 
 /* ---- generation (generate.c) ---- */

@@ -1,30 +1,32 @@
 /* Norms: root mean square, the same with 1 + weight, or LayerNorm. */
 #include <stdio.h>
 
-#include "model/parts.h"
+#include "model/model_internal.h"
 
-static ParamId declare(Model *model, Part part, ParamKind kind, const char *name,
+static ParamId declare(Model *model, Component component, ParamKind kind, const char *name,
                        const char *suffix, int64_t width, float start) {
-    Param p = {.part = part,
+    Param p = {.component = component,
                .kind = kind,
                .rows = 1,
                .cols = width,
                .dims = 1,
                .init_scale = start,
-               .trained = model->spec.tune[part] == TUNE_FULL};
+               .trained = model->spec.tune[component] == TUNE_FULL};
     int length = snprintf(p.name, sizeof p.name, "%s.%s", name, suffix);
     CHECK(length > 0 && length < PARAM_NAME, "a parameter's name: %s.%s", name, suffix);
     return params_declare(&model->params, &p, false);
 }
 
-Norm norm_declare(Model *model, Part part, NormKind kind, const char *name, int64_t width) {
+Norm norm_declare(Model *model, Component component, NormKind kind, const char *name,
+                  int64_t width) {
     const ModelSpec *spec = &model->spec;
-    Norm norm = {.b = PARAM_NONE,
-                 .kind = kind,
-                 .eps = (float)(part == PART_LLM ? spec->llm.norm_eps : spec->vision.norm_eps)};
-    norm.w = declare(model, part, PARAM_NORM, name, "weight", width,
+    Norm norm = {
+        .b = PARAM_NONE,
+        .kind = kind,
+        .eps = (float)(component == COMPONENT_LLM ? spec->llm.norm_eps : spec->vision.norm_eps)};
+    norm.w = declare(model, component, PARAM_NORM, name, "weight", width,
                      kind == NORM_RMS_PLUS_ONE ? 0.0f : 1.0f);
-    if (kind == NORM_LAYER) norm.b = declare(model, part, PARAM_BIAS, name, "bias", width, 0);
+    if (kind == NORM_LAYER) norm.b = declare(model, component, PARAM_BIAS, name, "bias", width, 0);
     return norm;
 }
 

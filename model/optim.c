@@ -18,12 +18,12 @@ static bool is_decayed(ParamKind kind) {
     return kind == PARAM_MATRIX || kind == PARAM_LORA_A || kind == PARAM_LORA_B;
 }
 
-/* A part's own peak over that of the schedule. */
-static float part_rate(const TrainingConfig *t, Part part) {
-    const double own[PART_COUNT] = {[PART_VISION] = t->vision_learning_rate,
-                                    [PART_CONNECTOR] = t->connector_learning_rate,
-                                    [PART_LLM] = t->llm_learning_rate};
-    return own[part] > 0 ? (float)(own[part] / t->learning_rate) : 1;
+/* A component's own peak over that of the schedule. */
+static float component_rate(const TrainingConfig *t, Component component) {
+    const double own[COMPONENT_COUNT] = {[COMPONENT_VISION] = t->vision_learning_rate,
+                                         [COMPONENT_CONNECTOR] = t->connector_learning_rate,
+                                         [COMPONENT_LLM] = t->llm_learning_rate};
+    return own[component] > 0 ? (float)(own[component] / t->learning_rate) : 1;
 }
 
 static void make_segments(Optim *optim, AdamwSegment *segments) {
@@ -35,7 +35,7 @@ static void make_segments(Optim *optim, AdamwSegment *segments) {
         segments[optim->segment_count++] = (AdamwSegment){
             .first = p->first,
             .count = p->rows * p->cols,
-            .lr_scale = part_rate(&optim->training, p->part),
+            .lr_scale = component_rate(&optim->training, p->component),
             .copy = value.data,
             .cols = value.cols,
             .stride = value.stride,

@@ -6,9 +6,9 @@
 
 enum { ALIGN = 64 };
 
-const char *part_name(Part part) {
-    static const char *const names[PART_COUNT] = {"vision", "connector", "llm"};
-    return names[part];
+const char *component_name(Component component) {
+    static const char *const names[COMPONENT_COUNT] = {"vision", "connector", "llm"};
+    return names[component];
 }
 
 /* Adds a parameter with all but its place among the values. */

@@ -10,8 +10,13 @@
 
 #include "ops/ops.h"
 
-typedef enum Part { PART_VISION, PART_CONNECTOR, PART_LLM, PART_COUNT } Part;
-const char *part_name(Part part); /* "vision", … */
+typedef enum Component {
+    COMPONENT_VISION,
+    COMPONENT_CONNECTOR,
+    COMPONENT_LLM,
+    COMPONENT_COUNT
+} Component;
+const char *component_name(Component component); /* "vision", … */
 
 typedef enum ParamKind {
     PARAM_MATRIX, /* decayed */
@@ -27,7 +32,7 @@ enum { PARAM_NONE = -1, PARAM_NAME = 160 };
 
 typedef struct Param {
     char name[PARAM_NAME]; /* as in safetensors files */
-    Part part;
+    Component component;
     ParamKind kind;
     int64_t rows, cols; /* a bias or norm is one row */
     int dims;           /* in files: 1, 2, or 4 */

@@ -8,7 +8,7 @@
 #include <math.h>
 #include <stdio.h>
 
-#include "model/parts.h"
+#include "model/model_internal.h"
 
 #define TOWER     "vision_tower._vision_tower.vision_model."
 #define CONNECTOR "connector._connector."
@@ -17,35 +17,35 @@
 
 static void declare_layer(Model *model, VisionLayer *layer, int index) {
     const VisionConfig *c = &model->spec.vision;
-    static const char *const parts[] = {
+    static const char *const components[] = {
         "layer_norm1",      "layer_norm2",        "self_attn.q_proj", "self_attn.k_proj",
         "self_attn.v_proj", "self_attn.out_proj", "mlp.fc1",          "mlp.fc2"};
-    enum { NAMES = sizeof parts / sizeof parts[0] };
+    enum { NAMES = sizeof components / sizeof components[0] };
     char names[NAMES][PARAM_NAME];
     for (int i = 0; i < NAMES; i++)
-        snprintf(names[i], PARAM_NAME, TOWER "encoder.layers.%d.%s", index, parts[i]);
+        snprintf(names[i], PARAM_NAME, TOWER "encoder.layers.%d.%s", index, components[i]);
     layer->first = model->params.trained;
-    layer->norm1 = norm_declare(model, PART_VISION, NORM_LAYER, names[0], c->width);
-    layer->norm2 = norm_declare(model, PART_VISION, NORM_LAYER, names[1], c->width);
+    layer->norm1 = norm_declare(model, COMPONENT_VISION, NORM_LAYER, names[0], c->width);
+    layer->norm2 = norm_declare(model, COMPONENT_VISION, NORM_LAYER, names[1], c->width);
     Module qkv[3] = {{names[2], c->width}, {names[3], c->width}, {names[4], c->width}};
-    linear_declare(model, &layer->qkv, PART_VISION, qkv, 3, c->width, true, true,
+    linear_declare(model, &layer->qkv, COMPONENT_VISION, qkv, 3, c->width, true, true,
                    init_scale_of(c->width, false));
-    linear_declare(model, &layer->out, PART_VISION, &(Module){names[5], c->width}, 1, c->width,
+    linear_declare(model, &layer->out, COMPONENT_VISION, &(Module){names[5], c->width}, 1, c->width,
                    true, true, init_scale_of(c->width, true));
-    linear_declare(model, &layer->fc1, PART_VISION, &(Module){names[6], c->mlp}, 1, c->width, true,
-                   true, init_scale_of(c->width, false));
-    linear_declare(model, &layer->fc2, PART_VISION, &(Module){names[7], c->width}, 1, c->mlp, true,
-                   true, init_scale_of(c->mlp, true));
+    linear_declare(model, &layer->fc1, COMPONENT_VISION, &(Module){names[6], c->mlp}, 1, c->width,
+                   true, true, init_scale_of(c->width, false));
+    linear_declare(model, &layer->fc2, COMPONENT_VISION, &(Module){names[7], c->width}, 1, c->mlp,
+                   true, true, init_scale_of(c->mlp, true));
 }
 
 static ParamId declare_table(Model *model, const char *name, int64_t rows, int dims) {
-    Param p = {.part = PART_VISION,
+    Param p = {.component = COMPONENT_VISION,
                .kind = PARAM_EMBEDDING,
                .rows = rows,
                .cols = model->spec.vision.width,
                .dims = dims,
                .init_scale = 0.02f,
-               .trained = model->spec.tune[PART_VISION] == TUNE_FULL};
+               .trained = model->spec.tune[COMPONENT_VISION] == TUNE_FULL};
     snprintf(p.name, sizeof p.name, TOWER "embeddings.%s", name);
     return params_declare(&model->params, &p, false);
 }
@@ -53,7 +53,7 @@ static ParamId declare_table(Model *model, const char *name, int64_t rows, int d
 void vision_declare(Model *model) {
     const VisionConfig *c = &model->spec.vision;
     int64_t pixels = c->channels * c->patch_size * c->patch_size;
-    linear_declare(model, &model->patch, PART_VISION,
+    linear_declare(model, &model->patch, COMPONENT_VISION,
                    &(Module){TOWER "embeddings.patch_embedding", c->width}, 1, pixels,
                    c->patch_bias, false, init_scale_of(pixels, false));
     /* A convolution in files: [width, channels, patch, patch]. */
@@ -67,7 +67,7 @@ void vision_declare(Model *model) {
     model->pre_norm = (Norm){.w = PARAM_NONE};
     if (c->pre_norm) /* so spelled in CLIP's files */
         model->pre_norm =
-            norm_declare(model, PART_VISION, NORM_LAYER, TOWER "pre_layrnorm", c->width);
+            norm_declare(model, COMPONENT_VISION, NORM_LAYER, TOWER "pre_layrnorm", c->width);
     for (int i = 0; i < c->layers; i++) declare_layer(model, &model->vision[i], i);
 }
 
@@ -77,19 +77,19 @@ void connector_declare(Model *model) {
     model->connector_norm = (Norm){.w = PARAM_NONE};
     if (model->spec.connector.norm)
         model->connector_norm =
-            norm_declare(model, PART_CONNECTOR, NORM_LAYER, "connector.norm", in);
-    linear_declare(model, &model->connector_1, PART_CONNECTOR, &(Module){CONNECTOR "0", out}, 1, in,
-                   true, false, init_scale_of(in, false));
-    linear_declare(model, &model->connector_2, PART_CONNECTOR, &(Module){CONNECTOR "2", out}, 1,
-                   out, true, false, init_scale_of(out, false));
+            norm_declare(model, COMPONENT_CONNECTOR, NORM_LAYER, "connector.norm", in);
+    linear_declare(model, &model->connector_1, COMPONENT_CONNECTOR, &(Module){CONNECTOR "0", out},
+                   1, in, true, false, init_scale_of(in, false));
+    linear_declare(model, &model->connector_2, COMPONENT_CONNECTOR, &(Module){CONNECTOR "2", out},
+                   1, out, true, false, init_scale_of(out, false));
 }
 
 static bool tower_trained(const Model *model) {
-    return model->spec.tune[PART_VISION] != TUNE_FROZEN;
+    return model->spec.tune[COMPONENT_VISION] != TUNE_FROZEN;
 }
 
 bool features_need_gradient(const Model *model) {
-    return tower_trained(model) || model->spec.tune[PART_CONNECTOR] != TUNE_FROZEN;
+    return tower_trained(model) || model->spec.tune[COMPONENT_CONNECTOR] != TUNE_FROZEN;
 }
 
 /* ---- forward ---- */
@@ -348,7 +348,7 @@ static void tower_backward(Model *model, Tensor dh) {
     Tensor dn = take_act(model, dh.rows, c->width),
            dg = take_roomy(model, dh.rows, c->mlp, tower_room(model)),
            dqkv = take_act(model, dh.rows, 3 * c->width);
-    bool full = model->spec.tune[PART_VISION] == TUNE_FULL;
+    bool full = model->spec.tune[COMPONENT_VISION] == TUNE_FULL;
     for (int64_t i = c->layers - 1; i >= 0; i--) {
         layer_backward(model, &model->vision[i], &model->vision_acts[i], dh, dn, dg, dqkv,
                        full || i > 0);

@@ -63,7 +63,7 @@ static void warn_of_other_base(const Trainer *t, const char *named) {
 static Err describe_adapter(Trainer *t) {
     Adapter *adapter;
     ModelSpec spec;
-    Tune tune[PART_COUNT];
+    Tune tune[COMPONENT_COUNT];
     LoraConfig lora;
     TRY(adapter_open(&adapter, t->config->adapter));
     model_spec_from_config(&spec, &t->described, (int)t->described.model.llm.vocab);
@@ -73,8 +73,8 @@ static Err describe_adapter(Trainer *t) {
     TRY(err);
     if (config_stated(t->config, "lora.dropout")) lora.dropout = t->config->lora.dropout;
     t->described.lora = lora;
-    t->described.tune.vision = tune[PART_VISION];
-    t->described.tune.llm = tune[PART_LLM];
+    t->described.tune.vision = tune[COMPONENT_VISION];
+    t->described.tune.llm = tune[COMPONENT_LLM];
     return preprocessor_read(&t->described, t->config->adapter);
 }
 
@@ -134,18 +134,19 @@ static Err find_base(Trainer *t) {
                : OK;
 }
 
-/* Something is trained, and every part that is to have adapters has some. */
+/* Something is trained, and every component that is to have adapters has some. */
 static Err check_trained(Model *model) {
     const Params *params = model_params(model);
-    int adapters[PART_COUNT] = {0};
+    int adapters[COMPONENT_COUNT] = {0};
     for (int i = 0; i < params->count; i++)
-        adapters[params->items[i].part] += params->items[i].kind == PARAM_LORA_A;
-    for (int part = 0; part < PART_COUNT; part++)
-        REQUIRE(model_spec(model)->tune[part] != TUNE_LORA || adapters[part], ERR_CONFIG,
-                "lora.target_modules \"%s\" names no linear of the %s part: give ends of module "
-                "names (q_proj), or freeze the part (tune.%s: frozen)",
-                model_spec(model)->lora.target_modules, part_name((Part)part),
-                part_name((Part)part));
+        adapters[params->items[i].component] += params->items[i].kind == PARAM_LORA_A;
+    for (int component = 0; component < COMPONENT_COUNT; component++)
+        REQUIRE(
+            model_spec(model)->tune[component] != TUNE_LORA || adapters[component], ERR_CONFIG,
+            "lora.target_modules \"%s\" names no linear of the %s component: give ends of module "
+            "names (q_proj), or freeze it (tune.%s: frozen)",
+            model_spec(model)->lora.target_modules, component_name((Component)component),
+            component_name((Component)component));
     REQUIRE(params->trained > 0, ERR_CONFIG, "nothing is trained: see tune and lora");
     return OK;
 }

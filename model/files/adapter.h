@@ -50,10 +50,10 @@ void adapter_hash(HashStream *stream, const Adapter *adapter);
 /* ---- with a model (adapter_load.c) ---- */
 
 /* How to open a model that goes on with the adapter: what it adapts, and with which ranks and
- * alphas, in the words of a config. `base`: sizes of its base. tune: a part that the adapter adapts
- * is TUNE_LORA, the connector TUNE_FULL where it is in the files, others TUNE_FROZEN. */
+ * alphas, in the words of a config. `base`: sizes of its base. tune: a component that the adapter
+ * adapts is TUNE_LORA, the connector TUNE_FULL where it is in the files, others TUNE_FROZEN. */
 Err adapter_describe(const Adapter *adapter, const ModelSpec *base, LoraConfig *lora,
-                     Tune tune[PART_COUNT]);
+                     Tune tune[COMPONENT_COUNT]);
 
 /* Every module and whole tensor is the model's, in shape too, or is known not to matter: of the
  * tower's layers that do not run, or with B zero. Otherwise the adapter is one for another base. */

@@ -6,11 +6,11 @@
 #include <string.h>
 
 #include "model/files/adapter.h"
+#include "model/files/dtype_convert.h"
 #include "model/files/merge.h"
-#include "model/files/numbers.h"
 #include "model/files/param_files.h"
 #include "model/files/published.h"
-#include "model/parts.h"
+#include "model/model_internal.h"
 
 /* ---- describing ---- */
 
@@ -26,41 +26,43 @@ static const char *const NO_ENDS[] = {NULL};
 
 enum { ENDS_MAX = 8 };
 
-/* How a part's linears are adapted. */
-typedef struct PartUse {
+/* How a component's linears are adapted. */
+typedef struct ComponentUse {
     const char *const *ends;
     int64_t layers;
     int64_t used[ENDS_MAX]; /* layers in which it is adapted */
-} PartUse;
+} ComponentUse;
 
 static const char *end_of(const char *module) {
     const char *dot = strrchr(module, '.');
     return dot ? dot + 1 : module;
 }
 
-static Part part_of(const char *module) {
-    if (!strncmp(module, "vision_tower.", 13)) return PART_VISION;
-    return !strncmp(module, "language_model.", 15) ? PART_LLM : PART_CONNECTOR;
+static Component component_of(const char *module) {
+    if (!strncmp(module, "vision_tower.", 13)) return COMPONENT_VISION;
+    return !strncmp(module, "language_model.", 15) ? COMPONENT_LLM : COMPONENT_CONNECTOR;
 }
 
-static PartUse part_use(const ModelSpec *base, Part part) {
-    if (part == PART_CONNECTOR) return (PartUse){.ends = NO_ENDS};
-    if (part == PART_VISION) return (PartUse){.ends = TOWER_ENDS, .layers = base->vision.layers};
-    return (PartUse){.ends = base->llm.names == NAMES_OPENELM ? OPENELM_ENDS
-                             : base->llm.names == NAMES_PHI   ? PHI_ENDS
-                                                              : LLAMA_ENDS,
-                     .layers = base->llm.layers};
+static ComponentUse component_use(const ModelSpec *base, Component component) {
+    if (component == COMPONENT_CONNECTOR) return (ComponentUse){.ends = NO_ENDS};
+    if (component == COMPONENT_VISION)
+        return (ComponentUse){.ends = TOWER_ENDS, .layers = base->vision.layers};
+    return (ComponentUse){.ends = base->llm.names == NAMES_OPENELM ? OPENELM_ENDS
+                                  : base->llm.names == NAMES_PHI   ? PHI_ENDS
+                                                                   : LLAMA_ENDS,
+                          .layers = base->llm.layers};
 }
 
-static Err count_uses(PartUse uses[PART_COUNT], const Adapter *adapter, const ModelSpec *base) {
+static Err count_uses(ComponentUse uses[COMPONENT_COUNT], const Adapter *adapter,
+                      const ModelSpec *base) {
     for (int i = 0; i < adapter_count(adapter); i++) {
         const char *module = adapter_at(adapter, i)->name;
-        Part part = part_of(module);
+        Component component = component_of(module);
         if (published_is_unused(base, module)) continue;
         bool known = false;
-        for (int k = 0; uses[part].ends[k]; k++)
-            if (!strcmp(uses[part].ends[k], end_of(module))) {
-                uses[part].used[k]++;
+        for (int k = 0; uses[component].ends[k]; k++)
+            if (!strcmp(uses[component].ends[k], end_of(module))) {
+                uses[component].used[k]++;
                 known = true;
             }
         REQUIRE(
@@ -72,13 +74,13 @@ static Err count_uses(PartUse uses[PART_COUNT], const Adapter *adapter, const Mo
     return OK;
 }
 
-static bool is_adapted(const PartUse *use) {
+static bool is_adapted(const ComponentUse *use) {
     for (int k = 0; use->ends[k]; k++)
         if (use->used[k]) return true;
     return false;
 }
 
-static bool is_end_of(const PartUse *use, const char *end, bool *in_all, bool *in_none) {
+static bool is_end_of(const ComponentUse *use, const char *end, bool *in_all, bool *in_none) {
     for (int k = 0; use->ends[k]; k++)
         if (!strcmp(use->ends[k], end)) {
             *in_all = use->used[k] == use->layers;
@@ -88,13 +90,13 @@ static bool is_end_of(const PartUse *use, const char *end, bool *in_all, bool *i
     return false;
 }
 
-/* Whether ends of names say what is adapted: each end in every layer of a part or in none, and in
- * both parts alike where both are adapted. `all`: every end of them is. */
-static bool ends_suffice(const PartUse uses[PART_COUNT], bool *all) {
-    static const Part parts[] = {PART_VISION, PART_LLM};
+/* Whether ends of names say what is adapted: each end in every layer of a component or in none, and
+ * in both components alike where both are adapted. `all`: every end of them is. */
+static bool ends_suffice(const ComponentUse uses[COMPONENT_COUNT], bool *all) {
+    static const Component components[] = {COMPONENT_VISION, COMPONENT_LLM};
     *all = true;
     for (int p = 0; p < 2; p++) {
-        const PartUse *use = &uses[parts[p]], *other = &uses[parts[1 - p]];
+        const ComponentUse *use = &uses[components[p]], *other = &uses[components[1 - p]];
         if (!is_adapted(use)) continue;
         for (int k = 0; use->ends[k]; k++) {
             bool in_all, in_none;
@@ -127,7 +129,7 @@ static Err append_target(char targets[CONFIG_TEXT], const char *name, const Adap
 }
 
 static Err describe_targets(char targets[CONFIG_TEXT], const Adapter *adapter,
-                            const ModelSpec *base, const PartUse uses[PART_COUNT]) {
+                            const ModelSpec *base, const ComponentUse uses[COMPONENT_COUNT]) {
     bool all;
     targets[0] = 0;
     if (!ends_suffice(uses, &all)) {
@@ -137,11 +139,12 @@ static Err describe_targets(char targets[CONFIG_TEXT], const Adapter *adapter,
         }
         return OK;
     }
-    for (int p = 0; p < PART_COUNT && !all; p++)
+    for (int p = 0; p < COMPONENT_COUNT && !all; p++)
         for (int k = 0; uses[p].ends[k]; k++) {
             bool in_all, in_none;
-            bool said = p == PART_LLM &&
-                        is_end_of(&uses[PART_VISION], uses[p].ends[k], &in_all, &in_none) && in_all;
+            bool said = p == COMPONENT_LLM &&
+                        is_end_of(&uses[COMPONENT_VISION], uses[p].ends[k], &in_all, &in_none) &&
+                        in_all;
             if (uses[p].used[k] && !said) TRY(append_target(targets, uses[p].ends[k], adapter));
         }
     return OK;
@@ -197,19 +200,21 @@ static Err describe_pattern(PatternList *list, const Adapter *adapter, const Mod
 }
 
 Err adapter_describe(const Adapter *adapter, const ModelSpec *base, LoraConfig *lora,
-                     Tune tune[PART_COUNT]) {
-    PartUse uses[PART_COUNT] = {[PART_VISION] = part_use(base, PART_VISION),
-                                [PART_CONNECTOR] = part_use(base, PART_CONNECTOR),
-                                [PART_LLM] = part_use(base, PART_LLM)};
+                     Tune tune[COMPONENT_COUNT]) {
+    ComponentUse uses[COMPONENT_COUNT] = {
+        [COMPONENT_VISION] = component_use(base, COMPONENT_VISION),
+        [COMPONENT_CONNECTOR] = component_use(base, COMPONENT_CONNECTOR),
+        [COMPONENT_LLM] = component_use(base, COMPONENT_LLM)};
     *lora = adapter_config(adapter)->lora;
     TRY(count_uses(uses, adapter, base));
     TRY(describe_targets(lora->target_modules, adapter, base, uses));
     TRY(describe_pattern(&lora->rank_pattern, adapter, base, rank_of, (double)lora->r, "ranks"));
     TRY(describe_pattern(&lora->alpha_pattern, adapter, base, alpha_of, lora->alpha, "alphas"));
-    for (int p = 0; p < PART_COUNT; p++) tune[p] = is_adapted(&uses[p]) ? TUNE_LORA : TUNE_FROZEN;
+    for (int p = 0; p < COMPONENT_COUNT; p++)
+        tune[p] = is_adapted(&uses[p]) ? TUNE_LORA : TUNE_FROZEN;
     for (int i = 0; i < adapter_whole_count(adapter); i++)
-        if (part_of(adapter_whole_at(adapter, i)->name) == PART_CONNECTOR)
-            tune[PART_CONNECTOR] = TUNE_FULL;
+        if (component_of(adapter_whole_at(adapter, i)->name) == COMPONENT_CONNECTOR)
+            tune[COMPONENT_CONNECTOR] = TUNE_FULL;
     return OK;
 }
 
@@ -220,9 +225,8 @@ static bool is_zero(const SafeTensor *t) {
     float x[PIECE];
     for (int64_t at = 0; at < t->count; at += PIECE) {
         int64_t count = t->count - at < PIECE ? t->count - at : PIECE;
-        numbers_widen(x, (const char *)t->data + (size_t)at * dtype_size(t->dtype), t->dtype,
-                      count);
-        if (numbers_first_beyond(x, count, 0) < count) return false;
+        dtype_widen(x, (const char *)t->data + (size_t)at * dtype_size(t->dtype), t->dtype, count);
+        if (dtype_first_beyond(x, count, 0) < count) return false;
     }
     return true;
 }
@@ -293,10 +297,11 @@ static Err check_place(const Adapter *adapter, const AdapterModule *m, const Ada
 static Err load_param(ParamReader *reader, const Params *params, ParamId id, float *flat,
                       const SafeTensor *t, const Adapter *adapter) {
     const Param *p = &params->items[id];
-    REQUIRE(p->trained, ERR_CONFIG,
-            "%s has %s of its own, which is frozen here: train that part in full, or merge the "
-            "adapter",
-            adapter_folder(adapter), p->name);
+    REQUIRE(
+        p->trained, ERR_CONFIG,
+        "%s has %s of its own, which is frozen here: train that component in full, or merge the "
+        "adapter",
+        adapter_folder(adapter), p->name);
     return param_read(reader, param_value(params, id), param_master(p, flat), t,
                       adapter_folder(adapter));
 }

@@ -10,7 +10,7 @@
 #include "model/files/adapter.h"
 #include "model/files/merge.h"
 #include "model/files/param_files.h"
-#include "model/parts.h"
+#include "model/model_internal.h"
 
 /* PEFT finds a module to save by the end of its name, and the keys of its tensors by the name
  * anywhere in them. "connector" would find both the module of that name and the one inside it and
@@ -59,7 +59,7 @@ static void set_modules(Json *config, const Model *model, const AdapterPlace *pl
 }
 
 static bool connector_is_trained(const Model *model) {
-    return model->spec.tune[PART_CONNECTOR] == TUNE_FULL;
+    return model->spec.tune[COMPONENT_CONNECTOR] == TUNE_FULL;
 }
 
 static Json *describe(const Model *model, const AdapterInfo *info, const AdapterPlace *places,
@@ -110,7 +110,8 @@ static Err write_config(const Model *model, const char *folder, const AdapterInf
 typedef char Key[PARAM_NAME + 32];
 
 static bool is_saved(const Model *model, const Param *p) {
-    return !param_is_base(p) || (p->part == PART_CONNECTOR && connector_is_trained(model));
+    return !param_is_base(p) ||
+           (p->component == COMPONENT_CONNECTOR && connector_is_trained(model));
 }
 
 static Err write_param(SafeTensorsWriter *writer, Model *model, ParamId id, const float *flat) {
@@ -159,10 +160,10 @@ static Err write_weights(Model *model, const char *folder, const float *flat) {
 Err model_save_adapter(Model *model, const char *folder, const AdapterInfo *info,
                        const float *flat) {
     FolderWriter writer = {0};
-    for (int p = 0; p < PART_COUNT; p++)
-        REQUIRE(p == PART_CONNECTOR || model->spec.tune[p] != TUNE_FULL, ERR_INPUT,
+    for (int p = 0; p < COMPONENT_COUNT; p++)
+        REQUIRE(p == COMPONENT_CONNECTOR || model->spec.tune[p] != TUNE_FULL, ERR_INPUT,
                 "the %s was trained in full, which fits in no adapter: export it merged",
-                part_name((Part)p));
+                component_name((Component)p));
     int count;
     AdapterPlace *places = adapter_places(model, &count);
     Err err = OK;

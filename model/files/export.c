@@ -10,10 +10,10 @@
 #include "core/json.h"
 #include "core/progress.h"
 #include "model/files/adapter.h"
+#include "model/files/dtype_convert.h"
 #include "model/files/merge.h"
-#include "model/files/numbers.h"
 #include "model/files/param_files.h"
-#include "model/parts.h"
+#include "model/model_internal.h"
 
 enum { PIECE = 1 << 20, SMALL_FILE_MAX = 64 << 20 };
 static const int64_t SHARD_BYTES = 5000000000;
@@ -109,11 +109,11 @@ static void plan_shards(Export *e) {
 static Err add_floats(Export *e, SafeTensorsWriter *writer, const Item *item, const float *x,
                       int64_t first, int64_t count) {
     DType dtype = e->info->dtype;
-    int64_t bad = numbers_first_beyond(x, count, numbers_limit(dtype));
+    int64_t bad = dtype_first_beyond(x, count, dtype_limit(dtype));
     REQUIRE(bad == count, ERR_INPUT, "%s[%lld] is %g, which %s cannot hold: %s", item->tensor.name,
             (long long)(first + bad), (double)x[bad], dtype_name(dtype),
             isfinite(x[bad]) ? "export in bf16 or f32" : "the model is broken");
-    numbers_narrow(e->narrow, dtype, x, count);
+    dtype_narrow(e->narrow, dtype, x, count);
     return safetensors_writer_add(writer, e->narrow, (size_t)count * dtype_size(dtype));
 }
 
@@ -124,8 +124,8 @@ static Err write_tensor(Export *e, SafeTensorsWriter *writer, const Item *item,
         return safetensors_writer_add(writer, t->data, t->bytes);
     for (int64_t at = 0; at < t->count; at += PIECE) {
         int64_t count = t->count - at < PIECE ? t->count - at : PIECE;
-        numbers_widen(e->wide, (const char *)t->data + (size_t)at * dtype_size(t->dtype), t->dtype,
-                      count);
+        dtype_widen(e->wide, (const char *)t->data + (size_t)at * dtype_size(t->dtype), t->dtype,
+                    count);
         TRY(add_floats(e, writer, item, e->wide, at, count));
     }
     return OK;

@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-#include "model/parts.h"
+#include "model/model_internal.h"
 
 /* ---- where they are ---- */
 

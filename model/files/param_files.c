@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "model/files/numbers.h"
+#include "model/files/dtype_convert.h"
 
 enum { PIECE = 1 << 20 }; /* floats at a time: the second cache holds them */
 
@@ -53,7 +53,7 @@ void param_reader_close(ParamReader *reader) {
 
 Err param_check_numbers(const float *x, int64_t count, int64_t first, DType dtype, const char *name,
                         const char *path) {
-    int64_t bad = numbers_first_beyond(x, count, numbers_limit(dtype));
+    int64_t bad = dtype_first_beyond(x, count, dtype_limit(dtype));
     if (bad == count) return OK;
     REQUIRE(!isfinite(x[bad]), ERR_INPUT,
             "%s: %s[%lld] is %g, more than %s can hold: choose another precision", path, name,
@@ -98,7 +98,7 @@ Err param_read(ParamReader *reader, Tensor value, Tensor master, const SafeTenso
     for (int64_t row = 0; row < shape.rows; row += step) {
         int64_t rows = shape.rows - row < step ? shape.rows - row : step, at = row * shape.cols;
         const char *bytes = (const char *)t->data + (size_t)at * dtype_size(t->dtype);
-        numbers_widen(reader->host, bytes, t->dtype, rows * shape.cols);
+        dtype_widen(reader->host, bytes, t->dtype, rows * shape.cols);
         TRY(param_check_numbers(reader->host, rows * shape.cols, at, narrowest(value), t->name,
                                 path));
         if (reader->squares) TRY(check_squares(reader->host, rows * shape.cols, at, t->name, path));
@@ -123,7 +123,7 @@ Err param_widen(float *out, const SafeTensor *t, DType dtype, const char *path) 
     for (int64_t at = 0; at < t->count; at += PIECE) {
         int64_t count = t->count - at < PIECE ? t->count - at : PIECE;
         const char *bytes = (const char *)t->data + (size_t)at * dtype_size(t->dtype);
-        numbers_widen(out + at, bytes, t->dtype, count);
+        dtype_widen(out + at, bytes, t->dtype, count);
         TRY(param_check_numbers(out + at, count, at, dtype, t->name, path));
     }
     return OK;
@@ -168,6 +168,6 @@ Err param_write(SafeTensorsWriter *writer, Exec *ex, Tensor value) {
 
 void param_download(float *out, Exec *ex, Tensor value) {
     void *owned;
-    numbers_widen(out, dense(&owned, ex, value), value.dtype, tensor_count(value));
+    dtype_widen(out, dense(&owned, ex, value), value.dtype, tensor_count(value));
     free(owned);
 }

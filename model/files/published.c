@@ -1,4 +1,4 @@
-/* What the config.json of a model folder says; see the header. The language model's part is in
+/* What the config.json of a model folder says; see the header. The language model's own is in
  * published_llm.c. */
 #include "model/files/published.h"
 
@@ -11,11 +11,11 @@
 
 enum { CONFIG_MAX = 4 << 20 };
 
-/* ---- parts whose config.json stands only in their own repository ---- */
+/* ---- components whose config.json stands only in their own repository ---- */
 
-typedef struct KnownPart {
+typedef struct KnownComponent {
     const char *name, *config;
-} KnownPart;
+} KnownComponent;
 
 #define OPENELM_PART                                                                               \
     "\"model_type\":\"openelm\",\"vocab_size\":32000,\"head_dim\":64,\"num_gqa_groups\":4,"        \
@@ -26,7 +26,7 @@ typedef struct KnownPart {
     "\"intermediate_size\":16384,\"num_hidden_layers\":18,\"num_attention_heads\":8,"              \
     "\"num_key_value_heads\":1,\"head_dim\":256}"
 
-static const KnownPart LLMS[] = {
+static const KnownComponent LLMS[] = {
     {"OpenELM-270M-Instruct",
      "{" OPENELM_PART ",\"num_transformer_layers\":16,\"model_dim\":1280}"},
     {"OpenELM-270M", "{" OPENELM_PART ",\"num_transformer_layers\":16,\"model_dim\":1280}"},
@@ -44,7 +44,7 @@ static const KnownPart LLMS[] = {
      "\"num_key_value_heads\":4,\"rms_norm_eps\":1e-5}"},
 };
 
-static const KnownPart TOWERS[] = {
+static const KnownComponent TOWERS[] = {
     {"siglip-so400m-patch14-384",
      "{\"model_type\":\"siglip_vision_model\",\"hidden_size\":1152,\"intermediate_size\":4304,"
      "\"num_hidden_layers\":27,\"num_attention_heads\":16,\"image_size\":384,\"patch_size\":14}"},
@@ -56,16 +56,17 @@ static const KnownPart TOWERS[] = {
      "\"num_hidden_layers\":24,\"num_attention_heads\":16,\"image_size\":336,\"patch_size\":14}"},
 };
 
-/* The config of a part: the member `key`, or by the part's name. `known` is to be freed. */
+/* The config of a component: the member `key`, or by the component's name. `known` is to be freed.
+ */
 static Err part_config(const Json **out, Json **known, const JsonKeys *top, const char *key,
-                       const char *name, const KnownPart *parts, size_t count) {
+                       const char *name, const KnownComponent *components, size_t count) {
     *known = NULL;
     *out = keys_value(top, key);
     if (js_type(*out) == JSON_KIND_OBJECT) return OK;
     REQUIRE(!*out, ERR_INPUT, "%s: \"%s\" is no object", top->where, key);
     for (size_t i = 0; i < count; i++) {
-        if (strcmp(parts[i].name, path_name(name)) != 0) continue;
-        TRY(js_parse(known, parts[i].config, strlen(parts[i].config), name));
+        if (strcmp(components[i].name, path_name(name)) != 0) continue;
+        TRY(js_parse(known, components[i].config, strlen(components[i].config), name));
         *out = *known;
         return OK;
     }
@@ -146,7 +147,7 @@ static Err read_strategy(VisionConfig *v, const JsonKeys *top) {
     return OK;
 }
 
-/* What follows the layers that are read, how weights begin; the part's own name. */
+/* What follows the layers that are read, how weights begin; the component's own name. */
 static const char *const tower_harmless[] = {"projection_dim",
                                              "vision_use_head",
                                              "initializer_factor",
@@ -208,7 +209,7 @@ static Err read_aspect(ImageAspect *aspect, const JsonKeys *top) {
 }
 
 /* What TinyLLaVA's config says beside: of training, of connectors of other kinds, of the tokenizer,
- * and sizes of the parts once more. */
+ * and sizes of the components once more. */
 static const char *const top_harmless[] = {"cache_dir",
                                            "hidden_size",
                                            "ignore_index",

@@ -1,7 +1,7 @@
 /* Model folders as TinyLLaVA publishes them: what config.json says of a model, and its weights.
  *
- * config.json leaves out what is the default of transformers' class for the part (LlamaConfig,
- * SiglipVisionConfig, …), or a whole part whose name is known; both are filled in. What this
+ * config.json leaves out what is the default of transformers' class for the component (LlamaConfig,
+ * SiglipVisionConfig, …), or a whole component whose name is known; both are filled in. What this
  * program computes otherwise than the file asks for is refused by name, never ignored. */
 #ifndef CADVLM_MODEL_FILES_PUBLISHED_H
 #define CADVLM_MODEL_FILES_PUBLISHED_H
@@ -20,7 +20,7 @@ typedef struct Published {
     int64_t max_length; /* rows a sample may have, image rows included */
     bool has_code;      /* the file names the code that transformers loads it with (auto_map) */
     char llm_name[PUBLISHED_NAME],
-        vision_name[PUBLISHED_NAME]; /* hub ids of the parts; may be "" */
+        vision_name[PUBLISHED_NAME]; /* hub ids of the components; may be "" */
 } Published;
 
 /* Whether a folder says that it is a model: it has a config.json. */
@@ -47,7 +47,7 @@ bool published_is_unused(const ModelSpec *spec, const char *name);
 
 struct Adapter;
 
-/* Files, and an adapter to merge, as a source of weights (model_fill, model_write_store): context
+/* Files, and an adapter to merge, as a source of weights (model_fill, model_write_mapped): context
  * of published_read_param, which gives a parameter's values with the adapter merged in f32. All of
  * it is borrowed. */
 typedef struct PublishedSource {

@@ -9,7 +9,7 @@
 #include "model/files/merge.h"
 #include "model/files/param_files.h"
 #include "model/files/published.h"
-#include "model/parts.h"
+#include "model/model_internal.h"
 
 /* ---- one parameter ---- */
 

@@ -14,8 +14,8 @@
 
 enum { INDEX_MAX = 32 << 20, SHARDS_MAX = 1024 };
 
-static const char *const PARTS[] = {"language_model", "vision_tower", "connector"};
-enum { PART_FOLDERS = sizeof PARTS / sizeof PARTS[0] };
+static const char *const COMPONENTS[] = {"language_model", "vision_tower", "connector"};
+enum { COMPONENT_FOLDERS = sizeof COMPONENTS / sizeof COMPONENTS[0] };
 
 typedef struct Entry {
     SafeTensor tensor; /* first, so that a tensor's address is its entry's */
@@ -37,16 +37,16 @@ static bool starts_with(const char *text, const char *start) {
     return !strncmp(text, start, strlen(start));
 }
 
-/* The name in a published checkpoint of `name` in the file of a part. A run leaves PEFT's
- * base_layer in it, and drops what stands for the part. To be freed. */
-static char *published_name(const char *name, const char *part) {
-    const char *inner = part && !strcmp(part, "vision_tower") ? "_vision_tower."
-                        : part && !strcmp(part, "connector")  ? "_connector."
-                                                              : "";
+/* The name in a published checkpoint of `name` in the file of a component. A run leaves PEFT's
+ * base_layer in it, and drops what stands for the component. To be freed. */
+static char *published_name(const char *name, const char *component) {
+    const char *inner = component && !strcmp(component, "vision_tower") ? "_vision_tower."
+                        : component && !strcmp(component, "connector")  ? "_connector."
+                                                                        : "";
     if (starts_with(name, "base_model.model.")) name += strlen("base_model.model.");
-    bool whole = !part || (starts_with(name, part) && name[strlen(part)] == '.');
+    bool whole = !component || (starts_with(name, component) && name[strlen(component)] == '.');
     Buf out = {0};
-    if (!whole) buf_format(&out, "%s.%s", part, starts_with(name, inner) ? "" : inner);
+    if (!whole) buf_format(&out, "%s.%s", component, starts_with(name, inner) ? "" : inner);
     const char *layer = strstr(name, ".base_layer.");
     if (layer)
         buf_format(&out, "%.*s%s", (int)(layer - name), name, layer + strlen(".base_layer"));
@@ -57,7 +57,7 @@ static char *published_name(const char *name, const char *part) {
 
 /* ---- files ---- */
 
-static void append(WeightFiles *files, SafeTensors *file, const char *part) {
+static void append(WeightFiles *files, SafeTensors *file, const char *component) {
     int count = safetensors_count(file);
     files->files = realloc(files->files, ((size_t)files->file_count + 1) * sizeof *files->files);
     files->entries = realloc(files->entries,
@@ -67,14 +67,14 @@ static void append(WeightFiles *files, SafeTensors *file, const char *part) {
     for (int i = 0; i < count; i++) {
         Entry *entry = &files->entries[files->count++];
         *entry = (Entry){.tensor = *safetensors_at(file, i), .file = file};
-        entry->tensor.name = entry->name = published_name(entry->tensor.name, part);
+        entry->tensor.name = entry->name = published_name(entry->tensor.name, component);
     }
 }
 
-static Err add_file(WeightFiles *files, const char *path, const char *part) {
+static Err add_file(WeightFiles *files, const char *path, const char *component) {
     SafeTensors *file;
     TRY(safetensors_open(&file, path));
-    append(files, file, part);
+    append(files, file, component);
     return OK;
 }
 
@@ -111,8 +111,8 @@ static const SafeTensors *shard_named(const WeightFiles *files, int first, const
     return NULL;
 }
 
-static Err add_shards(WeightFiles *files, const char *folder, const char *part, const char *index,
-                      const Json *map) {
+static Err add_shards(WeightFiles *files, const char *folder, const char *component,
+                      const char *index, const Json *map) {
     int first = files->file_count;
     JsonIter iter = js_iter(map);
     const char *name;
@@ -127,7 +127,7 @@ static Err add_shards(WeightFiles *files, const char *folder, const char *part, 
                 index);
         REQUIRE(files->file_count - first < SHARDS_MAX, ERR_INPUT, "%s names more than %d shards",
                 index, SHARDS_MAX);
-        TRY(add_file(files, path, part));
+        TRY(add_file(files, path, component));
     }
     return OK;
 }
@@ -145,7 +145,8 @@ static Err check_index(const WeightFiles *files, int first, const char *index, c
     return OK;
 }
 
-static Err add_index(WeightFiles *files, const char *folder, const char *part, const char *index) {
+static Err add_index(WeightFiles *files, const char *folder, const char *component,
+                     const char *index) {
     Json *root;
     const Json *map;
     TRY(js_read(&root, index, INDEX_MAX));
@@ -153,20 +154,20 @@ static Err add_index(WeightFiles *files, const char *folder, const char *part, c
     Err err = js_need(&map, root, "weight_map", JSON_KIND_OBJECT, index);
     if (err == OK && !js_count(map))
         err = err_raise(ERR_INPUT, __FILE__, __LINE__, "%s names no tensor", index);
-    if (err == OK) err = add_shards(files, folder, part, index, map);
+    if (err == OK) err = add_shards(files, folder, component, index, map);
     if (err == OK) err = check_index(files, first, index, map);
     js_free(&root);
     return err;
 }
 
 /* The one file or the shards of a folder. */
-static Err add_folder(WeightFiles *files, const char *folder, const char *part, bool *found) {
+static Err add_folder(WeightFiles *files, const char *folder, const char *component, bool *found) {
     char path[PATH_SIZE];
     *found = true;
     TRY(path_join(path, folder, SINGLE));
-    if (file_exists(path)) return add_file(files, path, part);
+    if (file_exists(path)) return add_file(files, path, component);
     TRY(path_join(path, folder, INDEX));
-    if (file_exists(path)) return add_index(files, folder, part, path);
+    if (file_exists(path)) return add_index(files, folder, component, path);
     *found = false;
     return OK;
 }
@@ -192,7 +193,7 @@ Err weight_files_refuse_pickle(const char *folder, const char *what) {
          folder, what, folder);
 }
 
-/* Why there are no weights in a folder, or in one of its parts. */
+/* Why there are no weights in a folder, or in one of its components. */
 static Err explain(const char *folder, const char *place) {
     char adapter[PATH_SIZE];
     TRY(file_reach(folder));
@@ -208,12 +209,12 @@ static Err explain(const char *folder, const char *place) {
 /* What TinyLLaVA leaves of a run. */
 static Err add_parts(WeightFiles *files, const char *folder) {
     char path[PATH_SIZE];
-    TRY(path_join(path, folder, PARTS[0]));
+    TRY(path_join(path, folder, COMPONENTS[0]));
     if (!file_is_directory(path)) return explain(folder, folder);
-    for (int i = 0; i < PART_FOLDERS; i++) {
+    for (int i = 0; i < COMPONENT_FOLDERS; i++) {
         bool found;
-        TRY(path_join(path, folder, PARTS[i]));
-        TRY(add_folder(files, path, PARTS[i], &found));
+        TRY(path_join(path, folder, COMPONENTS[i]));
+        TRY(add_folder(files, path, COMPONENTS[i], &found));
         if (!found) return explain(folder, path);
     }
     return OK;
@@ -237,9 +238,9 @@ Err weight_files_open(WeightFiles **out, const char *folder) {
     return err;
 }
 
-Err weight_files_open_one(WeightFiles **out, const char *path, const char *part) {
+Err weight_files_open_one(WeightFiles **out, const char *path, const char *component) {
     *out = new_files(path);
-    Err err = add_file(*out, path, part);
+    Err err = add_file(*out, path, component);
     if (err == OK) err = sort(*out);
     if (err != OK) weight_files_close(out);
     return err;

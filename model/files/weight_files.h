@@ -14,8 +14,8 @@ typedef struct WeightFiles WeightFiles;
  * names. */
 Err weight_files_open(WeightFiles **files, const char *folder);
 
-/* One file of a run's part ("connector"; NULL: of the whole model). */
-Err weight_files_open_one(WeightFiles **files, const char *path, const char *part);
+/* One file of a run's component ("connector"; NULL: of the whole model). */
+Err weight_files_open_one(WeightFiles **files, const char *path, const char *component);
 
 void weight_files_close(WeightFiles **files);
 

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 
 #include "model/files/param_files.h"
-#include "model/parts.h"
+#include "model/model_internal.h"
 
 /* ---- writing ---- */
 

@@ -136,7 +136,7 @@ TEST(micro_batches_are_read_under_their_earlier_name_too) {
     char path[PATH_SIZE];
     Buf text = {0};
     TrainState t;
-    snprintf(path, sizeof path, "%s/state.json", saved_folder());
+    ASSERT_OK(path_join(path, saved_folder(), "state.json"));
     ASSERT_OK(file_read(&text, path, 1 << 20));
     char *name = strstr(buf_cstr(&text), "\"micro_batches\"");
     ASSERT_TRUE(name);

@@ -1,5 +1,5 @@
 /* A safetensors file: header, names, shapes, ranges. */
-#include "model/files/numbers.h"
+#include "model/files/dtype_convert.h"
 #include "model/files/safetensors.h"
 #include "tests/fuzz/fuzz.h"
 
@@ -14,8 +14,8 @@ static void use(const SafeTensors *file, const SafeTensor *tensor) {
     (void)safetensors_shape(shape, tensor);
     ASSERT_TRUE(safetensors_find(file, tensor->name) == tensor);
     if (safetensors_need_floats(tensor, "input") == OK)
-        numbers_widen(wide, tensor->data, tensor->dtype,
-                      tensor->count < NUMBERS_MAX ? tensor->count : NUMBERS_MAX);
+        dtype_widen(wide, tensor->data, tensor->dtype,
+                    tensor->count < NUMBERS_MAX ? tensor->count : NUMBERS_MAX);
 }
 
 void fuzz_one(const uint8_t *data, size_t size) {

@@ -204,7 +204,7 @@ TEST(frozen_weights_are_converted_once_and_shared_by_checkpoints) {
     ASSERT_CONTAINS(said, "converting");
     said = train("", "openecad_2.4b", "again", "device=cpu");
     ASSERT_TRUE(!strstr(said, "converting"));
-    /* The store beside the model and a checkpoint of each run are one file. */
+    /* The weight cache beside the model and a checkpoint of each run are one file. */
     ASSERT_INT(test_run(&said, "stat -c %%h %s/cadvlm-*.safetensors", test_path("openecad_2.4b")),
                ==, 0);
     ASSERT_INT(atoi(said), ==, 3);

@@ -1,7 +1,7 @@
 #include "tests/model/golden_model.h"
 
 #include "core/file.h"
-#include "model/files/numbers.h"
+#include "model/files/dtype_convert.h"
 #include "model/files/param_files.h"
 #include "tests/support/test.h"
 
@@ -46,7 +46,7 @@ void golden_copy_weights(const char *from, const char *to, DType dtype, GoldenEd
     for (int i = 0; i < all; i++) {
         SafeTensor t = *weight_files_at(files, i);
         float *wide = malloc((size_t)t.count * sizeof *wide);
-        numbers_widen(wide, t.data, t.dtype, t.count);
+        dtype_widen(wide, t.data, t.dtype, t.count);
         t.type = NULL;
         t.dtype = dtype;
         if (edit && !edit(&t, wide, context)) {
@@ -57,7 +57,7 @@ void golden_copy_weights(const char *from, const char *to, DType dtype, GoldenEd
         if (t.dtype == DT_I32)
             memset(data, 0, (size_t)t.count * sizeof(float));
         else
-            numbers_narrow(data, t.dtype, wide, t.count);
+            dtype_narrow(data, t.dtype, wide, t.count);
         free(wide);
         t.data = data;
         tensors[count++] = t;
@@ -109,10 +109,10 @@ DType golden_fast(void) {
 }
 
 static Err load(Model *model, const WeightSource *source) {
-    const char *store = golden_path(test_folder(), "store.safetensors");
+    const char *mapped_file = golden_path(test_folder(), "mapped_file.safetensors");
     if (!model_spec(model)->mapped) return model_fill(model, source);
-    TRY(model_write_store(model, store, source));
-    return model_map(model, store);
+    TRY(model_write_mapped(model, mapped_file, source));
+    return model_map(model, mapped_file);
 }
 
 Err golden_try_load(GoldenModel *golden, const char *folder, const Adapter *merge,

@@ -44,7 +44,7 @@ DType golden_fast(void);
 /* The same over an Exec, which it takes. */
 void golden_open_on(GoldenModel *golden, Exec *ex, const ModelSpec *spec, DType dtype);
 /* The base weights of a folder as runs get them: read into the model, or (of a spec that says
- * `mapped`) written to a store that it maps. `merge`: an adapter, or NULL. The report may be NULL.
+ * `mapped`) written to a file that it maps. `merge`: an adapter, or NULL. The report may be NULL.
  */
 Err golden_try_load(GoldenModel *golden, const char *folder, const Adapter *merge,
                     LoadReport *report);

@@ -4,7 +4,7 @@
 
 #include "core/rng.h"
 #include "model/model.h"
-#include "model/parts.h"
+#include "model/model_internal.h"
 #include "tests/support/test.h"
 #include "tests/support/tiny.h"
 

@@ -4,7 +4,7 @@
 #ifndef CADVLM_TESTS_MODEL_REFERENCE_H
 #define CADVLM_TESTS_MODEL_REFERENCE_H
 
-#include "model/parts.h"
+#include "model/model_internal.h"
 #include "tests/model/golden_model.h"
 #include "tests/support/test.h"
 

@@ -1,8 +1,8 @@
 /* Adapters in PEFT's files, and models exported: read, gone on with, merged, written. */
 #include "core/file.h"
 #include "model/files/adapter.h"
+#include "model/files/dtype_convert.h"
 #include "model/files/merge.h"
-#include "model/files/numbers.h"
 #include "tests/model/golden_model.h"
 #include "tests/support/test.h"
 
@@ -48,7 +48,7 @@ static void write_adapter(const char *folder, const Params *params, const Made *
             float *x = malloc((size_t)t->count * sizeof *x);
             for (int64_t k = 0; k < t->count; k++) x[k] = golden_wave(k, b);
             void *data = malloc((size_t)t->count * sizeof *x);
-            numbers_narrow(data, t->dtype, x, t->count);
+            dtype_narrow(data, t->dtype, x, t->count);
             free(x);
             t->data = data;
             ASSERT_INT(++count, <, MOST);
@@ -266,7 +266,7 @@ TEST(an_adapter_is_described_so_that_a_model_takes_it_in) {
         const char *folder = golden_new_folder("described");
         GoldenModel golden;
         ModelSpec spec = base;
-        Tune tune[PART_COUNT];
+        Tune tune[COMPONENT_COUNT];
         int loaded, count;
         write_adapter(folder, model_params(all.model),
                       &(Made){.config = cases[i].config, .rank = cases[i].rank, .dtype = DT_F32});
@@ -274,9 +274,9 @@ TEST(an_adapter_is_described_so_that_a_model_takes_it_in) {
         ASSERT_OK(adapter_describe(adapter, &base, &spec.lora, tune));
         ASSERT_CONTAINS(spec.lora.target_modules, cases[i].targets);
         if (!cases[i].targets[0]) ASSERT_TEXT(spec.lora.target_modules, "");
-        ASSERT_INT(tune[PART_VISION], ==, cases[i].vision);
-        ASSERT_INT(tune[PART_LLM], ==, cases[i].llm);
-        ASSERT_INT(tune[PART_CONNECTOR], ==, TUNE_FROZEN);
+        ASSERT_INT(tune[COMPONENT_VISION], ==, cases[i].vision);
+        ASSERT_INT(tune[COMPONENT_LLM], ==, cases[i].llm);
+        ASSERT_INT(tune[COMPONENT_CONNECTOR], ==, TUNE_FROZEN);
         ASSERT_INT(spec.lora.rank_pattern.count, ==, cases[i].ranks);
         ASSERT_INT(spec.lora.alpha_pattern.count, ==, cases[i].alphas);
         /* And the model so described has exactly the adapter's modules. */
@@ -302,7 +302,7 @@ TEST(what_no_config_can_say_is_to_be_merged) {
                   &(Made){.config = "\"r\":4", .rank = everywhere, .dtype = DT_F32});
     Adapter *adapter = golden_adapter(folder);
     LoraConfig lora;
-    Tune tune[PART_COUNT];
+    Tune tune[COMPONENT_COUNT];
     base.llm.layers = 2; /* now the decoder's third layer is none of its */
     base.llm.names = NAMES_PHI;
     ASSERT_ERR(adapter_describe(adapter, &base, &lora, tune), ERR_UNSUPPORTED,

@@ -46,7 +46,7 @@ TEST(an_adapter_written_is_the_adapter_read_back) {
         ModelSpec spec = *model_spec(before.model);
         ASSERT_OK(adapter_describe(adapter, model_spec(before.model), &spec.lora, spec.tune));
         ASSERT_TEXT(spec.lora.target_modules, "");
-        ASSERT_INT(spec.tune[PART_CONNECTOR], ==, TUNE_FULL);
+        ASSERT_INT(spec.tune[COMPONENT_CONNECTOR], ==, TUNE_FULL);
         ASSERT_TEXT(adapter_config(adapter)->base, "owner/base");
         golden_open(&after, &spec, DT_F32);
         golden_load(&after, golden_folder(golden_archs[i], NULL), NULL);
@@ -348,12 +348,12 @@ TEST(masters_are_what_is_exported_and_not_their_copies_in_the_compute_type) {
         const Param *p = &params->items[i];
         const SafeTensor *t = adapter_whole(adapter, p->name),
                          *m = weight_files_find(after, p->name);
-        if (p->part == PART_CONNECTOR) {
+        if (p->component == COMPONENT_CONNECTOR) {
             ASSERT_INT(memcmp(t->data, flat + p->first, t->bytes), ==, 0);
             ASSERT_INT(memcmp(m->data, flat + p->first, m->bytes), ==, 0);
         }
         /* What is neither trained nor adapted is the base's own f32, though it was bf16 here. */
-        if (param_is_base(p) && p->part == PART_VISION)
+        if (param_is_base(p) && p->component == COMPONENT_VISION)
             ASSERT_INT(memcmp(m->data, weight_files_find(before, p->name)->data, m->bytes), ==, 0);
     }
     const AdapterModule *m = adapter_find(adapter, "language_model.model.layers.0.mlp.up_proj");

@@ -79,11 +79,11 @@ static void check(const ModelSpec *spec, const char *name, bool train) {
 }
 
 TEST(work_is_counted_as_it_is_done) {
-    static const Tune tunes[][PART_COUNT] = {{TUNE_FULL, TUNE_FULL, TUNE_FULL},
-                                             {TUNE_LORA, TUNE_FULL, TUNE_LORA},
-                                             {TUNE_FROZEN, TUNE_FULL, TUNE_LORA},
-                                             {TUNE_FROZEN, TUNE_FROZEN, TUNE_LORA},
-                                             {TUNE_FROZEN, TUNE_FULL, TUNE_FROZEN}};
+    static const Tune tunes[][COMPONENT_COUNT] = {{TUNE_FULL, TUNE_FULL, TUNE_FULL},
+                                                  {TUNE_LORA, TUNE_FULL, TUNE_LORA},
+                                                  {TUNE_FROZEN, TUNE_FULL, TUNE_LORA},
+                                                  {TUNE_FROZEN, TUNE_FROZEN, TUNE_LORA},
+                                                  {TUNE_FROZEN, TUNE_FULL, TUNE_FROZEN}};
     for (int family = 0; family < TINY_FAMILIES; family++)
         for (size_t i = 0; i < sizeof tunes / sizeof tunes[0]; i++) {
             ModelSpec spec;

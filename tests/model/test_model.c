@@ -2,7 +2,7 @@
  * Its gradient stands in test_model_gradients.c, adapters and generation beside it. */
 #include "core/rng.h"
 #include "model/model.h"
-#include "model/parts.h"
+#include "model/model_internal.h"
 #include "tests/model/model_fixture.h"
 #include "tests/support/test.h"
 #include "tests/support/tiny.h"
@@ -304,8 +304,8 @@ TEST(fresh_adapters_change_nothing) {
     ModelSpec spec;
     tiny_spec(&spec, TUNE_LORA, TUNE_FULL, TUNE_LORA);
     ModelSpec plain = spec;
-    plain.tune[PART_VISION] = TUNE_FROZEN;
-    plain.tune[PART_LLM] = TUNE_FROZEN;
+    plain.tune[COMPONENT_VISION] = TUNE_FROZEN;
+    plain.tune[COMPONENT_LLM] = TUNE_FROZEN;
     Tiny with, without;
     tiny_open(&with, &spec, DT_F32, 1);
     tiny_open(&without, &plain, DT_F32, 1);

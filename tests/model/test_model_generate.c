@@ -1,6 +1,6 @@
 /* Generation: with a cache, side by side, to its end. */
 #include "model/model.h"
-#include "model/parts.h"
+#include "model/model_internal.h"
 #include "tests/model/model_fixture.h"
 #include "tests/support/test.h"
 #include "tests/support/tiny.h"

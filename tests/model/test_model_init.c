@@ -1,6 +1,6 @@
 /* How weights begin, and which begin alike. */
 #include "model/model.h"
-#include "model/parts.h"
+#include "model/model_internal.h"
 #include "tests/model/model_fixture.h"
 #include "tests/support/test.h"
 #include "tests/support/tiny.h"

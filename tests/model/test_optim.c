@@ -1,6 +1,6 @@
 /* An update beside the formulas of AdamW (Loshchilov & Hutter 2019) in double, where nothing is one
- * by chance: labels, clipping, decay, a rate for each part, another rate at each step. On the CPU,
- * and on a GPU or its emulation. */
+ * by chance: labels, clipping, decay, a rate for each component, another rate at each step. On the
+ * CPU, and on a GPU or its emulation. */
 #include "model/optim.h"
 
 #include "core/rng.h"
@@ -40,9 +40,9 @@ static double decay_of(const Param *p) {
 }
 
 static double rate_of(const Param *p, double lr) {
-    static const double own[PART_COUNT] = {
-        [PART_VISION] = 5e-4, [PART_CONNECTOR] = 8e-3, [PART_LLM] = 3e-3};
-    return lr * own[p->part] / 2e-3;
+    static const double own[COMPONENT_COUNT] = {
+        [COMPONENT_VISION] = 5e-4, [COMPONENT_CONNECTOR] = 8e-3, [COMPONENT_LLM] = 3e-3};
+    return lr * own[p->component] / 2e-3;
 }
 
 /* ---- the formulas ---- */

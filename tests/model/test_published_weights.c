@@ -1,7 +1,7 @@
-/* The weights of published model folders, of every architecture: into a model, into a store that is
+/* The weights of published model folders, of every architecture: into a model, into a file that is
  * mapped, and files that do not fit. */
 #include "core/file.h"
-#include "model/files/numbers.h"
+#include "model/files/dtype_convert.h"
 #include "model/files/param_files.h"
 #include "tests/model/golden_model.h"
 #include "tests/support/test.h"
@@ -20,9 +20,9 @@ static void check_weights(const GoldenModel *golden, const char *folder) {
         float *expected = malloc((size_t)t->count * sizeof(float)),
               *found = golden_values(golden, p->name);
         void *rounded = malloc((size_t)t->count * sizeof(float));
-        numbers_widen(expected, t->data, t->dtype, t->count);
-        numbers_narrow(rounded, params->dtype, expected, t->count);
-        numbers_widen(expected, rounded, params->dtype, t->count);
+        dtype_widen(expected, t->data, t->dtype, t->count);
+        dtype_narrow(rounded, params->dtype, expected, t->count);
+        dtype_widen(expected, rounded, params->dtype, t->count);
         ASSERT(!memcmp(expected, found, (size_t)t->count * sizeof(float)), "%s: %s differs", folder,
                p->name);
         free(expected);
@@ -87,17 +87,17 @@ TEST(the_loss_of_every_architecture_in_bf16_is_near_that_of_transformers) {
     check_losses(DT_BF16, 5e-3);
 }
 
-/* A store is used where it lies; the published file has q, k and v apart, or another type. */
+/* A file to map is used where it lies; the published file has q, k and v apart, or another type. */
 static void check_mapping(DType dtype) {
     for (int i = 0; i < GOLDEN_ARCHS * 2; i++) {
-        bool store = i % 2;
+        bool to_map = i % 2;
         const char *folder = golden_folder(golden_archs[i / 2], NULL);
         ModelSpec spec;
         GoldenModel golden;
         golden_spec(&spec, folder, TUNE_LORA, TUNE_FULL, TUNE_LORA);
         spec.mapped = true;
         golden_open(&golden, &spec, dtype);
-        if (store) {
+        if (to_map) {
             golden_load(&golden, folder, NULL);
         } else { /* one file of what may be shards */
             const char *whole = golden_new_folder("whole");
@@ -111,12 +111,12 @@ static void check_mapping(DType dtype) {
             const Param *p = &params->items[k];
             if (!p->outside) continue;
             outside += (size_t)(p->rows * p->cols) * dtype_size(dtype);
-            if (store && !p->joined)
+            if (to_map && !p->joined)
                 ASSERT((uintptr_t)p->mapped % 64 == 0, "%s lies at %p", p->name, p->mapped);
         }
-        if (store) ASSERT_INT(mapped, ==, outside);
-        if (!store && dtype == DT_F32) ASSERT_TRUE(mapped > 0 && mapped < outside);
-        if (!store && dtype == DT_BF16) ASSERT_INT(mapped, ==, 0);
+        if (to_map) ASSERT_INT(mapped, ==, outside);
+        if (!to_map && dtype == DT_F32) ASSERT_TRUE(mapped > 0 && mapped < outside);
+        if (!to_map && dtype == DT_BF16) ASSERT_INT(mapped, ==, 0);
         golden_close(&golden);
     }
 }
@@ -233,7 +233,7 @@ static void check_frozen(DType dtype) {
     }
 }
 
-TEST(frozen_weights_of_a_store_and_of_a_checkpoint_are_read_alone) {
+TEST(frozen_weights_of_a_mapped_file_and_of_a_checkpoint_are_read_alone) {
     check_frozen(DT_F32);
 }
 
@@ -350,7 +350,7 @@ TEST(weights_that_do_not_fit_say_which_and_how) {
             ASSERT_ERR(load_changed(cases[i].arch, cases[i].change, k % 2,
                                     k < WAYS ? DT_F32 : golden_fast(), NULL),
                        ERR_INPUT, cases[i].part);
-            ASSERT_TRUE(!file_exists(golden_path(test_folder(), "store.safetensors")));
+            ASSERT_TRUE(!file_exists(golden_path(test_folder(), "mapped.safetensors")));
         }
 }
 
@@ -377,7 +377,7 @@ static Err read_flat(void *context, const Param *p, float *out) {
     return OK;
 }
 
-TEST(a_store_is_not_written_with_numbers_that_its_type_cannot_hold) {
+TEST(a_file_to_map_is_not_written_with_numbers_that_its_type_cannot_hold) {
     static const struct {
         DType dtype;
         float number;
@@ -401,7 +401,7 @@ TEST(a_store_is_not_written_with_numbers_that_its_type_cannot_hold) {
         golden_spec(&spec, golden_folder("tinyllama", NULL), TUNE_FROZEN, TUNE_FROZEN, TUNE_FROZEN);
         golden_open(&golden, &spec, cases[i].dtype);
         Flat flat = {.place = 700, .there = cases[i].number}; /* only matrices have so many */
-        Err err = model_write_store(golden.model, path, &(WeightSource){read_flat, &flat});
+        Err err = model_write_mapped(golden.model, path, &(WeightSource){read_flat, &flat});
         snprintf(said, sizeof said, ".weight[700] %s", cases[i].said);
         if (cases[i].said) ASSERT_ERR(err, ERR_INPUT, said);
         if (!cases[i].said) ASSERT_OK(err);

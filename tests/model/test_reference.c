@@ -310,11 +310,11 @@ TEST(each_part_learns_at_its_own_rate) {
     reference_open(&r, "openecad_0.89b", TUNE_LORA, &LORA);
     const Params *params = model_params(r.model);
     put_adapter(&r, "lora");
-    static const double rates[PART_COUNT] = {
-        [PART_VISION] = 5e-4, [PART_CONNECTOR] = 2e-3, [PART_LLM] = 1e-3};
+    static const double rates[COMPONENT_COUNT] = {
+        [COMPONENT_VISION] = 5e-4, [COMPONENT_CONNECTOR] = 2e-3, [COMPONENT_LLM] = 1e-3};
     TrainingConfig training = {.learning_rate = 1e-3,
-                               .vision_learning_rate = rates[PART_VISION],
-                               .connector_learning_rate = rates[PART_CONNECTOR],
+                               .vision_learning_rate = rates[COMPONENT_VISION],
+                               .connector_learning_rate = rates[COMPONENT_CONNECTOR],
                                .per_device_batch_size = GOLDEN_SAMPLES,
                                .adam_beta1 = 0.9,
                                .adam_beta2 = 0.999,
@@ -334,7 +334,7 @@ TEST(each_part_learns_at_its_own_rate) {
         for (int64_t k = 0; p->trained && k < p->rows * p->cols; k++)
             largest =
                 fmax(largest, fabs((double)(optim.master[p->first + k] - before[p->first + k])));
-        if (p->trained) ASSERT_NEAR(largest / rates[p->part], 1, 1e-2);
+        if (p->trained) ASSERT_NEAR(largest / rates[p->component], 1, 1e-2);
     }
     free(before);
     optim_close(&optim);

@@ -1,7 +1,7 @@
 /* safetensors files and folders of them, good and hostile. */
 #include "core/file.h"
 #include "core/json.h"
-#include "model/files/numbers.h"
+#include "model/files/dtype_convert.h"
 #include "model/files/safetensors.h"
 #include "model/files/weight_files.h"
 #include "tests/support/test.h"
@@ -44,8 +44,8 @@ TEST(every_f16_comes_back_as_it_was) {
     for (uint32_t i = 0; i < 65536; i++) {
         uint16_t half = (uint16_t)i, back;
         float wide;
-        numbers_widen(&wide, &half, DT_F16, 1);
-        numbers_narrow(&back, DT_F16, &wide, 1);
+        dtype_widen(&wide, &half, DT_F16, 1);
+        dtype_narrow(&back, DT_F16, &wide, 1);
         if (wide == wide) ASSERT_INT(back, ==, half);
         int exponent = (int)(i >> 10 & 31), mantissa = (int)(i & 1023);
         double exact = exponent ? ldexp(1024 + mantissa, exponent - 25) : ldexp(mantissa, -24);
@@ -69,9 +69,9 @@ TEST(rounding_is_to_nearest_and_ties_go_to_even) {
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         uint16_t half;
-        numbers_narrow(&half, DT_F16, &cases[i].x, 1);
+        dtype_narrow(&half, DT_F16, &cases[i].x, 1);
         ASSERT(half == cases[i].f16, "f16 of %g: %04x", (double)cases[i].x, half);
-        numbers_narrow(&half, DT_BF16, &cases[i].x, 1);
+        dtype_narrow(&half, DT_BF16, &cases[i].x, 1);
         ASSERT(half == cases[i].bf16, "bf16 of %g: %04x", (double)cases[i].x, half);
     }
 }
@@ -83,12 +83,12 @@ TEST(the_first_number_beyond_a_limit_is_found_wherever_it_is) {
     for (int at = 0; at < N; at += 37)
         for (int k = 0; k < 4; k++) {
             x[at] = bad[k];
-            ASSERT_INT(numbers_first_beyond(x, N, numbers_limit(DT_F16)), ==, at);
+            ASSERT_INT(dtype_first_beyond(x, N, dtype_limit(DT_F16)), ==, at);
             x[at] = 0;
         }
-    ASSERT_INT(numbers_first_beyond(x, N, 0), ==, N);
+    ASSERT_INT(dtype_first_beyond(x, N, 0), ==, N);
     x[N - 1] = 65519;
-    ASSERT_INT(numbers_first_beyond(x, N, numbers_limit(DT_F16)), ==, N);
+    ASSERT_INT(dtype_first_beyond(x, N, dtype_limit(DT_F16)), ==, N);
 }
 
 /* ---- one file ---- */
@@ -216,7 +216,7 @@ TEST(tensors_of_other_types_are_listed_and_not_taken_for_weights) {
 TEST(what_is_written_piece_by_piece_is_what_is_written_at_once) {
     static const char mask[3] = {1, 0, 1};
     uint16_t halves[6];
-    numbers_narrow(halves, DT_F16, VALUES, 6);
+    dtype_narrow(halves, DT_F16, VALUES, 6);
     SafeTensor tensors[] = {
         matrix("b", DT_F32, VALUES),
         matrix("a", DT_F16, halves),

@@ -6,11 +6,11 @@
 #include <string.h>
 
 #include "core/hash.h"
-#include "model/files/numbers.h"
+#include "model/files/dtype_convert.h"
 #include "model/files/param_files.h"
-#include "model/parts.h"
+#include "model/model_internal.h"
 
-enum { STORE_ALIGN = 64, PIECE = 1 << 18 };
+enum { MAPPED_ALIGN = 64, PIECE = 1 << 18 };
 
 /* What a source reads, in sentences: it alone knows the file. */
 static const char BASE[] = "the base";
@@ -54,13 +54,13 @@ static Err bind_group(Model *model, ParamReader *reader, const SafeTensors *file
     }
     if (is_usable(params, tensors, count)) {
         for (int i = 0; i < count; i++) params->items[id + i].mapped = (void *)tensors[i]->data;
-        model->store_mapped_bytes += bytes;
+        model->mapped_bytes += bytes;
         return OK;
     }
     char *own = exec_alloc(model->ex, bytes);
     REQUIRE(own, ERR_MEMORY, "out of memory: %zu MiB of weights", bytes >> 20);
-    model->store_own[model->store_own_count++] = own;
-    model->store_own_bytes += bytes;
+    model->converted[model->converted_count++] = own;
+    model->converted_bytes += bytes;
     for (int i = 0; i < count; i++) {
         Param *p = &params->items[id + i];
         p->mapped = own;
@@ -90,13 +90,13 @@ static Err map_all(Model *model, ParamReader *reader, const SafeTensors *file) {
 }
 
 Err model_map(Model *model, const char *path) {
-    CHECK(model->spec.mapped && !model->store, "a model that is not to be mapped, or is");
-    model->store_own = calloc((size_t)model->params.count, sizeof *model->store_own);
-    CHECK(model->store_own, "out of memory: parameters");
-    TRY(safetensors_open(&model->store, path));
+    CHECK(model->spec.mapped && !model->mapped, "a model that is not to be mapped, or is");
+    model->converted = calloc((size_t)model->params.count, sizeof *model->converted);
+    CHECK(model->converted, "out of memory: parameters");
+    TRY(safetensors_open(&model->mapped, path));
     ParamReader reader;
     Err err = param_reader_open(&reader, model->ex, &model->params);
-    if (err == OK) err = map_all(model, &reader, model->store);
+    if (err == OK) err = map_all(model, &reader, model->mapped);
     param_reader_close(&reader);
     return err;
 }
@@ -125,19 +125,19 @@ Err model_load_frozen(Model *model, const char *path) {
 }
 
 const char *model_mapped_path(const Model *model) {
-    return model->store ? safetensors_path(model->store) : NULL;
+    return model->mapped ? safetensors_path(model->mapped) : NULL;
 }
 
 size_t model_mapped_bytes(const Model *model) {
-    return model->store_mapped_bytes;
+    return model->mapped_bytes;
 }
 
-void store_close(Model *model) {
-    for (int i = 0; i < model->store_own_count; i++) exec_free(model->ex, model->store_own[i], 0);
-    free(model->store_own);
-    safetensors_close(&model->store);
-    model->store_own = NULL;
-    model->store_own_count = 0;
+void mapped_weights_close(Model *model) {
+    for (int i = 0; i < model->converted_count; i++) exec_free(model->ex, model->converted[i], 0);
+    free(model->converted);
+    safetensors_close(&model->mapped);
+    model->converted = NULL;
+    model->converted_count = 0;
 }
 
 /* ---- writing ---- */
@@ -155,31 +155,31 @@ uint64_t model_layout_hash(const Model *model) {
     return hash;
 }
 
-/* The tensors of a store in order. Between those that are not joined there may be some that only
- * fill up to the next multiple of STORE_ALIGN; id[i] = PARAM_NONE for them. */
-typedef struct StoreLayout {
+/* The tensors of a file to map, in order. Between those that are not joined there may be some that
+ * only fill up to the next multiple of MAPPED_ALIGN; id[i] = PARAM_NONE for them. */
+typedef struct MappedLayout {
     SafeTensor *tensors;
     ParamId *ids;
     char (*fillings)[24]; /* names */
     int count;
-} StoreLayout;
+} MappedLayout;
 
-static void layout_free(StoreLayout *layout) {
+static void layout_free(MappedLayout *layout) {
     free(layout->tensors);
     free(layout->ids);
     free(layout->fillings);
 }
 
-static void layout_make(StoreLayout *layout, const Model *model) {
+static void layout_make(MappedLayout *layout, const Model *model) {
     size_t most = 2 * (size_t)model->params.count, element = dtype_size(model->dtype), at = 0;
-    *layout = (StoreLayout){.tensors = calloc(most, sizeof *layout->tensors),
-                            .ids = calloc(most, sizeof *layout->ids),
-                            .fillings = calloc(most, sizeof *layout->fillings)};
+    *layout = (MappedLayout){.tensors = calloc(most, sizeof *layout->tensors),
+                             .ids = calloc(most, sizeof *layout->ids),
+                             .fillings = calloc(most, sizeof *layout->fillings)};
     CHECK(layout->tensors && layout->ids && layout->fillings, "out of memory: %zu tensors", most);
     for (int i = 0; i < model->params.count; i++) {
         const Param *p = &model->params.items[i];
         if (!param_is_base(p)) continue;
-        size_t missing = (STORE_ALIGN - at % STORE_ALIGN) % STORE_ALIGN;
+        size_t missing = (MAPPED_ALIGN - at % MAPPED_ALIGN) % MAPPED_ALIGN;
         if (missing && !p->joined) {
             int64_t count = (int64_t)(missing / element);
             char *name = layout->fillings[layout->count];
@@ -203,7 +203,7 @@ static Err write_tensor(SafeTensorsWriter *writer, const Param *p, DType dtype,
     for (int64_t at = 0; at < all; at += PIECE) {
         int64_t count = all - at < PIECE ? all - at : PIECE;
         TRY(param_check_numbers(wide + at, count, at, dtype, p->name, BASE));
-        numbers_narrow(narrow, dtype, wide + at, count);
+        dtype_narrow(narrow, dtype, wide + at, count);
         TRY(safetensors_writer_add(writer, narrow, (size_t)count * dtype_size(dtype)));
     }
     return OK;
@@ -219,9 +219,9 @@ static int64_t largest_param(const Params *params) {
     return largest;
 }
 
-static Err write_all(SafeTensorsWriter *writer, const Model *model, const StoreLayout *layout,
+static Err write_all(SafeTensorsWriter *writer, const Model *model, const MappedLayout *layout,
                      const WeightSource *source) {
-    static const char nothing[STORE_ALIGN] = {0};
+    static const char nothing[MAPPED_ALIGN] = {0};
     int64_t largest = largest_param(&model->params);
     float *wide = malloc((size_t)largest * sizeof *wide);
     void *narrow = malloc(PIECE * dtype_size(model->dtype));
@@ -240,8 +240,8 @@ static Err write_all(SafeTensorsWriter *writer, const Model *model, const StoreL
     return err;
 }
 
-Err model_write_store(const Model *model, const char *path, const WeightSource *source) {
-    StoreLayout layout;
+Err model_write_mapped(const Model *model, const char *path, const WeightSource *source) {
+    MappedLayout layout;
     SafeTensorsWriter writer;
     layout_make(&layout, model);
     Err err = safetensors_writer_open(&writer, path, layout.tensors, layout.count);

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "model/parts.h"
+#include "model/model_internal.h"
 
 enum { ALIGN = 64 };
 
@@ -41,7 +41,7 @@ static Layout layout_of(const Model *model, const Dims *d) {
     return l;
 }
 
-Err stage_open(Model *model) {
+Err batch_upload_open(Model *model) {
     const ModelLimits *m = &model->limits;
     Dims largest = {.images = m->images,
                     .samples = m->samples,
@@ -60,7 +60,7 @@ Err stage_open(Model *model) {
     return OK;
 }
 
-void stage_close(Model *model) {
+void batch_upload_close(Model *model) {
     exec_free(model->ex, model->batch_memory, model->batch_bytes);
     free(model->active_memory);
     model->batch_memory = NULL;
@@ -95,7 +95,7 @@ static const void *put(Model *model, char *host, size_t at, const void *array, s
     return model->batch_memory + at;
 }
 
-Err stage_batch(Model *model, const Batch *batch) {
+Err batch_upload(Model *model, const Batch *batch) {
     model->batch = *batch;
     find_active(model, batch);
     if (exec_is_host(model->ex)) return OK;
@@ -125,10 +125,10 @@ Err stage_batch(Model *model, const Batch *batch) {
     return OK;
 }
 
-Err stage_pixels(Model *model, const Batch *batch) {
+Err batch_upload_pixels(Model *model, const Batch *batch) {
     static const int32_t nothing[1] = {0};
     Batch pictures = *batch;
     pictures.samples = pictures.tokens = pictures.labels = 0;
     pictures.starts = nothing;
-    return stage_batch(model, &pictures);
+    return batch_upload(model, &pictures);
 }

@@ -1,6 +1,6 @@
 /* The inside of a Model, shared by the files of this module. */
-#ifndef CADVLM_MODEL_PARTS_H
-#define CADVLM_MODEL_PARTS_H
+#ifndef CADVLM_MODEL_MODEL_INTERNAL_H
+#define CADVLM_MODEL_MODEL_INTERNAL_H
 
 #include "core/arena.h"
 #include "model/model.h"
@@ -9,7 +9,7 @@ enum { LINEAR_MODULES = 3 }; /* q, k and v of the vision tower are one product a
 
 /* One linear layer: possibly several modules of the file side by side, each with its adapter. */
 typedef struct Linear {
-    Part part;
+    Component component;
     ParamId weight, bias; /* of the first module; the others are joined to it */
     int modules;
     int64_t in, out; /* out: of all modules together */
@@ -103,10 +103,10 @@ struct Model {
     Norm final_norm;
     DecoderLayer *layers;
 
-    struct SafeTensors *store; /* mapped file, or NULL */
-    void **store_own;          /* [store_own_count] memory of what could not be used in the file */
-    int store_own_count;
-    size_t store_own_bytes, store_mapped_bytes;
+    struct SafeTensors *mapped; /* mapped file, or NULL */
+    void **converted;           /* [store_own_count] memory of what could not be used in the file */
+    int converted_count;
+    size_t converted_bytes, mapped_bytes;
 
     int64_t first_connector, first_llm; /* of their trained parameters, in the flat arrays */
     const GradSink *sink;               /* of the backward pass under way, or NULL */
@@ -168,8 +168,8 @@ float init_scale_of(int64_t fan_in, bool residual);
 
 /* ---- linear.c ---- */
 
-void linear_declare(Model *model, Linear *linear, Part part, const Module *modules, int count,
-                    int64_t in, bool bias, bool adapters, float init_scale);
+void linear_declare(Model *model, Linear *linear, Component component, const Module *modules,
+                    int count, int64_t in, bool bias, bool adapters, float init_scale);
 /* Memory for what a linear reads, x[rows, in], and for its adapters' xa, which then are in no other
  * memory. */
 Tensor take_input(Model *model, const Linear *linear, int64_t rows, LoraActs *acts);
@@ -206,19 +206,19 @@ void vision_backward(Model *model, Tensor d_features);
 /* Whether something at or below the features is trained. */
 bool features_need_gradient(const Model *model);
 
-/* ---- store.c ---- */
+/* ---- files/mapped_weights.c ---- */
 
-void store_close(Model *model);
+void mapped_weights_close(Model *model);
 
-/* ---- stage.c ---- */
+/* ---- batch_upload.c ---- */
 
 /* Room for the arrays of the largest batch. */
-Err stage_open(Model *model);
-void stage_close(Model *model);
+Err batch_upload_open(Model *model);
+void batch_upload_close(Model *model);
 /* Puts a batch of host memory on the device: model->batch. Does not wait. */
-Err stage_batch(Model *model, const Batch *batch);
+Err batch_upload(Model *model, const Batch *batch);
 /* Its pictures alone. */
-Err stage_pixels(Model *model, const Batch *batch);
+Err batch_upload_pixels(Model *model, const Batch *batch);
 
 /* ---- decoder.c ---- */
 
@@ -237,7 +237,8 @@ Tensor decoder_cached(Model *model, const CachePass *pass);
 /* ---- norm.c ---- */
 
 /* name.weight, and name.bias of a LayerNorm. */
-Norm norm_declare(Model *model, Part part, NormKind kind, const char *name, int64_t width);
+Norm norm_declare(Model *model, Component component, NormKind kind, const char *name,
+                  int64_t width);
 /* Columns of a norm's statistics. */
 int norm_stats(Norm norm);
 /* Arguments as in op_rmsnorm_fwd and _bwd. */

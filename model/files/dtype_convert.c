@@ -2,7 +2,7 @@
  *
  * Loops run over blocks of a fixed length without branches, so that they become vector code on any
  * processor: about 3 GB/s on one core, which is what a file is read with. */
-#include "model/files/numbers.h"
+#include "model/files/dtype_convert.h"
 
 #include <float.h>
 #include <math.h>
@@ -71,7 +71,7 @@ static void narrow_block(uint16_t out[BLOCK], const float in[BLOCK], DType to) {
         for (int i = 0; i < BLOCK; i++) out[i] = bf16_from_f32(in[i]);
 }
 
-void numbers_widen(float *out, const void *in, DType from, int64_t count) {
+void dtype_widen(float *out, const void *in, DType from, int64_t count) {
     if (from == DT_F32) {
         memcpy(out, in, (size_t)count * sizeof *out);
         return;
@@ -87,7 +87,7 @@ void numbers_widen(float *out, const void *in, DType from, int64_t count) {
     }
 }
 
-void numbers_narrow(void *out, DType to, const float *in, int64_t count) {
+void dtype_narrow(void *out, DType to, const float *in, int64_t count) {
     if (to == DT_F32) {
         memcpy(out, in, (size_t)count * sizeof *in);
         return;
@@ -103,7 +103,7 @@ void numbers_narrow(void *out, DType to, const float *in, int64_t count) {
     }
 }
 
-float numbers_limit(DType dtype) {
+float dtype_limit(DType dtype) {
     if (dtype == DT_F16) return from_bits(0x477FEFFFu);  /* below 65520, which rounds to 65536 */
     if (dtype == DT_BF16) return from_bits(0x7F7F7FFFu); /* likewise */
     return FLT_MAX;
@@ -115,7 +115,7 @@ static bool block_is_within(const float x[BLOCK], float limit) {
     return !beyond;
 }
 
-int64_t numbers_first_beyond(const float *x, int64_t count, float limit) {
+int64_t dtype_first_beyond(const float *x, int64_t count, float limit) {
     int64_t at = 0;
     while (at + BLOCK <= count && block_is_within(x + at, limit)) at += BLOCK;
     while (at < count && fabsf(x[at]) <= limit) at++;
