@@ -31,7 +31,7 @@ static const StepCase demo_case = {
                      .gated = true,
                      .activation = ACTIVATION_SILU,
                      .tied_head = true,
-                     .rotary_share = 1,
+                     .partial_rotary_factor = 1,
                      .rope_theta = 10000,
                      .norm_eps = 1e-6},
              .lora = {.r = 8, .alpha = 16},
@@ -70,7 +70,7 @@ static const StepCase layer_case = {
                      .gated = true,
                      .activation = ACTIVATION_SILU,
                      .tied_head = true,
-                     .rotary_share = 1,
+                     .partial_rotary_factor = 1,
                      .rope_theta = 10000,
                      .norm_eps = 1e-6},
              .lora = {.r = 128, .alpha = 256},
@@ -91,7 +91,7 @@ static const StepCase layer_case = {
         .ffn = {20, {768,  1024, 1280, 1536, 1792, 2304, 2560, 2816, 3072, 3328,                   \
                      3584, 3840, 4096, 4352, 4608, 5120, 5376, 5632, 5888, 6144}},                 \
         .qk_norm = true, .gated = true, .activation = ACTIVATION_SILU, .tied_head = true,          \
-        .rotary_share = 1, .rope_theta = 10000, .norm_eps = 1e-6                                   \
+        .partial_rotary_factor = 1, .rope_theta = 10000, .norm_eps = 1e-6                          \
     }
 
 #define SIGLIP_SO400M                                                                              \
@@ -160,7 +160,7 @@ static const StepCase case_24b = {
                      .activation = ACTIVATION_GELU_TANH,
                      .tied_head = true,
                      .scale_embedding = true,
-                     .rotary_share = 1,
+                     .partial_rotary_factor = 1,
                      .rope_theta = 10000,
                      .norm_eps = 1e-6},
              .max_positions = 2048},
@@ -187,7 +187,7 @@ static const StepCase case_31b = {
                      .bias = true,
                      .parallel = true,
                      .activation = ACTIVATION_GELU_TANH,
-                     .rotary_share = 0.4,
+                     .partial_rotary_factor = 0.4,
                      .residual_dropout = 0.1,
                      .rope_theta = 10000,
                      .norm_eps = 1e-5},

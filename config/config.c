@@ -60,7 +60,7 @@ void config_defaults(Config *config) {
         .gated = true,
         .activation = ACTIVATION_SILU,
         .tied_head = true,
-        .rotary_share = 1,
+        .partial_rotary_factor = 1,
         .rope_theta = 10000,
         .norm_eps = 1e-6,
     };
@@ -112,11 +112,11 @@ static int check_model(const Config *config) {
     if (v->std.count != 1 && v->std.count != v->channels)
         WRONG("model.vision.std: %d numbers for %lld channels", v->std.count,
               (long long)v->channels);
-    double rotary = (double)l->head_dim * l->rotary_share;
+    double rotary = (double)l->head_dim * l->partial_rotary_factor;
     if (rotary != floor(rotary) || fmod(rotary, 2) != 0)
-        WRONG(
-            "model.llm: rotary_share %g of head_dim %lld is %g channels; an even number is needed",
-            l->rotary_share, (long long)l->head_dim, rotary);
+        WRONG("model.llm: partial_rotary_factor %g of head_dim %lld is %g channels; an even number "
+              "is needed",
+              l->partial_rotary_factor, (long long)l->head_dim, rotary);
     if (l->head_dim % 2)
         WRONG("model.llm.head_dim: %lld; rotary positions need an even number",
               (long long)l->head_dim);

@@ -91,11 +91,11 @@ typedef struct LlmConfig {
     bool qk_norm, bias; /* bias: of every linear, the head's too */
     bool gated;         /* act(gate) · up; else a plain MLP */
     Activation activation;
-    bool parallel;           /* h += attn(norm h) + mlp(norm h), one norm */
-    bool tied_head;          /* the head is the embedding */
-    bool scale_embedding;    /* rows enter times √width, those of pictures too (Gemma) */
-    double rotary_share;     /* of a head's channels, from the first on, that turn */
-    double residual_dropout; /* on what attention and MLP add to the stream, in training */
+    bool parallel;                /* h += attn(norm h) + mlp(norm h), one norm */
+    bool tied_head;               /* the head is the embedding */
+    bool scale_embedding;         /* rows enter times √width, those of pictures too (Gemma) */
+    double partial_rotary_factor; /* of a head's channels, from the first on, that turn */
+    double residual_dropout;      /* on what attention and MLP add to the stream, in training */
     double rope_theta, norm_eps;
 } LlmConfig;
 

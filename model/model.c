@@ -47,7 +47,7 @@ Err model_open(Model **out, Exec *ex, const ModelSpec *spec, DType dtype) {
     model->params.outside = spec->mapped;
     model->patches = patches_of(spec);
     model->tower_rows = tower_rows_of(spec);
-    model->rotary_dim = (int)((double)spec->llm.head_dim * spec->llm.rotary_share) / 2 * 2;
+    model->rotary_dim = (int)((double)spec->llm.head_dim * spec->llm.partial_rotary_factor) / 2 * 2;
     model->vision = calloc((size_t)spec->vision.layers, sizeof *model->vision);
     model->vision_acts = calloc((size_t)spec->vision.layers, sizeof *model->vision_acts);
     model->layers = calloc((size_t)spec->llm.layers, sizeof *model->layers);

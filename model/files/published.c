@@ -411,8 +411,9 @@ static bool same_llm(const LlmConfig *a, const LlmConfig *b) {
            a->qk_norm == b->qk_norm && a->bias == b->bias && a->gated == b->gated &&
            a->activation == b->activation && a->parallel == b->parallel &&
            a->tied_head == b->tied_head && a->scale_embedding == b->scale_embedding &&
-           a->rotary_share == b->rotary_share && a->residual_dropout == b->residual_dropout &&
-           a->rope_theta == b->rope_theta && a->norm_eps == b->norm_eps;
+           a->partial_rotary_factor == b->partial_rotary_factor &&
+           a->residual_dropout == b->residual_dropout && a->rope_theta == b->rope_theta &&
+           a->norm_eps == b->norm_eps;
 }
 
 /* The code of OpenELM makes the heads of each layer from two multipliers; the lists of them are

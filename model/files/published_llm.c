@@ -197,11 +197,11 @@ static Err read_rope(LlmConfig *llm, const JsonKeys *keys, double share) {
     TRY(rope_object(&rope, where, keys, "rope_parameters"));
     TRY(refuse_stretched(&rope));
     TRY(rope_number(&llm->rope_theta, keys, &rope, "rope_theta", 10000, 1, 1e12));
-    TRY(rope_number(&llm->rotary_share, keys, &rope, "partial_rotary_factor", share ? share : 1, 0,
-                    1));
-    REQUIRE(share || llm->rotary_share == 1, ERR_UNSUPPORTED,
+    TRY(rope_number(&llm->partial_rotary_factor, keys, &rope, "partial_rotary_factor",
+                    share ? share : 1, 0, 1));
+    REQUIRE(share || llm->partial_rotary_factor == 1, ERR_UNSUPPORTED,
             "%s: \"partial_rotary_factor\" is %g; all channels turn in this kind of model",
-            keys->where, llm->rotary_share);
+            keys->where, llm->partial_rotary_factor);
     return keys_refuse_others(&rope);
 }
 
@@ -364,7 +364,7 @@ static Err read_openelm(LlmConfig *llm, const JsonKeys *keys) {
     *llm = (LlmConfig){.names = NAMES_OPENELM,
                        .norm = NORM_RMS,
                        .gated = true,
-                       .rotary_share = 1,
+                       .partial_rotary_factor = 1,
                        .norm_eps = 1e-6}; /* a constant of the model's code */
     TRY(keys_integer(&llm->vocab, keys, "vocab_size", 32000, 1, VOCAB_MAX));
     TRY(keys_integer(&llm->width, keys, "model_dim", 2048, 1, WIDTH_MAX));
@@ -412,7 +412,7 @@ static Err check_heads(const LlmConfig *llm, const JsonKeys *keys) {
     REQUIRE(llm->head_dim >= 2 && llm->head_dim <= HEAD_MAX && llm->head_dim % 2 == 0, ERR_INPUT,
             "%s: heads of %lld channels; an even number from 2 to %d is possible", keys->where,
             (long long)llm->head_dim, HEAD_MAX);
-    double turning = (double)llm->head_dim * llm->rotary_share;
+    double turning = (double)llm->head_dim * llm->partial_rotary_factor;
     REQUIRE(turning == floor(turning) && fmod(turning, 2) == 0, ERR_INPUT,
             "%s: %g of the %lld channels of a head turn; an even number is needed", keys->where,
             turning, (long long)llm->head_dim);
@@ -484,7 +484,7 @@ static void set_others(Json *out, const LlmConfig *llm) {
     js_set_text(out, "hidden_act", published_activation_name(llm->activation));
     if (llm->names == NAMES_PHI) {
         js_set_number(out, "layer_norm_eps", llm->norm_eps);
-        js_set_number(out, "partial_rotary_factor", llm->rotary_share);
+        js_set_number(out, "partial_rotary_factor", llm->partial_rotary_factor);
         js_set_number(out, "resid_pdrop", llm->residual_dropout);
         js_set_bool(out, "qk_layernorm", false);
         return;

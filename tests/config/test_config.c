@@ -105,6 +105,7 @@ TEST(every_other_name_of_a_key_sets_that_key) {
         {"micro_batches", "training.micro_batches"},
         {"slots", "training.micro_batches"},
         {"training.slots", "training.micro_batches"},
+        {"model.llm.rotary_share", "model.llm.partial_rotary_factor"},
         {"learning_rate", "training.learning_rate"},
         {"lr_scheduler_type", "training.lr_scheduler_type"},
         {"warmup_ratio", "training.warmup_ratio"},
@@ -307,7 +308,7 @@ TEST(numbers_that_a_formula_cannot_bear_are_refused) {
         {"model.vision.std", "0.5", "0"},
         {"model.vision.patch_size", "1", "0"},
         {"model.llm.rope_theta", "1e4", "0"},
-        {"model.llm.rotary_share", "1", "1.5"},
+        {"model.llm.partial_rotary_factor", "1", "1.5"},
         {"model.llm.norm_eps", "1e-6", "-1e-6"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -361,10 +362,11 @@ TEST(contradictions_within_the_model_are_refused) {
     ASSERT_CONTAINS(mistakes_of("model: { vision: { channels: 2 } }"), "1 (gray) or 3 (colour)");
     ASSERT_CONTAINS(mistakes_of("model: { vision: { mean: [1, 2] } }"), "2 numbers for 3 channels");
     ASSERT_CONTAINS(mistakes_of("model: { vision: { std: [1, 2] } }"), "2 numbers for 3 channels");
-    ASSERT_CONTAINS(mistakes_of("model: { llm: { rotary_share: 0.3 } }"), "is 19.2 channels");
-    ASSERT_CONTAINS(mistakes_of("model: { llm: { head_dim: 6, rotary_share: 0.5 } }"),
+    ASSERT_CONTAINS(mistakes_of("model: { llm: { partial_rotary_factor: 0.3 } }"),
+                    "is 19.2 channels");
+    ASSERT_CONTAINS(mistakes_of("model: { llm: { head_dim: 6, partial_rotary_factor: 0.5 } }"),
                     "is 3 channels; an even number");
-    ASSERT_CONTAINS(mistakes_of("model: { llm: { head_dim: 7, rotary_share: 0 } }"),
+    ASSERT_CONTAINS(mistakes_of("model: { llm: { head_dim: 7, partial_rotary_factor: 0 } }"),
                     "head_dim: 7; rotary positions need an even number");
     ASSERT_CONTAINS(mistakes_of("model: { llm: { layers: 3, ffn: [4, 4] } }"),
                     "model.llm.ffn: 2 numbers for 3 layers");
@@ -558,7 +560,7 @@ TEST(every_number_has_its_limits) {
         {"model.llm.kv_heads", 1, 1024},
         {"model.llm.ffn", 1, 262144},
         {"model.llm.vocab", 0, 4194304},
-        {"model.llm.rotary_share", 0, 1},
+        {"model.llm.partial_rotary_factor", 0, 1},
         {"model.llm.residual_dropout", 0, 0.95},
         {"model.llm.rope_theta", 1, 1e12},
         {"model.llm.norm_eps", 0, 1},

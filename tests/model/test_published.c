@@ -48,7 +48,7 @@ TEST(a_config_with_names_alone_has_the_sizes_of_the_known_parts) {
                             "\"vision_model_name_or_path\":"
                             "\"google/siglip-so400m-patch14-384\"}"));
     ASSERT_INT(p.llm.head_dim, ==, 80);
-    ASSERT_REAL(p.llm.rotary_share * 80, ==, 32);
+    ASSERT_REAL(p.llm.partial_rotary_factor * 80, ==, 32);
     ASSERT_TRUE(p.llm.parallel && p.llm.bias && !p.llm.gated && !p.llm.tied_head);
     ASSERT_REAL(p.llm.residual_dropout, ==, 0.1);
     ASSERT_INT(p.vision.layers, ==, 26);
@@ -86,7 +86,7 @@ TEST(what_a_config_leaves_out_is_the_default_of_transformers) {
     ASSERT_TRUE(p.llm.activation == ACTIVATION_GELU);
     ASSERT_OK(read_text(&p, "{" TOP ANY_TOWER ",\"text_config\":{\"model_type\":\"phi\"}}"));
     ASSERT_INT(p.llm.layers, ==, 24);
-    ASSERT_REAL(p.llm.rotary_share, ==, 0.5);
+    ASSERT_REAL(p.llm.partial_rotary_factor, ==, 0.5);
     ASSERT_REAL(p.llm.residual_dropout, ==, 0);
     ASSERT_REAL(p.llm.norm_eps, ==, 1e-5);
     ASSERT_OK(read_text(&p, "{" TOP ANY_TOWER ",\"text_config\":{\"model_type\":\"openelm\"}}"));
@@ -185,23 +185,23 @@ TEST(rotary_angles_are_read_where_transformers_5_writes_them) {
     Published p;
     ASSERT_OK(read_text(&p, PHI_5("\"rope_parameters\":{\"partial_rotary_factor\":0.4,"
                                   "\"rope_theta\":12345.0,\"rope_type\":\"default\"}")));
-    ASSERT_REAL(p.llm.rotary_share, ==, 0.4);
+    ASSERT_REAL(p.llm.partial_rotary_factor, ==, 0.4);
     ASSERT_REAL(p.llm.rope_theta, ==, 12345);
     ASSERT_OK(read_text(&p, PHI_5("\"rope_parameters\":{\"rope_theta\":500},"
                                   "\"_flash_attn_2_enabled\":true")));
-    ASSERT_REAL(p.llm.rotary_share, ==, 0.5); /* PhiConfig's own */
+    ASSERT_REAL(p.llm.partial_rotary_factor, ==, 0.5); /* PhiConfig's own */
     ASSERT_REAL(p.llm.rope_theta, ==, 500);
     ASSERT_OK(read_text(&p, PHI_5("\"rope_parameters\":null,\"rope_theta\":501")));
     ASSERT_REAL(p.llm.rope_theta, ==, 501);
     ASSERT_OK(read_text(&p, PHI_5("\"rope_parameters\":{\"partial_rotary_factor\":0.4},"
                                   "\"partial_rotary_factor\":0.4,\"rope_theta\":502")));
-    ASSERT_REAL(p.llm.rotary_share, ==, 0.4);
+    ASSERT_REAL(p.llm.partial_rotary_factor, ==, 0.4);
     ASSERT_REAL(p.llm.rope_theta, ==, 502);
     ASSERT_OK(
         read_text(&p, "{" TOP ANY_TOWER ",\"text_config\":{\"model_type\":\"llama\","
                       "\"rope_parameters\":{\"rope_theta\":1e6,\"partial_rotary_factor\":1.0}}}"));
     ASSERT_REAL(p.llm.rope_theta, ==, 1e6);
-    ASSERT_REAL(p.llm.rotary_share, ==, 1);
+    ASSERT_REAL(p.llm.partial_rotary_factor, ==, 1);
     ASSERT_OK(read_text(&p, "{" TOP ANY_TOWER ",\"text_config\":{\"model_type\":\"gemma\","
                             "\"rope_parameters\":{\"rope_theta\":777}}}"));
     ASSERT_REAL(p.llm.rope_theta, ==, 777);
@@ -305,7 +305,7 @@ TEST(what_transformers_writes_is_read_whatever_its_version) {
         ASSERT_OK(read_text(&p, buf_cstr(&text)));
         ASSERT_INT(p.llm.width, ==, widths[llm]);
         ASSERT_REAL(p.llm.rope_theta, ==, 10000);
-        ASSERT_REAL(p.llm.rotary_share, ==, llm == 2 ? 0.5 : 1);
+        ASSERT_REAL(p.llm.partial_rotary_factor, ==, llm == 2 ? 0.5 : 1);
         ASSERT_INT(p.vision.patch_size, ==, patches[tower]);
         ASSERT_TRUE(p.llm.tied_head == (llm == 1));
         buf_free(&text);

@@ -32,7 +32,7 @@ void tiny_spec(ModelSpec *spec, Tune vision, Tune connector, Tune llm) {
                 .gated = true,
                 .activation = ACTIVATION_SILU,
                 .tied_head = true,
-                .rotary_share = 1,
+                .partial_rotary_factor = 1,
                 .rope_theta = 100,
                 .norm_eps = 1e-6},
         .lora = {.r = 3, .alpha = 6, .dropout = 0},
@@ -84,7 +84,7 @@ void tiny_spec_of(ModelSpec *spec, TinyFamily family, Tune vision, Tune connecto
         l->activation = ACTIVATION_GELU_TANH;
         l->kv_heads = (IntList){1, {4}};
         l->head_dim = 10;
-        l->rotary_share = 0.4;
+        l->partial_rotary_factor = 0.4;
         break;
     }
 }
