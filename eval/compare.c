@@ -15,7 +15,7 @@ typedef struct MadeUp {
     uint8_t *pixels;
 } MadeUp;
 
-static void make_up(MadeUp *m, const Reader *r, int number) {
+static void make_up(MadeUp *m, const Generator *r, int number) {
     const BatchesOptions *o = &r->options;
     int room = o->max_length - o->image_rows, text = room < MADE_UP_TOKENS ? room : MADE_UP_TOKENS,
         rows = o->image_rows + text;
@@ -93,7 +93,7 @@ static Err compare_batch(Comparing *c, const Batch *batch) {
     return OK;
 }
 
-static Err compare_made_up(Comparing *c, const Reader *r, int samples) {
+static Err compare_made_up(Comparing *c, const Generator *r, int samples) {
     Err err = OK;
     for (int i = 0; i < samples && err == OK; i++) {
         MadeUp m;
@@ -104,7 +104,7 @@ static Err compare_made_up(Comparing *c, const Reader *r, int samples) {
     return err;
 }
 
-static Err compare_data(Comparing *c, const Reader *r, const char *data, int samples) {
+static Err compare_data(Comparing *c, const Generator *r, const char *data, int samples) {
     Dataset *dataset;
     size_t count = (size_t)samples;
     TRY(dataset_open(&dataset, data));
@@ -120,8 +120,8 @@ static Err compare_data(Comparing *c, const Reader *r, const char *data, int sam
     return err;
 }
 
-Err compare_models(Comparison *out, Model *const models[2], const Reader *reader, const char *data,
-                   int samples) {
+Err compare_models(Comparison *out, Model *const models[2], const Generator *generator,
+                   const char *data, int samples) {
     Comparing c = {.models = models, .out = out};
     int64_t vocab = model_spec(models[0])->llm.vocab;
     *out = (Comparison){0};
@@ -129,7 +129,8 @@ Err compare_models(Comparison *out, Model *const models[2], const Reader *reader
         c.logits[i] = malloc((size_t)(LOGIT_ROWS * vocab) * sizeof(float));
         CHECK(c.logits[i], "out of memory: logits");
     }
-    Err err = data ? compare_data(&c, reader, data, samples) : compare_made_up(&c, reader, samples);
+    Err err =
+        data ? compare_data(&c, generator, data, samples) : compare_made_up(&c, generator, samples);
     for (int i = 0; i < 2; i++) {
         free(c.logits[i]);
         out->losses[i] /= out->rows ? out->rows : 1;

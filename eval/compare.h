@@ -2,7 +2,7 @@
 #ifndef CADVLM_EVAL_COMPARE_H
 #define CADVLM_EVAL_COMPARE_H
 
-#include "eval/reader.h"
+#include "eval/generator.h"
 
 typedef struct Comparison {
     int samples, rows; /* that were compared; rows of logits */
@@ -12,8 +12,8 @@ typedef struct Comparison {
 } Comparison;
 
 /* Runs both, of the same shape and prepared for one sample, over `samples` of the shards `data`
- * (those that fit), read as `reader` does, or (NULL) of noise and drawn tokens. */
-Err compare_models(Comparison *out, Model *const models[2], const Reader *reader, const char *data,
-                   int samples);
+ * (those that fit), prepared as `generator` does, or (NULL) of noise and drawn tokens. */
+Err compare_models(Comparison *out, Model *const models[2], const Generator *generator,
+                   const char *data, int samples);
 
 #endif

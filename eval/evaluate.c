@@ -42,7 +42,7 @@ typedef struct Task {
 
 typedef struct Evaluation {
     Comm *comm;
-    Reader *reader;
+    Generator *generator;
     const EvalOptions *options;
     CadPool *pool;
     Samples samples;
@@ -104,10 +104,10 @@ static void tell_overlong(const Evaluation *e, int set, const OverlongCount *cou
     log_warn("%s: %lld of %lld references are left out of loss and accuracy: they have up to %lld "
              "rows, the model takes %d (its training.max_length)",
              e->options->sets[set].name, (long long)count->overlong, (long long)count->samples,
-             (long long)count->longest, e->reader->options.max_length);
+             (long long)count->longest, e->generator->options.max_length);
 }
 
-static Err add_loss(Evaluation *e, int set, bool shuffled, EvalNumbers *numbers, EvalNumbers *all) {
+static Err add_loss(Evaluation *e, int set, bool shuffled, EvalMetrics *metrics, EvalMetrics *all) {
     size_t first = e->samples.starts[set], count = e->samples.starts[set + 1] - first,
            *pictures = NULL;
     if (shuffled) {
@@ -118,13 +118,13 @@ static Err add_loss(Evaluation *e, int set, bool shuffled, EvalNumbers *numbers,
     }
     Validation v;
     Err err =
-        validate(e->comm, e->reader->model, &e->reader->options, e->options->sets[set].dataset,
-                 e->samples.indices + first, pictures, count, &v);
+        validate(e->comm, e->generator->model, &e->generator->options,
+                 e->options->sets[set].dataset, e->samples.indices + first, pictures, count, &v);
     free(pictures);
     TRY(err);
-    eval_add_loss(numbers, v.loss, v.accuracy, v.labels);
+    eval_add_loss(metrics, v.loss, v.accuracy, v.labels);
     eval_add_loss(all, v.loss, v.accuracy, v.labels);
-    numbers->overlong += v.overlong.overlong;
+    metrics->overlong += v.overlong.overlong;
     all->overlong += v.overlong.overlong;
     if (!shuffled) tell_overlong(e, set, &v.overlong); /* the control has the same */
     return OK;
@@ -200,7 +200,7 @@ typedef struct Drawings {
     Image *images;
     char **prompts;
     const char **names;
-    Reading *readings;
+    GeneratedCode *generated;
     int count;
 } Drawings;
 
@@ -217,7 +217,7 @@ static Drawings drawings_new(int count) {
                       .images = some(n, sizeof(Image)),
                       .prompts = some(n, sizeof(char *)),
                       .names = some(n, sizeof(char *)),
-                      .readings = some(n, sizeof(Reading)),
+                      .generated = some(n, sizeof(GeneratedCode)),
                       .count = count};
 }
 
@@ -226,19 +226,19 @@ static void drawings_free(Drawings *d) {
         buf_free(&d->memory[i]);
         image_free(&d->images[i]);
         free(d->prompts[i]);
-        reading_free(&d->readings[i]);
+        generated_code_free(&d->generated[i]);
     }
     free(d->memory);
     free(d->samples);
     free(d->images);
     free(d->prompts);
     free(d->names);
-    free(d->readings);
+    free(d->generated);
 }
 
 static Err read_drawing(Evaluation *e, Drawings *d, int i, size_t sample, bool shuffled) {
     const EvalSet *set = &e->options->sets[set_of(e, sample)];
-    const BatchesOptions *options = &e->reader->options;
+    const BatchesOptions *options = &e->generator->options;
     size_t picture = picture_of(e, sample, shuffled);
     if (picture == sample) {
         TRY(picture_read(&d->images[i], &d->samples[i], &d->memory[i], options, set->dataset,
@@ -270,7 +270,7 @@ static Err show(Evaluation *e, size_t sample, const Drawings *d, int i, EvalReco
     int number;
     GalleryEntry *entry = entry_of(e, sample, &number);
     DrawStyle style = draw_style_default(GALLERY_PICTURE);
-    const Buf *code = &d->readings[i].code;
+    const Buf *code = &d->generated[i].code;
     TRY(gallery_add(entry, e->options->folder, number, e->options->sets[set_of(e, sample)].name,
                     &d->samples[i], code));
     CadRequest target = {
@@ -282,21 +282,21 @@ static Err show(Evaluation *e, size_t sample, const Drawings *d, int i, EvalReco
 
 static Err score(Evaluation *e, size_t sample, const Drawings *d, int i, EvalRecord *record,
                  bool shuffled) {
-    const Reading *reading = &d->readings[i];
+    const GeneratedCode *generated = &d->generated[i];
     const Sample *s = &d->samples[i];
     int number;
     GalleryEntry *entry = shuffled ? NULL : entry_of(e, sample, &number);
     record->done = 1;
-    record->tokens = reading->tokens;
-    record->ended = reading->ended;
-    record->confidence = reading->confidence;
-    record->identical = reading->code.size == s->code_size &&
-                        !memcmp(buf_cstr(&reading->code), s->code, s->code_size);
+    record->tokens = generated->tokens;
+    record->ended = generated->ended;
+    record->confidence = generated->confidence;
+    record->identical = generated->code.size == s->code_size &&
+                        !memcmp(buf_cstr(&generated->code), s->code, s->code_size);
     CadRequest reference = {.code = s->code, .code_size = s->code_size};
     if (!shuffled) TRY(submit(e, &reference, TASK_REFERENCE, record, NULL));
     if (entry) TRY(show(e, sample, d, i, record));
-    CadRequest result = {.code = buf_cstr(&reading->code),
-                         .code_size = reading->code.size,
+    CadRequest result = {.code = buf_cstr(&generated->code),
+                         .code_size = generated->code.size,
                          .reference_code = s->code,
                          .reference_size = s->code_size};
     return submit(e, &result, TASK_RESULT, record, entry);
@@ -305,8 +305,8 @@ static Err score(Evaluation *e, size_t sample, const Drawings *d, int i, EvalRec
 static Err read_and_submit(Evaluation *e, Drawings *d, size_t first, EvalRecord *records,
                            bool shuffled) {
     for (int i = 0; i < d->count; i++) TRY(read_drawing(e, d, i, first + (size_t)i, shuffled));
-    TRY(reader_read(e->reader, d->images, (const char *const *)d->prompts, d->names, d->count,
-                    e->options->max_new, d->readings));
+    TRY(generator_run(e->generator, d->images, (const char *const *)d->prompts, d->names, d->count,
+                      e->options->max_new, d->generated));
     /* The batch before was measured meanwhile; what is left of it must not pile up. */
     TRY(drain(e, (int)e->size));
     for (int i = 0; i < d->count; i++)
@@ -360,7 +360,7 @@ static Err run_pass(Evaluation *e, bool shuffled, EvalRecord *out) {
     return gather(e, out);
 }
 
-static void add_numbers(const Evaluation *e, const EvalRecord *records, bool shuffled,
+static void add_metrics(const Evaluation *e, const EvalRecord *records, bool shuffled,
                         EvalResult *out) {
     for (int s = 0; s < out->set_count; s++) {
         size_t first = e->samples.starts[s];
@@ -410,11 +410,11 @@ static Err set_up(Evaluation *e) {
     const EvalOptions *o = e->options;
     CHECK(o->set_count >= 1 && o->set_count <= EVAL_SETS_MAX, "%d datasets", o->set_count);
     TRY(list_samples(&e->samples, o));
-    e->size = (size_t)e->reader->options.size;
+    e->size = (size_t)e->generator->options.size;
     size_t per_round = e->size * (size_t)comm_size(e->comm);
     e->rounds = (e->samples.count + per_round - 1) / per_round;
     e->records = some(e->rounds * e->size, sizeof *e->records);
-    return cad_pool_open(&e->pool, o->workers > 0 ? o->workers : e->reader->threads, o->limits);
+    return cad_pool_open(&e->pool, o->workers > 0 ? o->workers : e->generator->threads, o->limits);
 }
 
 /* The exchanged pictures change nothing about the references. */
@@ -431,7 +431,7 @@ static Err run(Evaluation *e, EvalResult *out) {
     Err err = begin_gallery(e);
     if (err == OK) err = run_pass(e, false, records);
     if (err == OK) {
-        add_numbers(e, records, false, out);
+        add_metrics(e, records, false, out);
         err = add_losses(e, false, out);
     }
     if (err == OK && e->entry_count) err = write_gallery(e, records);
@@ -439,7 +439,7 @@ static Err run(Evaluation *e, EvalResult *out) {
         forget_results(e);
         err = run_pass(e, true, records);
         if (err == OK) {
-            add_numbers(e, records, true, out);
+            add_metrics(e, records, true, out);
             err = add_losses(e, true, out);
         }
     }
@@ -455,8 +455,8 @@ static void tear_down(Evaluation *e) {
     free(e->entries);
 }
 
-Err evaluate(Comm *comm, Reader *reader, const EvalOptions *options, EvalResult *out) {
-    Evaluation e = {.comm = comm, .reader = reader, .options = options};
+Err evaluate(Comm *comm, Generator *generator, const EvalOptions *options, EvalResult *out) {
+    Evaluation e = {.comm = comm, .generator = generator, .options = options};
     double began = clock_seconds();
     *out = (EvalResult){.set_count = options->set_count, .shuffled = options->shuffled};
     for (int s = 0; s < options->set_count; s++)
@@ -478,11 +478,11 @@ Err evaluate(Comm *comm, Reader *reader, const EvalOptions *options, EvalResult 
 }
 
 Json *eval_result_json(const EvalResult *r) {
-    Json *root = eval_numbers_json(&r->all.real), *sets = js_new_object();
-    if (r->shuffled) js_set(root, "shuffled", eval_numbers_json(&r->all.shuffled));
+    Json *root = eval_metrics_json(&r->all.real), *sets = js_new_object();
+    if (r->shuffled) js_set(root, "shuffled", eval_metrics_json(&r->all.shuffled));
     for (int s = 0; s < r->set_count; s++) {
-        Json *set = eval_numbers_json(&r->sets[s].real);
-        if (r->shuffled) js_set(set, "shuffled", eval_numbers_json(&r->sets[s].shuffled));
+        Json *set = eval_metrics_json(&r->sets[s].real);
+        if (r->shuffled) js_set(set, "shuffled", eval_metrics_json(&r->sets[s].shuffled));
         js_set(sets, r->names[s], set);
     }
     js_set(root, "by_dataset", sets);

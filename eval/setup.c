@@ -59,7 +59,7 @@ static void exclude(Exclusions *exclusions, Dataset *dataset, const char *name) 
 
 static Err open_set(Data *data, const DatasetConfig *config, const Config *all,
                     Exclusions *exclusions) {
-    DataSet *set = &data->sets[data->count];
+    TrainDataset *set = &data->sets[data->count];
     set->config = config;
     Err err = dataset_open(&set->dataset, config->path);
     if (err != OK) return err_prefix(err, "dataset %s: ", config->name);

@@ -22,15 +22,15 @@ Err setup_device(Exec **ex, const Config *config, const Comm *comm);
  * either is there. `root` stands before /dev: "". */
 Err setup_without_gpu(const char *why, bool built, const char *root, const Comm *comm);
 
-typedef struct DataSet {
+typedef struct TrainDataset {
     Dataset *dataset;
     const DatasetConfig *config;
-} DataSet;
+} TrainDataset;
 
 /* The datasets of a config. */
 typedef struct Data {
     DatasetConfig single; /* when train_data names one */
-    DataSet sets[CONFIG_DATASETS];
+    TrainDataset sets[CONFIG_DATASETS];
     int count;
     Dataset *val;      /* val_data, or NULL: the val split of the sets */
     size_t samples;    /* training samples after limits */

@@ -77,7 +77,7 @@ static double share(size_t part, size_t whole) {
     return whole ? (double)part / (double)whole : (double)NAN;
 }
 
-static void count_records(EvalNumbers *out, const EvalRecord *records, size_t count) {
+static void count_records(EvalMetrics *out, const EvalRecord *records, size_t count) {
     size_t ended = 0, identical = 0, exact = 0, references = 0;
     double tokens = 0, confidence = 0;
     for (size_t i = 0; i < count; i++) {
@@ -112,7 +112,7 @@ static size_t iou_bin(double iou) {
     return bin < 0 ? 0 : bin < EVAL_IOU_BINS ? (size_t)bin : EVAL_IOU_BINS - 1;
 }
 
-static void score_records(EvalNumbers *out, const EvalRecord *records, size_t count) {
+static void score_records(EvalMetrics *out, const EvalRecord *records, size_t count) {
     Values iou = values_new(count), chamfer = values_new(count), hd95 = values_new(count),
            fscore = values_new(count), dims = values_new(count);
     for (size_t i = 0; i < count; i++) {
@@ -143,13 +143,13 @@ static void score_records(EvalNumbers *out, const EvalRecord *records, size_t co
     free(dims.items);
 }
 
-void eval_summarise(EvalNumbers *out, const EvalRecord *records, size_t count) {
-    *out = (EvalNumbers){.samples = count, .loss = NAN, .accuracy = NAN};
+void eval_summarise(EvalMetrics *out, const EvalRecord *records, size_t count) {
+    *out = (EvalMetrics){.samples = count, .loss = NAN, .accuracy = NAN};
     count_records(out, records, count);
     score_records(out, records, count);
 }
 
-void eval_add_loss(EvalNumbers *out, double loss, double accuracy, int64_t labels) {
+void eval_add_loss(EvalMetrics *out, double loss, double accuracy, int64_t labels) {
     if (labels <= 0) return;
     double before = (double)out->labels, more = (double)labels, all = before + more;
     out->loss = ((before > 0 ? out->loss * before : 0) + loss * more) / all;
@@ -157,7 +157,7 @@ void eval_add_loss(EvalNumbers *out, double loss, double accuracy, int64_t label
     out->labels += labels;
 }
 
-static Json *statuses_json(const EvalNumbers *n) {
+static Json *statuses_json(const EvalMetrics *n) {
     Json *root = js_new_object();
     for (int s = 0; s < CAD_STATUS_COUNT; s++)
         if (n->statuses[s])
@@ -165,13 +165,13 @@ static Json *statuses_json(const EvalNumbers *n) {
     return root;
 }
 
-static Json *bins_json(const EvalNumbers *n) {
+static Json *bins_json(const EvalMetrics *n) {
     Json *list = js_new_array();
     for (int i = 0; i < EVAL_IOU_BINS; i++) js_push(list, js_new_integer((int64_t)n->iou_bins[i]));
     return list;
 }
 
-Json *eval_numbers_json(const EvalNumbers *n) {
+Json *eval_metrics_json(const EvalMetrics *n) {
     Json *root = js_new_object();
     js_set_integer(root, "samples", (int64_t)n->samples);
     js_set_number(root, "loss", n->loss);

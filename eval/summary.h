@@ -1,4 +1,4 @@
-/* What an evaluation counts: a record for each sample, and the numbers made of all of them.
+/* What an evaluation counts: a record for each sample, and the metrics made of all of them.
  * docs/evaluation.md says what each number means. */
 #ifndef CADVLM_EVAL_SUMMARY_H
 #define CADVLM_EVAL_SUMMARY_H
@@ -25,7 +25,7 @@ typedef struct EvalRecord {
 
 enum { EVAL_IOU_BINS = 20 };
 
-typedef struct EvalNumbers {
+typedef struct EvalMetrics {
     size_t samples;
     double loss, accuracy; /* a label, of the reference code given token by token; NaN: not known */
     int64_t labels;        /* that these are means of */
@@ -44,7 +44,7 @@ typedef struct EvalNumbers {
     size_t iou_bins[EVAL_IOU_BINS]; /* samples by IoU, in equal parts of 0 … 1 */
     size_t statuses[CAD_STATUS_COUNT];
     size_t references_failed; /* references that give no solid: left out of all geometry */
-} EvalNumbers;
+} EvalMetrics;
 
 #define EVAL_DIMS_EXACT 0.01 /* in the code's unit */
 
@@ -54,13 +54,13 @@ void eval_take_reference(EvalRecord *record, const CadReply *reply);
 void eval_take_result(EvalRecord *record, const CadReply *reply);
 
 /* Sums up `count` records, in their order; loss and accuracy stay NaN. */
-void eval_summarise(EvalNumbers *out, const EvalRecord *records, size_t count);
+void eval_summarise(EvalMetrics *out, const EvalRecord *records, size_t count);
 
 /* Adds one dataset's loss and accuracy to those of others, weighted by labels. */
-void eval_add_loss(EvalNumbers *out, double loss, double accuracy, int64_t labels);
+void eval_add_loss(EvalMetrics *out, double loss, double accuracy, int64_t labels);
 
 /* The object of docs/evaluation.md. The caller frees it. */
-Json *eval_numbers_json(const EvalNumbers *numbers);
+Json *eval_metrics_json(const EvalMetrics *metrics);
 
 /* Whose picture sample `index` of `count` is shown in the shuffled control: never its own.
  * count ≥ 2. */

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "core/signals.h"
-#include "eval/reader.h"
+#include "eval/generator.h"
 
 Err split_indices(const Dataset *dataset, Split split, size_t limit, size_t **indices,
                   size_t *count) {

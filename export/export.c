@@ -11,20 +11,20 @@
 #include "checkpoint/preprocessor.h"
 #include "core/log.h"
 #include "core/system.h"
-#include "eval/reader.h"
+#include "eval/generator.h"
 #include "eval/setup.h"
 #include "eval/validate.h"
-#include "export/card.h"
+#include "export/model_card.h"
 #include "model/files/adapter.h"
 #include "model/files/export.h"
 
 enum { BESIDE = 2, LINES_MAX = CONFIG_DATASETS, LINE_TEXT = 160 };
 
-/* ---- the card ---- */
+/* ---- the model card ---- */
 
-/* Names and values of a card's lists, which borrow their texts from here. */
+/* Names and values of a model card's lists, which borrow their texts from here. */
 typedef struct Lines {
-    CardLine lines[LINES_MAX];
+    ModelCardLine lines[LINES_MAX];
     char values[LINES_MAX][LINE_TEXT];
     int count;
 } Lines;
@@ -36,7 +36,7 @@ __attribute__((format(printf, 3, 4))) static void add_line(Lines *lines, const c
     va_start(args, format);
     vsnprintf(lines->values[lines->count], LINE_TEXT, format, args);
     va_end(args);
-    lines->lines[lines->count] = (CardLine){name, lines->values[lines->count]};
+    lines->lines[lines->count] = (ModelCardLine){name, lines->values[lines->count]};
     lines->count++;
 }
 
@@ -81,7 +81,7 @@ static void describe_figures(Lines *figures, const TrainState *state) {
 
 typedef struct Export {
     const ExportOptions *options;
-    Reader before;
+    Generator before;
     TrainState state;
     Lineage lineage;
     bool base_there;   /* the published folder is where it was, with the weights it had */
@@ -91,7 +91,7 @@ typedef struct Export {
     ModelSpec spec; /* of the model that is opened to prove it, and what it is opened from */
     Base base;
     Lines data, recipe, figures;
-    Buf card, preprocessor;
+    Buf model_card, preprocessor;
     SmallFile beside[BESIDE];
 } Export;
 
@@ -138,7 +138,7 @@ static Err read_masters(Export *e) {
     return model_load(model, path, e->flat, &found);
 }
 
-/* The card, and how drawings and prompts are prepared. */
+/* The model card, and how drawings and prompts are prepared. */
 static void write_texts(Export *e) {
     const Config *c = &e->before.config;
     describe_data(&e->data, c, e->options->licence);
@@ -157,9 +157,9 @@ static void write_texts(Export *e) {
                       .figure_count = e->figures.count,
                       .program = e->options->program};
     bool merged = e->options->format == EXPORT_MERGED;
-    card_print(&e->card, &card, merged ? CARD_MERGED : CARD_ADAPTER);
+    model_card_print(&e->model_card, &card, merged ? MODEL_CARD_MERGED : MODEL_CARD_ADAPTER);
     preprocessor_print(&e->preprocessor, c, merged);
-    e->beside[0] = (SmallFile){"README.md", buf_cstr(&e->card)};
+    e->beside[0] = (SmallFile){"README.md", buf_cstr(&e->model_card)};
     e->beside[1] = (SmallFile){PREPROCESSOR_FILE, buf_cstr(&e->preprocessor)};
 }
 
@@ -323,7 +323,7 @@ static Err run(Export *e, Comm *comm, ExportResult *result) {
     TRY(base_find(&e->base, e->options->checkpoint));
     REQUIRE(e->base.kind == BASE_CHECKPOINT, ERR_INPUT,
             "%s is no checkpoint of cadvlm: there is nothing trained", e->options->checkpoint);
-    TRY(reader_open(&e->before, comm, e->options->checkpoint));
+    TRY(generator_open(&e->before, comm, e->options->checkpoint));
     TRY(train_state_read(&e->state, e->before.checkpoint));
     TRY(path_format(result->checkpoint, "%s", e->before.checkpoint));
     result->step = (long long)e->before.step;
@@ -340,8 +340,8 @@ Err export_run(const ExportOptions *options, Comm *comm, ExportResult *result) {
     *result = (ExportResult){0};
     Err err = run(&e, comm, result);
     if (e.before.ex) exec_free(e.before.ex, e.flat, 0);
-    reader_close(&e.before);
-    buf_free(&e.card);
+    generator_close(&e.before);
+    buf_free(&e.model_card);
     buf_free(&e.preprocessor);
     return err;
 }

@@ -17,7 +17,7 @@ typedef struct ExportOptions {
     DType dtype;                   /* of merged weights */
     int samples;                   /* of the proof; 0: none */
     const char *data;              /* shards for it; NULL: made-up pictures and tokens */
-    const char *program, *licence; /* for the card; licence of the data, or NULL */
+    const char *program, *licence; /* for the model card; licence of the data, or NULL */
 } ExportOptions;
 
 typedef struct ExportResult {

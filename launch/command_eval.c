@@ -89,14 +89,14 @@ static Err check_name(const char *name) {
     return OK;
 }
 
-static Err find_places(EvalPaths *places, const EvalArguments *a, const Reader *reader) {
+static Err find_places(EvalPaths *places, const EvalArguments *a, const Generator *generator) {
     char folder[PATH_SIZE];
     if (a->out) {
         TRY(file_target(a->out));
         TRY(path_format(places->file, "%s", a->out));
     } else {
-        TRY(eval_folder(folder, reader->checkpoint));
-        TRY(path_format(places->file, "%s/step-%09lld%s%s.json", folder, (long long)reader->step,
+        TRY(eval_folder(folder, generator->checkpoint));
+        TRY(path_format(places->file, "%s/step-%09lld%s%s.json", folder, (long long)generator->step,
                         a->name ? "-" : "", a->name ? a->name : ""));
     }
     size_t length = strlen(places->file) - strlen(path_extension(places->file));
@@ -114,12 +114,13 @@ static Err make_parent(const char *path) {
 
 /* ---- what is said ---- */
 
-static Json *describe(const EvalArguments *a, const Reader *reader, const EvalOptions *options,
-                      const EvalResult *result, const EvalPaths *places, int ranks) {
+static Json *describe(const EvalArguments *a, const Generator *generator,
+                      const EvalOptions *options, const EvalResult *result, const EvalPaths *places,
+                      int ranks) {
     Json *root = eval_result_json(result), *data = js_new_object();
     if (a->name) js_set_text(root, "name", a->name);
-    js_set_text(root, "checkpoint", reader->checkpoint);
-    js_set_integer(root, "step", reader->step);
+    js_set_text(root, "checkpoint", generator->checkpoint);
+    js_set_integer(root, "step", generator->step);
     js_set_text(root, "split", split_name(options->split));
     for (int i = 0; i < options->set_count; i++)
         js_set_text(data, options->sets[i].name, dataset_path(options->sets[i].dataset));
@@ -135,11 +136,11 @@ typedef struct Row {
     const char *label, *unit;
     int decimals;
     double scale;
-    size_t offset; /* of the number in EvalNumbers */
+    size_t offset; /* of the number in EvalMetrics */
 } Row;
 
 #define ROW(label, decimals, unit, scale, member)                                                  \
-    { label, unit, decimals, scale, offsetof(EvalNumbers, member) }
+    { label, unit, decimals, scale, offsetof(EvalMetrics, member) }
 static const Row ROWS[] = {
     ROW("loss", 4, "", 1, loss),
     ROW("labels right", 1, " %", 100, accuracy),
@@ -168,10 +169,10 @@ static void print_cell(const char *text, int width, bool left) {
     printf("%*s%s%*s", left ? 0 : pad, "", text, left ? pad : 0, "");
 }
 
-static void print_number(const Row *row, const EvalNumbers *numbers) {
+static void print_number(const Row *row, const EvalMetrics *metrics) {
     double value;
     char text[48];
-    memcpy(&value, (const char *)numbers + row->offset, sizeof value);
+    memcpy(&value, (const char *)metrics + row->offset, sizeof value);
     snprintf(text, sizeof text, "–");
     if (isfinite(value))
         snprintf(text, sizeof text, "%.*f%s", row->decimals, value * row->scale, row->unit);
@@ -203,19 +204,19 @@ static void print_part(const char *name, const EvalPart *part, bool shuffled) {
                (long long)part->real.overlong);
 }
 
-static void print_result(const EvalResult *r, const Reader *reader, const EvalPaths *places) {
-    printf("%s\n", shown(reader->checkpoint));
+static void print_result(const EvalResult *r, const Generator *generator, const EvalPaths *places) {
+    printf("%s\n", shown(generator->checkpoint));
     for (int s = 0; s < r->set_count; s++) print_part(r->names[s], &r->sets[s], r->shuffled);
     if (r->set_count > 1) print_part("all", &r->all, r->shuffled);
     printf("\n%.1f s; written to %s\n", r->seconds, shown(places->file));
 }
 
 static Err publish(const EvalArguments *a, Json *root, const EvalResult *result,
-                   const Reader *reader, const EvalPaths *places) {
+                   const Generator *generator, const EvalPaths *places) {
     TRY(make_parent(places->file));
     TRY(js_write(places->file, root));
     if (!a->json) {
-        print_result(result, reader, places);
+        print_result(result, generator, places);
         return OK;
     }
     Buf text = {0};
@@ -239,9 +240,9 @@ static Err set_up_data(EvalArguments *a, EvalOptions *options, Dataset *datasets
     return open_datasets(options, datasets, &a->data);
 }
 
-static Err set_up_places(EvalArguments *a, const Reader *reader, EvalOptions *options,
+static Err set_up_places(EvalArguments *a, const Generator *generator, EvalOptions *options,
                          EvalPaths *places) {
-    TRY(find_places(places, a, reader));
+    TRY(find_places(places, a, generator));
     options->limit = (size_t)a->samples;
     options->shuffled = a->shuffled;
     options->max_new = (int)a->max_tokens;
@@ -253,22 +254,22 @@ static Err set_up_places(EvalArguments *a, const Reader *reader, EvalOptions *op
 }
 
 static Err evaluate_and_tell(EvalArguments *a, Comm *comm) {
-    static Reader reader; /* it holds a whole config */
+    static Generator generator; /* it holds a whole config */
     static EvalOptions options;
     static EvalResult result;
     Dataset *datasets[EVAL_SETS_MAX] = {0};
     EvalPaths places;
     Err err = comm_agree(comm, set_up_data(a, &options, datasets));
-    if (err == OK) err = reader_open(&reader, comm, a->checkpoint);
-    if (err == OK) err = comm_agree(comm, set_up_places(a, &reader, &options, &places));
-    if (err == OK) err = evaluate(comm, &reader, &options, &result);
+    if (err == OK) err = generator_open(&generator, comm, a->checkpoint);
+    if (err == OK) err = comm_agree(comm, set_up_places(a, &generator, &options, &places));
+    if (err == OK) err = evaluate(comm, &generator, &options, &result);
     if (err == OK) {
-        Json *root = describe(a, &reader, &options, &result, &places, comm_size(comm));
-        if (comm_rank(comm) == 0) err = publish(a, root, &result, &reader, &places);
+        Json *root = describe(a, &generator, &options, &result, &places, comm_size(comm));
+        if (comm_rank(comm) == 0) err = publish(a, root, &result, &generator, &places);
         js_free(&root);
         err = comm_agree(comm, err);
     }
-    reader_close(&reader);
+    generator_close(&generator);
     for (int i = 0; i < EVAL_SETS_MAX; i++) dataset_close(&datasets[i]);
     return err;
 }
@@ -316,7 +317,7 @@ const Command eval_commands[] = {
     {"eval", "--checkpoint DIR --data SHARDS [--data MORE …]",
      "Measure what a model writes about drawings it has not seen",
      "Losses and all CAD metrics, for each dataset, and a gallery of drawing, target and result.\n"
-     "On several processors or machines: mpirun -n N cadvlm eval …; the numbers stay the same.\n"
+     "On several processors or machines: mpirun -n N cadvlm eval …; the metrics stay the same.\n"
      "docs/evaluation.md says what each number means.",
      run_eval},
 };

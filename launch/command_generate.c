@@ -7,7 +7,7 @@
 #include "core/json.h"
 #include "core/log.h"
 #include "core/text.h"
-#include "eval/reader.h"
+#include "eval/generator.h"
 #include "eval/summary.h"
 #include "launch/commands.h"
 #include "launch/part_file.h"
@@ -38,13 +38,13 @@ typedef struct Item {
     Json *result; /* with --json */
 } Item;
 
-typedef struct Generator {
+typedef struct GenerateRun {
     const GenerateArguments *arguments;
-    Reader reader;
+    Generator generator;
     CadPool *pool;
     Item *items;
     int count, failed; /* gave no sound solid */
-} Generator;
+} GenerateRun;
 
 /* ---- names ---- */
 
@@ -72,8 +72,8 @@ static void name_item(Item *items, int index) {
 /* ---- pictures ---- */
 
 /* A drawing as the model sees it. */
-static Err read_image(Image *image, const Reader *reader, const char *path) {
-    const BatchesOptions *o = &reader->options;
+static Err read_image(Image *image, const Generator *generator, const char *path) {
+    const BatchesOptions *o = &generator->options;
     Image whole;
     int size = o->image_size;
     *image = (Image){0};
@@ -140,23 +140,23 @@ static Err name_files(Item *item, const char *out) {
     return path_format(item->picture, "%s/%s.png", out, item->name);
 }
 
-static int picture_scale(const Reader *reader) {
-    int size = reader->options.image_size;
+static int picture_scale(const Generator *generator) {
+    int size = generator->options.image_size;
     return size >= PICTURE_LEAST ? 1 : (PICTURE_LEAST + size - 1) / size;
 }
 
-static Err build(Generator *g, Item *item, const Image *drawing, const Reading *reading) {
-    int scale = picture_scale(&g->reader);
+static Err build(GenerateRun *g, Item *item, const Image *drawing, const GeneratedCode *generated) {
+    int scale = picture_scale(&g->generator);
     DrawStyle style = draw_style_default(drawing->width * scale);
     TRY(name_files(item, g->arguments->out));
-    TRY(file_write(item->code, buf_cstr(&reading->code), reading->code.size));
+    TRY(file_write(item->code, buf_cstr(&generated->code), generated->code.size));
     TRY(file_remove_tree(item->step)); /* of an earlier run */
-    CadRequest request = {.code = buf_cstr(&reading->code),
-                          .code_size = reading->code.size,
+    CadRequest request = {.code = buf_cstr(&generated->code),
+                          .code_size = generated->code.size,
                           .draw = &style,
                           .export_as = CAD_EXPORT_STEP};
     TRY(cad_pool_run(g->pool, &request, &item->reply));
-    bool none = reading->broken && item->reply.status != CAD_OK;
+    bool none = generated->broken && item->reply.status != CAD_OK;
     if (none) item->reply.line = 0;
     if (none)
         snprintf(item->reply.message, sizeof item->reply.message,
@@ -166,19 +166,19 @@ static Err build(Generator *g, Item *item, const Image *drawing, const Reading *
     return write_picture(item->picture, drawing, scale, &item->reply.png);
 }
 
-static Json *result_json(const Item *item, const Reading *reading) {
+static Json *result_json(const Item *item, const GeneratedCode *generated) {
     const CadReply *reply = &item->reply;
     Json *root = js_new_object();
     js_set_text(root, "image", item->image);
     js_set_text(root, "status", cad_status_name(reply->status));
-    js_set_text(root, "code", buf_cstr(&reading->code));
+    js_set_text(root, "code", buf_cstr(&generated->code));
     js_set_text(root, "code_file", item->code);
     js_set_text(root, "step", file_exists(item->step) ? item->step : NULL);
     js_set_text(root, "picture", item->picture);
     js_set_number(root, "seconds", item->seconds);
-    js_set_integer(root, "tokens", reading->tokens);
-    js_set_bool(root, "ended", reading->ended);
-    js_set_number(root, "confidence", reading->confidence);
+    js_set_integer(root, "tokens", generated->tokens);
+    js_set_bool(root, "ended", generated->ended);
+    js_set_number(root, "confidence", generated->confidence);
     if (cad_status_executed(reply->status)) {
         js_set_number(root, "volume", reply->volume);
         Json *dims = js_new_array();
@@ -197,10 +197,10 @@ static Json *result_json(const Item *item, const Reading *reading) {
     return root;
 }
 
-static void print_item(const Item *item, const Reading *reading) {
+static void print_item(const Item *item, const GeneratedCode *generated) {
     const CadReply *reply = &item->reply;
     printf("%s: %s, %d tokens, confidence %.2f, %.2f s\n", shown(item->image),
-           cad_status_name(reply->status), reading->tokens, reading->confidence, item->seconds);
+           cad_status_name(reply->status), generated->tokens, generated->confidence, item->seconds);
     if (reply->message[0]) printf("  %s\n", part_reply_sentence(reply));
     if (cad_status_executed(reply->status))
         printf("  %g × %g × %g, volume %g\n", reply->box_max.x - reply->box_min.x,
@@ -225,7 +225,7 @@ static Json *unread_json(const Item *item) {
 }
 
 /* It does not end the others. The last error says why. */
-static void settle_unread(Generator *g, Item *item) {
+static void settle_unread(GenerateRun *g, Item *item) {
     cad_reply_clear(&item->reply);
     item->reply.status = CAD_UNREADABLE;
     text_escape(item->reply.message, sizeof item->reply.message, err_message());
@@ -244,7 +244,7 @@ static void settle_unread(Generator *g, Item *item) {
 typedef struct Drawings {
     Item **items;
     Image *images;
-    Reading *readings;
+    GeneratedCode *generated;
     const char **names;
     int count, most;
 } Drawings;
@@ -253,17 +253,17 @@ static Drawings drawings_new(int most) {
     size_t n = (size_t)most;
     Drawings d = {.items = calloc(n, sizeof *d.items),
                   .images = calloc(n, sizeof *d.images),
-                  .readings = calloc(n, sizeof *d.readings),
+                  .generated = calloc(n, sizeof *d.generated),
                   .names = calloc(n, sizeof *d.names),
                   .most = most};
-    CHECK(d.items && d.images && d.readings && d.names, "out of memory: %d drawings", most);
+    CHECK(d.items && d.images && d.generated && d.names, "out of memory: %d drawings", most);
     return d;
 }
 
 static void drawings_clear(Drawings *d) {
     for (int i = 0; i < d->count; i++) {
         image_free(&d->images[i]);
-        reading_free(&d->readings[i]);
+        generated_code_free(&d->generated[i]);
         cad_reply_free(&d->items[i]->reply);
     }
     d->count = 0;
@@ -273,15 +273,15 @@ static void drawings_free(Drawings *d) {
     drawings_clear(d);
     free(d->items);
     free(d->images);
-    free(d->readings);
+    free(d->generated);
     free(d->names);
 }
 
 /* Reads drawings from item *next on until there are enough. */
-static void drawings_take(Drawings *d, Generator *g, int *next) {
+static void drawings_take(Drawings *d, GenerateRun *g, int *next) {
     while (d->count < d->most && *next < g->count) {
         Item *item = &g->items[(*next)++];
-        if (read_image(&d->images[d->count], &g->reader, item->image) != OK) {
+        if (read_image(&d->images[d->count], &g->generator, item->image) != OK) {
             settle_unread(g, item);
             continue;
         }
@@ -290,27 +290,27 @@ static void drawings_take(Drawings *d, Generator *g, int *next) {
     }
 }
 
-static Err run_batch(Generator *g, const Drawings *d) {
+static Err run_batch(GenerateRun *g, const Drawings *d) {
     double began = clock_seconds();
-    TRY(reader_read(&g->reader, d->images, NULL, d->names, d->count, (int)g->arguments->max_tokens,
-                    d->readings));
+    TRY(generator_run(&g->generator, d->images, NULL, d->names, d->count,
+                      (int)g->arguments->max_tokens, d->generated));
     double each = (clock_seconds() - began) / d->count;
     for (int i = 0; i < d->count; i++) {
         Item *item = d->items[i];
         began = clock_seconds();
-        TRY(build(g, item, &d->images[i], &d->readings[i]));
+        TRY(build(g, item, &d->images[i], &d->generated[i]));
         item->seconds = each + clock_seconds() - began;
         g->failed += item->reply.status != CAD_OK;
         if (g->arguments->json)
-            item->result = result_json(item, &d->readings[i]);
+            item->result = result_json(item, &d->generated[i]);
         else
-            print_item(item, &d->readings[i]);
+            print_item(item, &d->generated[i]);
     }
     return OK;
 }
 
 /* The pictures written are named like the images: not into the folder that the images lie in. */
-static Err check_folder(const Generator *g) {
+static Err check_folder(const GenerateRun *g) {
     char out[PATH_SIZE], folder[PATH_SIZE], real[PATH_SIZE];
     if (!realpath(g->arguments->out, out)) return OK; /* it is not there yet */
     for (int i = 0; i < g->count; i++) {
@@ -323,9 +323,9 @@ static Err check_folder(const Generator *g) {
     return OK;
 }
 
-static void print_results(Generator *g) {
+static void print_results(GenerateRun *g) {
     Json *root = js_new_object(), *results = js_new_array();
-    js_set_text(root, "checkpoint", g->reader.checkpoint);
+    js_set_text(root, "checkpoint", g->generator.checkpoint);
     for (int i = 0; i < g->count; i++) {
         js_push(results, g->items[i].result);
         g->items[i].result = NULL;
@@ -338,8 +338,8 @@ static void print_results(Generator *g) {
     js_free(&root);
 }
 
-static Err run_all(Generator *g) {
-    Drawings drawings = drawings_new(g->reader.options.size);
+static Err run_all(GenerateRun *g) {
+    Drawings drawings = drawings_new(g->generator.options.size);
     Err err = OK;
     for (int next = 0; next < g->count && err == OK;) {
         drawings_take(&drawings, g, &next);
@@ -354,8 +354,8 @@ static Err run_all(Generator *g) {
 }
 
 static Err generate(Comm *comm, const GenerateArguments *a, const Arguments *images) {
-    static Generator g; /* its reader holds a whole config */
-    g = (Generator){.arguments = a, .count = images->count};
+    static GenerateRun g; /* its generator holds a whole config */
+    g = (GenerateRun){.arguments = a, .count = images->count};
     g.items = calloc((size_t)g.count, sizeof *g.items);
     CHECK(g.items, "out of memory: %d images", g.count);
     Err err = OK;
@@ -365,14 +365,14 @@ static Err generate(Comm *comm, const GenerateArguments *a, const Arguments *ima
         g.items[i].image = images->items[i];
         name_item(g.items, i);
     }
-    TRY_GOTO(err, reader_open(&g.reader, comm, a->checkpoint));
+    TRY_GOTO(err, generator_open(&g.generator, comm, a->checkpoint));
     TRY_GOTO(err, check_folder(&g));
     TRY_GOTO(err, file_make_directories(a->out));
     TRY_GOTO(err, cad_pool_open(&g.pool, 1, (CadLimits){.seconds = a->seconds}));
     TRY_GOTO(err, run_all(&g));
 done:
     cad_pool_close(&g.pool);
-    reader_close(&g.reader);
+    generator_close(&g.generator);
     for (int i = 0; i < g.count; i++) js_free(&g.items[i].result);
     free(g.items);
     return err;

@@ -6,7 +6,7 @@
 
 #include "report/chart.h"
 #include "report/html.h"
-#include "report/report_parts.h"
+#include "report/report_internal.h"
 #include "report/report_style.h"
 
 enum { COMPARE_WIDE = 1100, COMPARE_TALL = 280, COMPARE_WINDOWS = 60, COLOURS = 6 };

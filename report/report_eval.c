@@ -6,7 +6,7 @@
 
 #include "report/chart.h"
 #include "report/html.h"
-#include "report/report_parts.h"
+#include "report/report_internal.h"
 
 enum {
     PICTURE_FILE_MAX = 8 << 20,

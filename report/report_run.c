@@ -6,7 +6,7 @@
 
 #include "report/chart.h"
 #include "report/html.h"
-#include "report/report_parts.h"
+#include "report/report_internal.h"
 
 enum { WIDE = 1100, TALL = 300, SMALL_WIDE = 380, SMALL_TALL = 200, SET_TILES = 4 };
 

@@ -14,7 +14,7 @@
 #include "trainer/best_weights.h"
 #include "trainer/patience.h"
 #include "trainer/schedule.h"
-#include "trainer/train_parts.h"
+#include "trainer/train_internal.h"
 
 enum { SKIPPED_STEPS_MAX = 10 }; /* in a row, before a run gives up */
 

@@ -10,7 +10,7 @@
 #include "core/log.h"
 #include "model/files/adapter.h"
 #include "trainer/resume.h"
-#include "trainer/train_parts.h"
+#include "trainer/train_internal.h"
 
 /* Number tokens of the tokenizer start out alike where their numbers are. */
 static void init_numbers(Trainer *t) {

@@ -31,7 +31,7 @@ static EvalRecord failed(CadStatus status) {
 TEST(failures_count_zero_in_iou_and_stay_out_of_distances) {
     EvalRecord records[] = {good(0.8, 0.001), failed(CAD_PARSE_FAIL), good(0.6, 0.006),
                             failed(CAD_TIMEOUT), good(1, 0.002)};
-    EvalNumbers n;
+    EvalMetrics n;
     eval_summarise(&n, records, 5);
     ASSERT_INT(n.samples, ==, 5);
     ASSERT_NEAR(n.iou_mean, (0.8 + 0.6 + 1) / 5, 1e-12);
@@ -56,7 +56,7 @@ TEST(scores_that_a_dead_worker_left_are_not_believed) {
     /* What stands in the record of a part that timed out is of no solid, even if it looks good. */
     EvalRecord records[] = {good(0.5, 0.001), good(1, 0)};
     records[1].status = CAD_TIMEOUT;
-    EvalNumbers n;
+    EvalMetrics n;
     eval_summarise(&n, records, 2);
     ASSERT_NEAR(n.iou_mean, 0.25, 1e-12);
     ASSERT_NEAR(n.chamfer_mean, 0.001, 1e-12);
@@ -97,7 +97,7 @@ TEST(only_a_solid_is_measured_whatever_the_reply_says) {
         /* And in the sum: against the model where its code gave no solid. */
         EvalRecord records[] = {r, good(1, 0.001)};
         records[0].reference_status = CAD_OK;
-        EvalNumbers n;
+        EvalMetrics n;
         eval_summarise(&n, records, 2);
         ASSERT_NEAR(n.iou_mean, solid[status] ? 1 : 0.5, 1e-12);
         ASSERT_NEAR(n.invalidity, status == CAD_OK ? 0 : 0.5, 1e-12);
@@ -113,7 +113,7 @@ TEST(broken_solids_execute_but_are_invalid) {
                             failed(CAD_EMPTY_SOLID)};
     records[0].status = CAD_INVALID_SOLID;
     records[1].status = CAD_NON_MANIFOLD;
-    EvalNumbers n;
+    EvalMetrics n;
     eval_summarise(&n, records, 4);
     ASSERT_NEAR(n.executes, 0.75, 1e-12);
     ASSERT_NEAR(n.invalidity, 0.75, 1e-12);
@@ -123,7 +123,7 @@ TEST(broken_solids_execute_but_are_invalid) {
 
 TEST(solids_that_could_not_be_compared_count_zero) {
     EvalRecord records[] = {good(0.5, 0.001), good(NAN, NAN)};
-    EvalNumbers n;
+    EvalMetrics n;
     eval_summarise(&n, records, 2);
     ASSERT_NEAR(n.iou_mean, 0.25, 1e-12);
     ASSERT_NEAR(n.chamfer_mean, 0.001, 1e-12);
@@ -133,7 +133,7 @@ TEST(solids_that_could_not_be_compared_count_zero) {
 TEST(parts_whose_reference_fails_are_left_out_of_geometry_alone) {
     EvalRecord records[] = {good(0.5, 0.001), good(0.9, 0.002), failed(CAD_PARSE_FAIL)};
     records[1].reference_status = CAD_EXEC_FAIL;
-    EvalNumbers n;
+    EvalMetrics n;
     eval_summarise(&n, records, 3);
     ASSERT_INT(n.references_failed, ==, 1);
     ASSERT_NEAR(n.iou_mean, 0.25, 1e-12);
@@ -147,24 +147,24 @@ TEST(dimensions_are_exact_only_when_all_three_are) {
     for (int k = 0; k < 3; k++) records[0].reference_dims[k] = records[0].dims[k] + 0.009;
     records[1].reference_dims[2] = records[1].dims[2] - 0.02;
     records[2].dims[1] = NAN;
-    EvalNumbers n;
+    EvalMetrics n;
     eval_summarise(&n, records, 4);
     ASSERT_NEAR(n.dims_exact, 0.25, 1e-12);
 }
 
 TEST(nothing_gives_null_and_never_nan) {
-    EvalNumbers n;
+    EvalMetrics n;
     EvalRecord record = failed(CAD_PARSE_FAIL);
     eval_summarise(&n, &record, 1);
     ASSERT_NEAR(n.iou_mean, 0, 0);
     ASSERT_TRUE(isnan(n.chamfer_mean) && isnan(n.hd95) && isnan(n.loss));
-    Json *root = eval_numbers_json(&n);
+    Json *root = eval_metrics_json(&n);
     ASSERT_TRUE(js_type(js_get(root, "chamfer_mean")) == JSON_KIND_NULL);
     ASSERT_TRUE(js_type(js_get(root, "loss")) == JSON_KIND_NULL);
     ASSERT_TRUE(js_type(js_get(root, "iou_mean")) == JSON_KIND_NUMBER);
     js_free(&root);
     eval_summarise(&n, NULL, 0);
-    root = eval_numbers_json(&n);
+    root = eval_metrics_json(&n);
     ASSERT_TRUE(js_type(js_get(root, "iou_mean")) == JSON_KIND_NULL);
     js_free(&root);
 }
@@ -174,10 +174,10 @@ TEST(numbers_have_the_keys_of_the_manual) {
                                        "executes", "invalidity", "chamfer_mean", "chamfer_median",
                                        "hd95",     "iou_mean",   "fscore",       "dims_rel_error"};
     EvalRecord record = good(0.5, 0.001);
-    EvalNumbers n;
+    EvalMetrics n;
     eval_summarise(&n, &record, 1);
     eval_add_loss(&n, 0.5, 0.9, 100);
-    Json *root = eval_numbers_json(&n);
+    Json *root = eval_metrics_json(&n);
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         double value;
         ASSERT(js_number(js_get(root, keys[i]), &value), "%s is no number", keys[i]);
@@ -189,7 +189,7 @@ TEST(numbers_have_the_keys_of_the_manual) {
 }
 
 TEST(losses_of_datasets_are_weighted_by_labels) {
-    EvalNumbers n = {.loss = NAN, .accuracy = NAN};
+    EvalMetrics n = {.loss = NAN, .accuracy = NAN};
     eval_add_loss(&n, 1, 0.5, 100);
     eval_add_loss(&n, 4, 0.8, 300);
     eval_add_loss(&n, 99, 0, 0); /* a dataset without labels says nothing */

@@ -12,23 +12,24 @@
 #include "tests/support/train_fixture.h"
 
 /* Two equal models of a tokenizer's vocabulary, and how their input is made. */
-static void open_pair(Tiny pair[2], Reader *reader) {
+static void open_pair(Tiny pair[2], Generator *generator) {
     ModelSpec spec;
     fixture_tokenizer(test_path("tokenizer.json"));
-    *reader = (Reader){0};
-    ASSERT_OK(tokenizer_open(&reader->tokenizer, test_path("tokenizer.json")));
+    *generator = (Generator){0};
+    ASSERT_OK(tokenizer_open(&generator->tokenizer, test_path("tokenizer.json")));
     tiny_spec(&spec, TUNE_FULL, TUNE_FULL, TUNE_FULL);
-    spec.llm.vocab = tokenizer_vocab(reader->tokenizer);
-    reader->options.image_size = spec.vision.image_size;
-    reader->options.image_channels = spec.vision.channels;
-    reader->options.image_rows = 4;
-    reader->options.max_length = 12;
+    spec.llm.vocab = tokenizer_vocab(generator->tokenizer);
+    generator->options.image_size = spec.vision.image_size;
+    generator->options.image_channels = spec.vision.channels;
+    generator->options.image_rows = 4;
+    generator->options.max_length = 12;
     for (int i = 0; i < 2; i++) tiny_open(&pair[i], &spec, DT_F32, 1);
 }
 
-static Comparison compared(Tiny pair[2], const Reader *reader) {
+static Comparison compared(Tiny pair[2], const Generator *generator) {
     Comparison found;
-    ASSERT_OK(compare_models(&found, (Model *[]){pair[0].model, pair[1].model}, reader, NULL, 2));
+    ASSERT_OK(
+        compare_models(&found, (Model *[]){pair[0].model, pair[1].model}, generator, NULL, 2));
     printf("%d samples, %d rows: %g of %g apart, losses %g and %g\n", found.samples, found.rows,
            found.difference, found.largest, found.losses[0], found.losses[1]);
     return found;
@@ -36,9 +37,9 @@ static Comparison compared(Tiny pair[2], const Reader *reader) {
 
 TEST(models_are_compared_by_their_logits) {
     Tiny pair[2];
-    Reader reader;
-    open_pair(pair, &reader);
-    Comparison found = compared(pair, &reader);
+    Generator generator;
+    open_pair(pair, &generator);
+    Comparison found = compared(pair, &generator);
     ASSERT_INT(found.samples, ==, 2);
     ASSERT_INT(found.rows, ==, 2 * 7);
     ASSERT_REAL(found.difference, ==, 0);
@@ -46,13 +47,13 @@ TEST(models_are_compared_by_their_logits) {
     ASSERT_REAL(found.losses[0], ==, found.losses[1]);
     float *weight = param_value(model_params(pair[1].model), 0).data;
     *weight += 1;
-    found = compared(pair, &reader);
+    found = compared(pair, &generator);
     ASSERT_REAL(found.difference, >, 0);
     ASSERT_REAL(found.difference, <, found.largest);
     *weight = NAN;
-    ASSERT_TRUE(isnan(compared(pair, &reader).difference));
+    ASSERT_TRUE(isnan(compared(pair, &generator).difference));
     for (int i = 0; i < 2; i++) tiny_close(&pair[i]);
-    tokenizer_close(&reader.tokenizer);
+    tokenizer_close(&generator.tokenizer);
 }
 
 /* A picture is padded with the mean of each channel, in bytes; one mean is that of all. */

@@ -1,6 +1,6 @@
 /* The inside of a training run, shared by its two files: setting up and going through the steps. */
-#ifndef CADVLM_TRAINER_TRAIN_PARTS_H
-#define CADVLM_TRAINER_TRAIN_PARTS_H
+#ifndef CADVLM_TRAINER_TRAIN_INTERNAL_H
+#define CADVLM_TRAINER_TRAIN_INTERNAL_H
 
 #include "checkpoint/base.h"
 #include "checkpoint/checkpoint.h"

@@ -1,6 +1,6 @@
 /* The parts of a report's page; private to it. */
-#ifndef CADVLM_REPORT_REPORT_PARTS_H
-#define CADVLM_REPORT_REPORT_PARTS_H
+#ifndef CADVLM_REPORT_REPORT_INTERNAL_H
+#define CADVLM_REPORT_REPORT_INTERNAL_H
 
 #include "report/report.h"
 

@@ -1,11 +1,11 @@
-/* card: the README.md beside weights that are passed on. */
+/* model_card: the README.md beside weights that are passed on. */
 #include <string.h>
 
-#include "export/card.h"
+#include "export/model_card.h"
 #include "tests/support/test.h"
 
-static const CardLine DATA[] = {{"cad|parts", "CC BY 4.0"}, {"own", NULL}}, RECIPE[] = {{"r", "4"}},
-                      FIGURES[] = {{"loss", "0.5"}};
+static const ModelCardLine DATA[] = {{"cad|parts", "CC BY 4.0"}, {"own", NULL}},
+                           RECIPE[] = {{"r", "4"}}, FIGURES[] = {{"loss", "0.5"}};
 static const ModelCard CARD = {.base_model = "Yuan-Che/OpenECADv2-SigLIP-0.89B",
                                .base_on_hub = true,
                                .has_code = true,
@@ -21,8 +21,8 @@ static const ModelCard CARD = {.base_model = "Yuan-Che/OpenECADv2-SigLIP-0.89B",
 
 TEST(the_card_has_what_the_hub_reads_and_the_licences) {
     Buf adapter = {0}, merged = {0};
-    card_print(&adapter, &CARD, CARD_ADAPTER);
-    card_print(&merged, &CARD, CARD_MERGED);
+    model_card_print(&adapter, &CARD, MODEL_CARD_ADAPTER);
+    model_card_print(&merged, &CARD, MODEL_CARD_MERGED);
     const char *text = buf_cstr(&adapter);
     ASSERT_INT(strncmp(text,
                        "---\nbase_model: Yuan-Che/OpenECADv2-SigLIP-0.89B\n"
@@ -42,7 +42,7 @@ TEST(the_card_has_what_the_hub_reads_and_the_licences) {
     ModelCard local = CARD;
     local.base_model = "models/base"; /* a folder, whatever it looks like */
     local.base_on_hub = local.has_code = false;
-    card_print(&merged, &local, CARD_MERGED);
+    model_card_print(&merged, &local, MODEL_CARD_MERGED);
     ASSERT_TRUE(!strstr(buf_cstr(&merged), "base_model:"));
     ASSERT_TRUE(!strstr(buf_cstr(&merged), "AutoModelForCausalLM"));
     buf_free(&adapter);
@@ -52,7 +52,7 @@ TEST(the_card_has_what_the_hub_reads_and_the_licences) {
 /* Names come from files of others: none of them may become code, front matter or a heading. */
 TEST(names_in_a_card_are_text) {
     static const char hostile[] = "x\", trust=1)\nimport os\\ # ```\n---\n# <b>[a](b)|";
-    static const CardLine data[] = {{hostile, hostile}}, recipe[] = {{hostile, hostile}};
+    static const ModelCardLine data[] = {{hostile, hostile}}, recipe[] = {{hostile, hostile}};
     ModelCard card = {.base_model = hostile,
                       .base_on_hub = true,
                       .llm_name = hostile,
@@ -62,7 +62,7 @@ TEST(names_in_a_card_are_text) {
                       .recipe = recipe,
                       .recipe_count = 1};
     Buf text = {0};
-    card_print(&text, &card, CARD_ADAPTER);
+    model_card_print(&text, &card, MODEL_CARD_ADAPTER);
     const char *said = buf_cstr(&text);
     ASSERT_TRUE(!strstr(said, "\nimport os")); /* of Python's two imports none is this */
     ASSERT_TRUE(!strstr(said, "\n# <b>"));

@@ -1,5 +1,5 @@
 /* The README.md beside weights; see the header. */
-#include "export/card.h"
+#include "export/model_card.h"
 
 #include <ctype.h>
 #include <string.h>
@@ -85,19 +85,19 @@ static void print_base(Buf *out, const char *base) {
     buf_text(out, "\n");
 }
 
-static void print_front(Buf *out, const ModelCard *card, CardKind kind) {
+static void print_front(Buf *out, const ModelCard *card, ModelCardKind kind) {
     buf_text(out, "---\n");
     if (card->base_on_hub) print_base(out, card->base_model);
-    buf_format(out, "library_name: %s\n", kind == CARD_ADAPTER ? "peft" : "transformers");
+    buf_format(out, "library_name: %s\n", kind == MODEL_CARD_ADAPTER ? "peft" : "transformers");
     buf_format(out, "license: %s\n", hub_licence(card));
     buf_text(out, "pipeline_tag: image-to-text\ntags:\n- cad\n- openecad\n- tinyllava\n");
-    if (kind == CARD_ADAPTER) buf_text(out, "- lora\n");
+    if (kind == MODEL_CARD_ADAPTER) buf_text(out, "- lora\n");
     buf_text(out, "---\n\n");
 }
 
 /* ---- text ---- */
 
-static void print_table(Buf *out, const char *title, const char *head, const CardLine *lines,
+static void print_table(Buf *out, const char *title, const char *head, const ModelCardLine *lines,
                         int count, const char *otherwise) {
     if (!count) return;
     buf_format(out, "## %s\n\n%s\n| --- | --- |\n", title, head);
@@ -142,9 +142,9 @@ static void print_adapter_use(Buf *out, const char *base) {
                   "model = PeftModel.from_pretrained(base, \"this folder\")\n```\n");
 }
 
-static void print_use(Buf *out, const ModelCard *card, CardKind kind) {
+static void print_use(Buf *out, const ModelCard *card, ModelCardKind kind) {
     buf_text(out, "## Use\n\n    cadvlm generate -c THIS_FOLDER drawing.png -o out\n\n");
-    if (kind == CARD_ADAPTER)
+    if (kind == MODEL_CARD_ADAPTER)
         print_adapter_use(out, card->base_model ? card->base_model : "the base model");
     else if (card->has_code)
         buf_text(out, "```python\nfrom transformers import AutoModelForCausalLM\n\n"
@@ -155,11 +155,11 @@ static void print_use(Buf *out, const ModelCard *card, CardKind kind) {
                       "TinyLLaVA's model classes do.\n");
 }
 
-void card_print(Buf *out, const ModelCard *card, CardKind kind) {
+void model_card_print(Buf *out, const ModelCard *card, ModelCardKind kind) {
     print_front(out, card, kind);
     buf_format(out, "# %s\n\n",
-               kind == CARD_ADAPTER ? "LoRA adapter for CAD code from drawings"
-                                    : "CAD code from drawings");
+               kind == MODEL_CARD_ADAPTER ? "LoRA adapter for CAD code from drawings"
+                                          : "CAD code from drawings");
     buf_text(out, "Reads a picture of a part and writes the OpenECAD code that builds it.");
     if (card->base_model && card->base_model[0]) {
         buf_text(out, " Fine-tuned from ");

@@ -1,4 +1,4 @@
-#include "eval/reader.h"
+#include "eval/generator.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +17,7 @@ static int batch_size(int max_length) {
     return size < 1 ? 1 : size > DRAWINGS_AT_A_TIME ? DRAWINGS_AT_A_TIME : size;
 }
 
-static Err prepare(Reader *r) {
+static Err prepare(Generator *r) {
     const ModelSpec *spec = model_spec(r->model);
     batches_setup(&r->options, &r->config, spec, r->tokenizer);
     r->options.max_length = spec->max_positions;
@@ -33,7 +33,7 @@ static Err prepare(Reader *r) {
 }
 
 /* A checkpoint of cadvlm: its newest, of a run folder. */
-static Err open_checkpoint(Reader *r, const Comm *comm) {
+static Err open_checkpoint(Generator *r, const Comm *comm) {
     TrainState state;
     char path[PATH_SIZE];
     TRY(train_state_read(&state, r->checkpoint));
@@ -46,7 +46,7 @@ static Err open_checkpoint(Reader *r, const Comm *comm) {
 }
 
 /* A published model, with nothing to train. */
-static Err open_published(Reader *r, const Base *base, const Comm *comm) {
+static Err open_published(Generator *r, const Base *base, const Comm *comm) {
     config_defaults(&r->config);
     TRY(base_describe(base, &r->config));
     ModelSpec spec;
@@ -58,7 +58,7 @@ static Err open_published(Reader *r, const Base *base, const Comm *comm) {
     return model_open(&r->model, r->ex, &spec, precision_dtype(r->ex, r->config.precision));
 }
 
-static Err open_model(Reader *r, Base *base, const Comm *comm, const char *path) {
+static Err open_model(Generator *r, Base *base, const Comm *comm, const char *path) {
     char tokenizer[PATH_SIZE];
     TRY(base_find(base, path));
     TRY(path_format(r->checkpoint, "%s", base->folder));
@@ -72,10 +72,10 @@ static Err open_model(Reader *r, Base *base, const Comm *comm, const char *path)
     return OK;
 }
 
-Err reader_open(Reader *r, Comm *comm, const char *path) {
+Err generator_open(Generator *r, Comm *comm, const char *path) {
     Base *base = malloc(sizeof *base);
     CHECK(base, "out of memory: a base");
-    *r = (Reader){0};
+    *r = (Generator){0};
     Err err = comm_agree(comm, open_model(r, base, comm, path));
     if (err == OK && base->kind == BASE_PUBLISHED) err = base_load(r->model, base, NULL, comm);
     if (err == OK) err = comm_agree(comm, prepare(r));
@@ -83,20 +83,20 @@ Err reader_open(Reader *r, Comm *comm, const char *path) {
     return err;
 }
 
-void reader_close(Reader *r) {
+void generator_close(Generator *r) {
     model_close(&r->model);
     tokenizer_close(&r->tokenizer);
     exec_close(&r->ex);
 }
 
-void reading_free(Reading *reading) {
-    buf_free(&reading->code);
+void generated_code_free(GeneratedCode *generated) {
+    buf_free(&generated->code);
 }
 
 /* Stops at an id that stands for nothing (a model may have more rows than its tokenizer has tokens)
  * and where the text is longer than any code can be: what is there by then is scored. */
-static Err take_code(const Reader *r, const Generation *g, Reading *out) {
-    *out = (Reading){
+static Err take_code(const Generator *r, const Generation *g, GeneratedCode *out) {
+    *out = (GeneratedCode){
         .tokens = g->count, .ended = g->ended, .broken = g->broken, .confidence = g->confidence};
     int known = 0;
     while (known < g->count && g->ids[known] < tokenizer_vocab(r->tokenizer)) known++;
@@ -112,7 +112,7 @@ static Err take_code(const Reader *r, const Generation *g, Reading *out) {
 }
 
 /* Once, however many drawings there are. */
-static void tell_broken(Reader *r, const Generation *generations, const char *const *names,
+static void tell_broken(Generator *r, const Generation *generations, const char *const *names,
                         int count) {
     int first = 0;
     while (first < count && !generations[first].broken) first++;
@@ -123,19 +123,19 @@ static void tell_broken(Reader *r, const Generation *generations, const char *co
              names[first], r->checkpoint, dtype_name(model_params(r->model)->dtype));
 }
 
-Err reader_read(Reader *r, const Image *images, const char *const *prompts,
-                const char *const *names, int count, int max_new, Reading *readings) {
+Err generator_run(Generator *r, const Image *images, const char *const *prompts,
+                  const char *const *names, int count, int max_new, GeneratedCode *generated) {
     CHECK(count >= 1 && count <= r->options.size, "%d drawings", count);
     int room = model_spec(r->model)->max_positions - r->options.image_rows;
     int most = max_new > 0 && max_new < room ? max_new : room;
-    for (int i = 0; i < count; i++) readings[i] = (Reading){0};
+    for (int i = 0; i < count; i++) generated[i] = (GeneratedCode){0};
     Batch *batch;
     TRY(batch_build_prompts(&batch, &r->options, images, prompts, names, count));
     Generation *generations = calloc((size_t)count, sizeof *generations);
     CHECK(generations, "out of memory: %d drawings", count);
     Err err = model_generate(r->model, batch, tokenizer_eos(r->tokenizer), most, generations);
     if (err == OK) tell_broken(r, generations, names, count);
-    for (int i = 0; i < count && err == OK; i++) err = take_code(r, &generations[i], &readings[i]);
+    for (int i = 0; i < count && err == OK; i++) err = take_code(r, &generations[i], &generated[i]);
     for (int i = 0; i < count; i++) free(generations[i].ids);
     free(generations);
     batch_free(&batch);
