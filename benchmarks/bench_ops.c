@@ -60,27 +60,27 @@ static double time_on_cpu(const Bench *bench, void (*run)(Exec *, OpTest *), OpT
     return best;
 }
 
-/* Of the times between marks 0 … calls. */
-static double median_of_marks(Exec *ex, int calls) {
+/* Of the times between events 0 … calls. */
+static double median_of_events(Exec *ex, int calls) {
     static double seconds[CALLS_MAX];
     exec_wait(ex);
-    for (int i = 0; i < calls; i++) seconds[i] = exec_mark_seconds(ex, i, i + 1);
+    for (int i = 0; i < calls; i++) seconds[i] = exec_event_seconds(ex, i, i + 1);
     qsort(seconds, (size_t)calls, sizeof *seconds, by_value);
     return seconds[calls / 2];
 }
 
 /* Seconds of one call on a GPU: nothing waits until all calls are in the stream, so that the times
- * between marks are the device's alone. */
+ * between events are the device's alone. */
 static double time_on_gpu(const Bench *bench, Exec *ex, void (*run)(Exec *, OpTest *),
                           OpTest *tests, int copies) {
     enum { WARM_UP = 3 };
     for (int i = 0; i < WARM_UP; i++) run(ex, &tests[i % copies]);
     for (int i = 0; i < bench->calls; i++) {
-        exec_mark(ex, i);
+        exec_event_record(ex, i);
         run(ex, &tests[i % copies]);
     }
-    exec_mark(ex, bench->calls);
-    return median_of_marks(ex, bench->calls);
+    exec_event_record(ex, bench->calls);
+    return median_of_events(ex, bench->calls);
 }
 
 /* ---- ceilings ---- */
@@ -112,11 +112,11 @@ static double copy_rate_of_gpu(const Bench *bench) {
     CHECK(from && to, "out of memory: %zu bytes of the device", 2 * size);
     exec_copy(ex, to, from, size);
     for (int i = 0; i < bench->calls; i++) {
-        exec_mark(ex, i);
+        exec_event_record(ex, i);
         exec_copy(ex, to, from, size);
     }
-    exec_mark(ex, bench->calls);
-    double seconds = median_of_marks(ex, bench->calls);
+    exec_event_record(ex, bench->calls);
+    double seconds = median_of_events(ex, bench->calls);
     exec_free(ex, from, size);
     exec_free(ex, to, size);
     return 2.0 * (double)size / seconds;
@@ -227,8 +227,8 @@ static void open_cuda(Bench *bench) {
     Err err = exec_open(&bench->ex, EXEC_CUDA, 0);
     setenv("CADVLM_CUDA_TUNE", "1", 1);
     if (err == OK) err = exec_open(&bench->tuned, EXEC_CUDA, 0);
-    if (err == OK) err = exec_marks(bench->ex, bench->calls + 1);
-    if (err == OK) err = exec_marks(bench->tuned, bench->calls + 1);
+    if (err == OK) err = exec_events(bench->ex, bench->calls + 1);
+    if (err == OK) err = exec_events(bench->tuned, bench->calls + 1);
     if (err != OK) {
         fprintf(stderr, "%s\n", err_message());
         exit(1);

@@ -55,7 +55,7 @@
 /* ---- the run ---- */
 
 /* Marks of a step: its begin, backward's begin, its end. */
-enum { BATCHES = 8, BATCHES_VARIED = 64, STEPS_MAX = 2000, MARKS = 3 };
+enum { BATCHES = 8, BATCHES_VARIED = 64, STEPS_MAX = 2000, EVENTS = 3 };
 
 typedef struct Run {
     Exec *ex;
@@ -174,7 +174,7 @@ static Err run_open(Run *run, const StepCase *c, const Options *options) {
     TRY(optim_open(&run->optim, run->ex, run->model, &config.training));
     int batches = batches_of(options);
     for (int i = 0; i < batches; i++) run->batches[i] = step_batch(c, (uint64_t)i);
-    return exec_marks(run->ex, MARKS * STEPS_MAX + 1);
+    return exec_events(run->ex, EVENTS * STEPS_MAX + 1);
 }
 
 static void run_close(Run *run) {
@@ -187,18 +187,18 @@ static void run_close(Run *run) {
     for (int i = 0; i < BATCHES_VARIED; i++) step_batch_free(&run->batches[i]);
 }
 
-/* One step as the trainer takes it on one GPU; marks `at` … `at + 2`. */
+/* One step as the trainer takes it on one GPU; events `at` … `at + 2`. */
 static Err step(Run *run, const Options *options, const Batch *batch, int at) {
     Params *params = model_params(run->model);
     Batch b = *batch;
     b.step = run->step++; /* another mask of dropout each time */
-    exec_mark(run->ex, at);
+    exec_event_record(run->ex, at);
     exec_zero(run->ex, params->grads, (size_t)params->trained * sizeof(float));
     TRY(model_forward(run->model, &b, true));
-    exec_mark(run->ex, at + 1);
+    exec_event_record(run->ex, at + 1);
     TRY(model_backward(run->model));
     if (!options->no_update) TRY(optim_step(&run->optim, params->grads, b.labels, 1e-6));
-    exec_mark(run->ex, at + 2);
+    exec_event_record(run->ex, at + 2);
     return OK;
 }
 
@@ -247,7 +247,7 @@ static Err measure(Run *run, const Options *options, Result *out) {
         const Batch *b = &run->batches[count % batches_of(options)];
         if (options->vary) exec_wait(run->ex);
         double cpu = cpu_seconds(), host = clock_seconds();
-        TRY(step(run, options, b, MARKS * count));
+        TRY(step(run, options, b, EVENTS * count));
         hosts[count] = clock_seconds() - host;
         cpus[count++] = cpu_seconds() - cpu;
         if (options->peak <= 0) peaks[count] = steady_peak(run->ex);
@@ -260,8 +260,8 @@ static Err measure(Run *run, const Options *options, Result *out) {
     TRY(model_loss(run->model, &out->loss, &hits));
     out->loss /= labels;
     for (int i = 0; i < count; i++) {
-        steps[i] = exec_mark_seconds(run->ex, MARKS * i, MARKS * i + 2);
-        forwards[i] = exec_mark_seconds(run->ex, MARKS * i, MARKS * i + 1);
+        steps[i] = exec_event_seconds(run->ex, EVENTS * i, EVENTS * i + 2);
+        forwards[i] = exec_event_seconds(run->ex, EVENTS * i, EVENTS * i + 1);
     }
     double typical = median(steps, count);
     if (options->peak <= 0) out->peak = median(peaks, count + 1);

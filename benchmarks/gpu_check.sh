@@ -21,7 +21,7 @@
 set -u
 table="\
 start-up    25  finds the programs and CUDA's libraries, opens the GPU
-match       85  every operation against the plain loops in f32, bf16, f16; gradients; the optimiser; bits that repeat (test_cuda)
+match       85  every operation against the reference implementation in f32, bf16, f16; gradients; the optimiser; bits that repeat (test_cuda)
 model       50  the whole model, dropout, generation, against the CPU backend (test_cuda_model)
 step        60  training steps of the 0.89B and 0.55B sizes
 ops         75  every operation at the sizes of OpenECADv2 0.89B against copy bandwidth, a large bf16 product, cuBLASLt's best

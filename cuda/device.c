@@ -85,15 +85,15 @@ Err device_open(Exec *ex, int index) {
 void device_close(Exec *ex) {
     CudaDevice *d = device_of(ex);
     if (d->stream) cudaStreamSynchronize(d->stream);
-    device_record_forget(ex);
+    device_graph_forget(ex);
     cuda_matmuls_close(&d->matmuls);
     cudaFree(d->scratch);
     for (int i = 0; i < 2; i++) {
         cudaFreeHost(d->stages[i].host);
         if (d->stages[i].sent) cudaEventDestroy(d->stages[i].sent);
     }
-    for (int i = 0; i < d->mark_count; i++) cudaEventDestroy(d->marks[i]);
-    free(d->marks);
+    for (int i = 0; i < d->event_count; i++) cudaEventDestroy(d->events[i]);
+    free(d->events);
     if (d->stream) cudaStreamDestroy(d->stream);
     free(d);
     ex->state = NULL;
@@ -225,69 +225,70 @@ void device_send(Exec *ex, void *device, size_t bytes) {
 
 /* ---- recordings ---- */
 
-void device_record_forget(Exec *ex) {
+void device_graph_forget(Exec *ex) {
     CudaDevice *d = device_of(ex);
-    if (d->recording.graph)
-        keep(ex, cudaGraphExecDestroy(d->recording.graph), "forgetting a graph");
-    d->recording = (Recording){0};
+    if (d->graph.exec) keep(ex, cudaGraphExecDestroy(d->graph.exec), "forgetting a graph");
+    d->graph = (CapturedGraph){0};
 }
 
-bool device_replay(Exec *ex, uint64_t key) {
+bool device_graph_launch(Exec *ex, uint64_t key) {
     CudaDevice *d = device_of(ex);
-    if (!d->recording.graph || d->recording.key != key) return false;
-    keep(ex, cudaGraphLaunch(d->recording.graph, d->stream), "launching a graph");
+    if (!d->graph.exec || d->graph.key != key) return false;
+    keep(ex, cudaGraphLaunch(d->graph.exec, d->stream), "launching a graph");
     return true;
 }
 
-void device_record_begin(Exec *ex, uint64_t key) {
+void device_graph_capture_begin(Exec *ex, uint64_t key) {
     CudaDevice *d = device_of(ex);
-    Recording *r = &d->recording;
+    CapturedGraph *r = &d->graph;
     if (r->key != key) {
-        device_record_forget(ex);
+        device_graph_forget(ex);
         r->key = key;
     }
-    r->running = r->rehearsed && !d->sync; /* waiting cannot be recorded */
+    r->running = r->rehearsed && !d->sync; /* waiting cannot be captured */
     r->rehearsed = true;
     if (r->running)
         keep(ex, cudaStreamBeginCapture(d->stream, cudaStreamCaptureModeThreadLocal),
-             "recording a graph");
+             "capturing a graph");
 }
 
-void device_record_end(Exec *ex) {
+void device_graph_capture_end(Exec *ex) {
     CudaDevice *d = device_of(ex);
-    Recording *r = &d->recording;
+    CapturedGraph *r = &d->graph;
     if (!r->running) return;
     r->running = false;
     cudaGraph_t graph = NULL;
     cudaError_t error = cudaStreamEndCapture(d->stream, &graph);
-    if (error == cudaSuccess) error = cudaGraphInstantiate(&r->graph, graph, 0);
-    keep(ex, error, "recording a graph");
+    if (error == cudaSuccess) error = cudaGraphInstantiate(&r->exec, graph, 0);
+    keep(ex, error, "capturing a graph");
     if (graph) cudaGraphDestroy(graph);
-    if (error == cudaSuccess) (void)device_replay(ex, r->key); /* recording does nothing yet */
+    if (error == cudaSuccess)
+        (void)device_graph_launch(ex, r->key); /* capturing does nothing yet */
 }
 
 /* ---- time ---- */
 
-Err device_marks(Exec *ex, int count) {
+Err device_events(Exec *ex, int count) {
     CudaDevice *d = device_of(ex);
-    for (int i = 0; i < d->mark_count; i++) cudaEventDestroy(d->marks[i]);
-    free(d->marks);
-    d->mark_count = 0;
-    d->marks = calloc((size_t)count + 1, sizeof *d->marks);
-    REQUIRE(d->marks, ERR_MEMORY, "out of memory: %d marks", count);
-    for (; d->mark_count < count; d->mark_count++)
-        CUDA_TRY(cudaEventCreateWithFlags(&d->marks[d->mark_count], cudaEventDefault));
+    for (int i = 0; i < d->event_count; i++) cudaEventDestroy(d->events[i]);
+    free(d->events);
+    d->event_count = 0;
+    d->events = calloc((size_t)count + 1, sizeof *d->events);
+    REQUIRE(d->events, ERR_MEMORY, "out of memory: %d events", count);
+    for (; d->event_count < count; d->event_count++)
+        CUDA_TRY(cudaEventCreateWithFlags(&d->events[d->event_count], cudaEventDefault));
     return OK;
 }
 
-void device_mark(Exec *ex, int mark) {
-    keep(ex, cudaEventRecord(device_of(ex)->marks[mark], device_of(ex)->stream), "marking time");
+void device_event_record(Exec *ex, int event) {
+    keep(ex, cudaEventRecord(device_of(ex)->events[event], device_of(ex)->stream),
+         "recording an event");
 }
 
-double device_mark_seconds(Exec *ex, int from, int to) {
+double device_event_seconds(Exec *ex, int from, int to) {
     float ms = 0;
     const CudaDevice *d = device_of(ex);
-    keep(ex, cudaEventElapsedTime(&ms, d->marks[from], d->marks[to]), "reading the time");
+    keep(ex, cudaEventElapsedTime(&ms, d->events[from], d->events[to]), "reading the time");
     return 1e-3 * (double)ms;
 }
 

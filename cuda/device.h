@@ -1,4 +1,4 @@
-/* One GPU as an Exec sees it: its stream, scratch memory, staging, marks. */
+/* One GPU as an Exec sees it: its stream, scratch memory, staging, events. */
 #ifndef CADVLM_CUDA_DEVICE_H
 #define CADVLM_CUDA_DEVICE_H
 
@@ -15,11 +15,11 @@ typedef struct Stage {
 } Stage;
 
 /* What was done under a key, to be done again. */
-typedef struct Recording {
+typedef struct CapturedGraph {
     uint64_t key;
     bool rehearsed, running; /* seen once; between begin and end */
-    cudaGraphExec_t graph;   /* NULL: not recorded yet */
-} Recording;
+    cudaGraphExec_t exec;    /* NULL: not captured yet */
+} CapturedGraph;
 
 typedef struct CudaDevice {
     int index;
@@ -31,9 +31,9 @@ typedef struct CudaDevice {
     size_t scratch_bytes, scratch_needed;
     Stage stages[2];
     int stage; /* the one that was handed out last */
-    Recording recording;
-    cudaEvent_t *marks;
-    int mark_count;
+    CapturedGraph graph;
+    cudaEvent_t *events;
+    int event_count;
     double datasheet_flops; /* 0: unknown */
     bool sync;              /* wait after every operation, so that an error names its kernel */
 } CudaDevice;
@@ -59,13 +59,13 @@ void *device_stream(const Exec *ex);
 void device_memory(Exec *ex, size_t *total, size_t *available);
 void *device_stage(Exec *ex, size_t bytes);
 void device_send(Exec *ex, void *device, size_t bytes);
-bool device_replay(Exec *ex, uint64_t key);
-void device_record_begin(Exec *ex, uint64_t key);
-void device_record_end(Exec *ex);
-void device_record_forget(Exec *ex);
-Err device_marks(Exec *ex, int count);
-void device_mark(Exec *ex, int mark);
-double device_mark_seconds(Exec *ex, int from, int to);
+bool device_graph_launch(Exec *ex, uint64_t key);
+void device_graph_capture_begin(Exec *ex, uint64_t key);
+void device_graph_capture_end(Exec *ex);
+void device_graph_forget(Exec *ex);
+Err device_events(Exec *ex, int count);
+void device_event_record(Exec *ex, int event);
+double device_event_seconds(Exec *ex, int from, int to);
 void device_range_begin(Exec *ex, const char *name);
 void device_range_end(Exec *ex);
 double device_peak_flops(Exec *ex);

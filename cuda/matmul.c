@@ -519,7 +519,7 @@ Err cuda_matmul(CudaMatmuls *m, cudaStream_t stream, const CudaProduct *p) {
     Err err = OK;
     if (terms_of(p) > 0)
         err = product(m, stream, p, &key);
-    else /* a layout without rows is invalid; the plain loops only scale and add */
+    else /* a layout without rows is invalid; the fallback only scales and adds */
         cuda_matmul_plain(stream, p);
     if (err == OK) return OK;
     return err_prefix(err, "a product [%ld,%ld]%s by [%ld,%ld]%s of %s into %s: ", (long)p->a.rows,

@@ -59,7 +59,7 @@ Err cuda_matmul(CudaMatmuls *m, cudaStream_t stream, const CudaProduct *p);
 
 /* ---- the plain way (matmul_plain.cu) ---- */
 
-/* The same product by plain loops, over any types and strides. */
+/* The same product by the fallback kernel, over any types and strides. */
 void cuda_matmul_plain(cudaStream_t stream, const CudaProduct *p);
 
 /* c = epilogue(c + bias) for a product whose epilogue was left out. */

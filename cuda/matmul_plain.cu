@@ -1,5 +1,5 @@
-/* Products that cuBLASLt has no algorithm for, and epilogues that it cannot fuse: plain loops over
- * any types and strides. The model's own matrices never come here. */
+/* Products that cuBLASLt has no algorithm for, and epilogues that it cannot fuse: one thread an
+ * element, over any types and strides. The model's own matrices never come here. */
 #include "cuda/kernel.cuh"
 
 #include "cuda/matmul.h"

@@ -77,7 +77,7 @@ static Err session_open(Session *s, Model *model, const Batch *batch, int max_ne
 
 static void session_close(Session *s) {
     Exec *ex = s->model->ex;
-    exec_record_forget(ex); /* it works on the memory that goes */
+    exec_graph_forget(ex); /* it works on the memory that goes */
     exec_free(ex, s->device_ints, s->int_capacity * sizeof *s->ints);
     exec_free(ex, s->best, 0);
     exec_free(ex, s->probability, 0);
@@ -134,8 +134,8 @@ static void run_pass(Session *s, const int *rows_of, const int32_t *ids, int row
      */
     bool alike = rows == n;
     if (alike) pass.longest_k = s->capacity;
-    if (alike && exec_replay(model->ex, (uint64_t)n)) return;
-    if (alike) exec_record_begin(model->ex, (uint64_t)n);
+    if (alike && exec_graph_launch(model->ex, (uint64_t)n)) return;
+    if (alike) exec_graph_capture_begin(model->ex, (uint64_t)n);
 
     size_t mark = arena_mark(&model->arena);
     Tensor out = decoder_cached(model, &pass);
@@ -143,7 +143,7 @@ static void run_pass(Session *s, const int *rows_of, const int32_t *ids, int row
     classifier_logits(model, logits, out);
     op_argmax(model->ex, s->best, s->probability, logits);
     arena_release(&model->arena, mark);
-    if (alike) exec_record_end(model->ex);
+    if (alike) exec_graph_capture_end(model->ex);
 }
 
 /* Takes the tokens of the last pass; drops the sequences that ended. */

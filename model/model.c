@@ -286,18 +286,18 @@ Err model_backward(Model *model) {
     return model_backward_into(model, NULL);
 }
 
-Err model_backward_into(Model *model, const GradSink *sink) {
+Err model_backward_into(Model *model, const GradHook *hook) {
     CHECK(model->training, "backward without a forward that trains");
-    model->sink = sink;
+    model->hook = hook;
     model->final_from = model->params.trained;
     decoder_backward(model);
-    model->sink = NULL;
+    model->hook = NULL;
     return exec_status(model->ex);
 }
 
 void announce_gradients(Model *model, int64_t first) {
-    if (!model->sink || first >= model->final_from) return;
-    model->sink->ready(model->sink->context, first, model->final_from - first);
+    if (!model->hook || first >= model->final_from) return;
+    model->hook->ready(model->hook->context, first, model->final_from - first);
     model->final_from = first;
 }
 

@@ -88,13 +88,13 @@ Err model_backward(Model *model);
 
 /* Where backward says that gradients are final: the `count` floats from `first` on of the flat
  * array, the last parameters first. */
-typedef struct GradSink {
+typedef struct GradHook {
     void (*ready)(void *context, int64_t first, int64_t count);
     void *context;
-} GradSink;
+} GradHook;
 
-/* The same, telling `sink` (NULL: nobody). */
-Err model_backward_into(Model *model, const GradSink *sink);
+/* The same, calling `hook` (or NULL). */
+Err model_backward_into(Model *model, const GradHook *hook);
 
 /* What losses are multiplied by before backward: a float in device memory; NULL: 1. */
 void model_set_loss_scale(Model *model, const float *device);

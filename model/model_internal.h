@@ -109,7 +109,7 @@ struct Model {
     size_t converted_bytes, mapped_bytes;
 
     int64_t first_connector, first_llm; /* of their trained parameters, in the flat arrays */
-    const GradSink *sink;               /* of the backward pass under way, or NULL */
+    const GradHook *hook;               /* of the backward pass under way, or NULL */
     int64_t final_from;                 /* gradients from here on are announced */
 
     float *rope;    /* device: [max_positions, rotary_dim] */
@@ -157,7 +157,7 @@ struct Model {
 
 /* ---- model.c ---- */
 
-/* Tells the sink that the gradients from `first` on are final, as far as it has not been told. */
+/* Calls the hook: the gradients from `first` on are final, as far as it has not been told. */
 void announce_gradients(Model *model, int64_t first);
 
 /* ---- init.c ---- */

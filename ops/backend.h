@@ -34,13 +34,13 @@ typedef struct Backend {
     ProductCounts (*product_counts)(const Exec *ex);
     void *(*stage)(Exec *ex, size_t bytes);
     void (*send)(Exec *ex, void *device, size_t bytes);
-    bool (*replay)(Exec *ex, uint64_t key);
-    void (*record_begin)(Exec *ex, uint64_t key);
-    void (*record_end)(Exec *ex);
-    void (*record_forget)(Exec *ex);
-    Err (*marks)(Exec *ex, int count);
-    void (*mark)(Exec *ex, int mark);
-    double (*mark_seconds)(Exec *ex, int from, int to);
+    bool (*graph_launch)(Exec *ex, uint64_t key);
+    void (*graph_capture_begin)(Exec *ex, uint64_t key);
+    void (*graph_capture_end)(Exec *ex);
+    void (*graph_forget)(Exec *ex);
+    Err (*events)(Exec *ex, int count);
+    void (*event_record)(Exec *ex, int event);
+    double (*event_seconds)(Exec *ex, int from, int to);
     void (*range_begin)(Exec *ex, const char *name);
     void (*range_end)(Exec *ex);
 
@@ -112,8 +112,8 @@ struct Exec {
     void *state; /* the backend's own */
     bool dry;    /* operations check shapes and do nothing */
     char description[256];
-    double *marks; /* moments, where the backend keeps none itself */
-    int mark_count;
+    double *events; /* moments, where the backend keeps none itself */
+    int event_count;
     ErrState failure; /* code OK: none */
 };
 

@@ -75,7 +75,7 @@ Err exec_open(Exec **ex, ExecDevice device, int index) {
 void exec_close(Exec **ex) {
     if (!*ex) return;
     (*ex)->backend->close(*ex);
-    free((*ex)->marks);
+    free((*ex)->events);
     free(*ex);
     *ex = NULL;
 }
@@ -185,43 +185,43 @@ void exec_send(Exec *ex, void *device, size_t bytes) {
     ex->backend->send(ex, device, bytes);
 }
 
-bool exec_replay(Exec *ex, uint64_t key) {
-    return ex->backend->replay && ex->backend->replay(ex, key);
+bool exec_graph_launch(Exec *ex, uint64_t key) {
+    return ex->backend->graph_launch && ex->backend->graph_launch(ex, key);
 }
 
-void exec_record_begin(Exec *ex, uint64_t key) {
-    if (ex->backend->record_begin) ex->backend->record_begin(ex, key);
+void exec_graph_capture_begin(Exec *ex, uint64_t key) {
+    if (ex->backend->graph_capture_begin) ex->backend->graph_capture_begin(ex, key);
 }
 
-void exec_record_end(Exec *ex) {
-    if (ex->backend->record_end) ex->backend->record_end(ex);
+void exec_graph_capture_end(Exec *ex) {
+    if (ex->backend->graph_capture_end) ex->backend->graph_capture_end(ex);
 }
 
-void exec_record_forget(Exec *ex) {
-    if (ex->backend->record_forget) ex->backend->record_forget(ex);
+void exec_graph_forget(Exec *ex) {
+    if (ex->backend->graph_forget) ex->backend->graph_forget(ex);
 }
 
-Err exec_marks(Exec *ex, int count) {
-    free(ex->marks);
-    ex->marks = calloc((size_t)count + 1, sizeof *ex->marks);
-    REQUIRE(ex->marks, ERR_MEMORY, "out of memory: %d marks", count);
-    ex->mark_count = count;
-    return ex->backend->marks ? ex->backend->marks(ex, count) : OK;
+Err exec_events(Exec *ex, int count) {
+    free(ex->events);
+    ex->events = calloc((size_t)count + 1, sizeof *ex->events);
+    REQUIRE(ex->events, ERR_MEMORY, "out of memory: %d events", count);
+    ex->event_count = count;
+    return ex->backend->events ? ex->backend->events(ex, count) : OK;
 }
 
-void exec_mark(Exec *ex, int mark) {
-    CHECK(mark >= 0 && mark < ex->mark_count, "mark %d of %d", mark, ex->mark_count);
-    if (ex->backend->mark)
-        ex->backend->mark(ex, mark);
+void exec_event_record(Exec *ex, int event) {
+    CHECK(event >= 0 && event < ex->event_count, "event %d of %d", event, ex->event_count);
+    if (ex->backend->event_record)
+        ex->backend->event_record(ex, event);
     else
-        ex->marks[mark] = clock_seconds();
+        ex->events[event] = clock_seconds();
 }
 
-double exec_mark_seconds(Exec *ex, int from, int to) {
-    CHECK(from >= 0 && from < ex->mark_count && to >= 0 && to < ex->mark_count,
-          "marks %d, %d of %d", from, to, ex->mark_count);
-    return ex->backend->mark_seconds ? ex->backend->mark_seconds(ex, from, to)
-                                     : ex->marks[to] - ex->marks[from];
+double exec_event_seconds(Exec *ex, int from, int to) {
+    CHECK(from >= 0 && from < ex->event_count && to >= 0 && to < ex->event_count,
+          "events %d, %d of %d", from, to, ex->event_count);
+    return ex->backend->event_seconds ? ex->backend->event_seconds(ex, from, to)
+                                      : ex->events[to] - ex->events[from];
 }
 
 void exec_range_begin(Exec *ex, const char *name) {

@@ -126,22 +126,22 @@ size_t exec_scratch_bytes(const Exec *ex);
 void *exec_stage(Exec *ex, size_t bytes);
 void exec_send(Exec *ex, void *device, size_t bytes);
 
-/* Recordings: what is between exec_record_begin and exec_record_end may later be done again by one
- * exec_replay, without what it costs the host to ask for it piece by piece (CUDA graphs). It must
- * be the same work on the same memory each time; what lies there may differ. The first time under a
- * key is no recording but a rehearsal, in which what will be reused is built. One key at a time:
- * another key forgets the one before. On the CPU nothing is recorded. */
-bool exec_replay(Exec *ex, uint64_t key); /* false: there is no recording; do the work */
-void exec_record_begin(Exec *ex, uint64_t key);
-void exec_record_end(Exec *ex);
-/* Forgets what was recorded: its memory goes. */
-void exec_record_forget(Exec *ex);
+/* Graphs: what is between exec_graph_capture_begin and exec_graph_capture_end may later be done
+ * again by one exec_graph_launch, without what it costs the host to ask for it piece by piece (CUDA
+ * graphs). It must be the same work on the same memory each time; what lies there may differ. The
+ * first time under a key captures nothing but is a warm-up, in which what will be reused is built.
+ * One key at a time: another key forgets the one before. On the CPU nothing is captured. */
+bool exec_graph_launch(Exec *ex, uint64_t key); /* false: there is no graph; do the work */
+void exec_graph_capture_begin(Exec *ex, uint64_t key);
+void exec_graph_capture_end(Exec *ex);
+/* Forgets the graph: its memory goes. */
+void exec_graph_forget(Exec *ex);
 
-/* Moments of the device's work, numbered from 0: exec_mark notes one, exec_mark_seconds gives the
- * time between two of them, after exec_wait. exec_marks makes room for `count`. */
-Err exec_marks(Exec *ex, int count);
-void exec_mark(Exec *ex, int mark);
-double exec_mark_seconds(Exec *ex, int from, int to);
+/* Moments of the device's work, numbered from 0: exec_event_record notes one, exec_event_seconds
+ * gives the time between two of them, after exec_wait. exec_events makes room for `count`. */
+Err exec_events(Exec *ex, int count);
+void exec_event_record(Exec *ex, int event);
+double exec_event_seconds(Exec *ex, int from, int to);
 
 /* Names what is done until exec_range_end, in the timeline of a profiler. */
 void exec_range_begin(Exec *ex, const char *name);

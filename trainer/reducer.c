@@ -37,7 +37,7 @@ struct Reducer {
     CommDevice *device; /* NULL: one rank */
     int64_t bucket;
     int64_t summed_from; /* NCCL has been asked for the sums from here on */
-    GradSink sink;
+    GradHook hook;
     bool overlaps;    /* sums are asked for during the backward pass */
     ErrState failure; /* of a call from inside the backward pass */
 
@@ -103,7 +103,7 @@ static Err open_total(Reducer *r) {
     int64_t part = (r->count / BUCKETS / BUCKET_LEAST + 1) * BUCKET_LEAST;
     r->bucket = part < BUCKET_MOST ? part : BUCKET_MOST;
     r->summed_from = r->count;
-    r->sink = (GradSink){gradients_are_final, r};
+    r->hook = (GradHook){gradients_are_final, r};
     const char *overlap = getenv("CADVLM_NCCL_OVERLAP"); /* 0: to isolate a fault */
     r->overlaps = !overlap || strcmp(overlap, "0") != 0;
     if (!r->device) return OK;
@@ -351,10 +351,10 @@ Err reducer_begin(Reducer *r, float **buffer) {
     return OK;
 }
 
-const GradSink *reducer_sink(Reducer *r, int micro_batch) {
+const GradHook *reducer_hook(Reducer *r, int micro_batch) {
     int first, end;
     reducer_micro_batches(r->micro_batches, r->rank, r->size, &first, &end);
-    return r->device && r->overlaps && micro_batch == end - 1 ? &r->sink : NULL;
+    return r->device && r->overlaps && micro_batch == end - 1 ? &r->hook : NULL;
 }
 
 void reducer_fold(Reducer *r, int micro_batch) {

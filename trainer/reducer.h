@@ -34,8 +34,8 @@ size_t reducer_bytes(const Reducer *reducer);
 /* The buffer that the gradients of the coming micro-batch are added to. */
 Err reducer_begin(Reducer *reducer, float **buffer);
 
-/* Who must be told of final gradients in the backward pass of `micro_batch`; NULL: nobody. */
-const GradSink *reducer_sink(Reducer *reducer, int micro_batch);
+/* What to call with final gradients in the backward pass of `micro_batch`; NULL: nothing. */
+const GradHook *reducer_hook(Reducer *reducer, int micro_batch);
 
 /* The gradients of `micro_batch` are in the buffer; micro-batches come in order. */
 void reducer_fold(Reducer *reducer, int micro_batch);

@@ -20,12 +20,12 @@ enum { SKIPPED_STEPS_MAX = 10 }; /* in a row, before a run gives up */
 
 /* ---- one step ---- */
 
-static int micro_batch_mark(const Trainer *t, int micro_batch, int mark) {
-    return MARKS_A_MICRO_BATCH * (micro_batch - t->micro_first) + mark;
+static int micro_batch_event(const Trainer *t, int micro_batch, int event) {
+    return EVENTS_A_MICRO_BATCH * (micro_batch - t->micro_first) + event;
 }
 
-static int step_mark(const Trainer *t, int mark) {
-    return MARKS_A_MICRO_BATCH * t->micro_most + mark;
+static int step_event(const Trainer *t, int event) {
+    return EVENTS_A_MICRO_BATCH * t->micro_most + event;
 }
 
 static Err run_micro_batch(Trainer *t, int micro_batch, MicroBatchReport *report,
@@ -35,17 +35,17 @@ static Err run_micro_batch(Trainer *t, int micro_batch, MicroBatchReport *report
     TRY(batches_next(t->batches, &batch));
     rank->data += clock_seconds() - at;
     TRY(reducer_begin(t->reducer, &model_params(t->model)->grads));
-    exec_mark(t->ex, micro_batch_mark(t, micro_batch, MARK_FORWARD));
+    exec_event_record(t->ex, micro_batch_event(t, micro_batch, EVENT_FORWARD));
     exec_range_begin(t->ex, "forward");
     TRY(model_forward(t->model, batch, true));
     model_loss_to(t->model, t->device_losses + (micro_batch - t->micro_first));
     exec_range_end(t->ex);
-    exec_mark(t->ex, micro_batch_mark(t, micro_batch, MARK_BACKWARD));
+    exec_event_record(t->ex, micro_batch_event(t, micro_batch, EVENT_BACKWARD));
     exec_range_begin(t->ex, "backward");
-    TRY(model_backward_into(t->model, reducer_sink(t->reducer, micro_batch)));
+    TRY(model_backward_into(t->model, reducer_hook(t->reducer, micro_batch)));
     reducer_fold(t->reducer, batch->micro_batch);
     exec_range_end(t->ex);
-    exec_mark(t->ex, micro_batch_mark(t, micro_batch, MARK_MICRO_BATCH_END));
+    exec_event_record(t->ex, micro_batch_event(t, micro_batch, EVENT_MICRO_BATCH_END));
     *report = (MicroBatchReport){.labels = batch->labels,
                                  .tokens = batch->tokens,
                                  .samples = batch->samples,
@@ -114,16 +114,17 @@ static Err collect_step(Trainer *t, RankReport *rank, UpdateState *update, LossS
         exec_download(t->ex, own, t->device_losses, (size_t)t->micro_most * sizeof *own);
     if (err == OK) err = optim_state(&t->optim, update);
     for (int micro_batch = t->micro_first; micro_batch < t->micro_end && err == OK; micro_batch++) {
-        int at = micro_batch_mark(t, micro_batch, MARK_FORWARD);
-        rank->forward += exec_mark_seconds(t->ex, at, at + MARK_BACKWARD);
-        rank->backward += exec_mark_seconds(t->ex, at + MARK_BACKWARD, at + MARK_MICRO_BATCH_END);
+        int at = micro_batch_event(t, micro_batch, EVENT_FORWARD);
+        rank->forward += exec_event_seconds(t->ex, at, at + EVENT_BACKWARD);
+        rank->backward +=
+            exec_event_seconds(t->ex, at + EVENT_BACKWARD, at + EVENT_MICRO_BATCH_END);
     }
     name_bad_samples(t, own);
     rank->communication = reducer_seconds(t->reducer);
     if (err == OK && reducer_overlaps(t->reducer) && t->micro_first < t->micro_end)
         rank->communication =
-            exec_mark_seconds(t->ex, micro_batch_mark(t, t->micro_end - 1, MARK_MICRO_BATCH_END),
-                              step_mark(t, MARK_REDUCED));
+            exec_event_seconds(t->ex, micro_batch_event(t, t->micro_end - 1, EVENT_MICRO_BATCH_END),
+                               step_event(t, EVENT_REDUCED));
     rank->stop = signals_pending();
     err = comm_agree(t->comm, err);
     if (err == OK)
@@ -195,7 +196,7 @@ static Err note_step(Trainer *t, const MicroBatchReport *total, const LossSum *l
                      .memory_bytes = train_memory(t)};
     m.seconds.whole = clock_seconds() - began;
     m.seconds.optimiser =
-        exec_mark_seconds(t->ex, step_mark(t, MARK_REDUCED), step_mark(t, MARK_UPDATED));
+        exec_event_seconds(t->ex, step_event(t, EVENT_REDUCED), step_event(t, EVENT_UPDATED));
     m.slowest_rank = slowest(t, &m.seconds);
     double epoch_samples = t->config->samples_per_epoch ? (double)t->config->samples_per_epoch
                                                         : (double)t->data.samples;
@@ -289,12 +290,12 @@ static Err train_step(Trainer *t) {
     TRY(run_micro_batches(t, &total, &rank));
     float *sum;
     TRY(reducer_finish(t->reducer, &sum));
-    exec_mark(t->ex, step_mark(t, MARK_REDUCED));
+    exec_event_record(t->ex, step_event(t, EVENT_REDUCED));
     double lr = schedule_lr(&t->config->training, t->state.step, t->steps);
     exec_range_begin(t->ex, "update");
     TRY(optim_step(&t->optim, sum, total.labels, lr));
     exec_range_end(t->ex);
-    exec_mark(t->ex, step_mark(t, MARK_UPDATED));
+    exec_event_record(t->ex, step_event(t, EVENT_UPDATED));
     if (t->batches) batches_ledger(t->batches, t->state.step + 1, rank.dataset_samples);
     TRY(collect_step(t, &rank, &update, &losses));
 

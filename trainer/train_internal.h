@@ -13,8 +13,8 @@
 #include "trainer/train.h"
 
 /* Moments of the device's work: of every micro-batch, then of the step's end. */
-enum { MARK_FORWARD, MARK_BACKWARD, MARK_MICRO_BATCH_END, MARKS_A_MICRO_BATCH };
-enum { MARK_REDUCED, MARK_UPDATED, MARKS_A_STEP };
+enum { EVENT_FORWARD, EVENT_BACKWARD, EVENT_MICRO_BATCH_END, EVENTS_A_MICRO_BATCH };
+enum { EVENT_REDUCED, EVENT_UPDATED, EVENTS_A_STEP };
 
 /* What one micro-batch says of itself before it has run; its losses follow from the device
  * (LossSum). Summed in the order of micro-batches, so that the bits are the same on any ranks. */

@@ -338,7 +338,7 @@ static Err settle_slots(Trainer *t) {
     t->device_losses = exec_alloc(t->ex, (size_t)t->micro_most * sizeof *t->device_losses);
     CHECK(t->reports && t->losses && t->rank_reports && t->device_losses,
           "out of memory: reports of %d ranks", ranks);
-    TRY(exec_marks(t->ex, MARKS_A_MICRO_BATCH * t->micro_most + MARKS_A_STEP));
+    TRY(exec_events(t->ex, EVENTS_A_MICRO_BATCH * t->micro_most + EVENTS_A_STEP));
     /* A state from elsewhere must not send the mixer to where no run gets (data/mixer.h). */
     REQUIRE((double)t->state.step * micro_batches * (double)c->per_device_batch_size < 0x1p41,
             ERR_INPUT, "%s: no run has done %lld steps of %d × %lld samples", t->resumed,

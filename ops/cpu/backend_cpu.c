@@ -177,21 +177,33 @@ static float *lines(Cpu *cpu, int64_t cols) {
 #define DEAL_TO_THREADS _Pragma("omp parallel for num_threads(cpu->threads) schedule(static) if (cpu->threads > 1 && work_ > SMALL_WORK)")
 /* clang-format on */
 
-/* Runs `call`, which works on rows first … first + count - 1 with scratch `line`, over all rows. */
-#define FOR_ROWS(rows, cols, call)                                                                 \
+/* What one thread works on at a time. */
+typedef struct RowBlock {
+    int64_t first, count; /* rows */
+    float *line;          /* scratch, see lines() */
+    float *partial;       /* sums of these rows; NULL where none are wanted */
+} RowBlock;
+
+static RowBlock row_block(Cpu *cpu, int64_t first, int64_t most, int64_t rows, int64_t cols) {
+    return (RowBlock){.first = first,
+                      .count = rows - first < most ? rows - first : most,
+                      .line = lines(cpu, cols)};
+}
+
+/* Runs `call` for all rows, a `block` of them at a time. */
+#define FOR_ROW_BLOCKS(cpu, block, rows, cols, call)                                               \
     do {                                                                                           \
         int64_t rows_ = (rows), work_ = rows_ * (cols);                                            \
         DEAL_TO_THREADS                                                                            \
-        for (int64_t first = 0; first < rows_; first += ROW_BLOCK) {                               \
-            int64_t count = rows_ - first < ROW_BLOCK ? rows_ - first : ROW_BLOCK;                 \
-            float *line = lines(cpu, cols);                                                        \
+        for (int64_t first_ = 0; first_ < rows_; first_ += ROW_BLOCK) {                            \
+            RowBlock block = row_block(cpu, first_, ROW_BLOCK, rows_, cols);                       \
             call;                                                                                  \
         }                                                                                          \
     } while (0)
 
 /* The same in blocks of SUM_BLOCK rows with a zeroed `partial` of `width` floats each, which are
- * then added to `sums` in the order of the blocks. Without sums, partial is NULL. */
-#define FOR_ROWS_SUMMED(rows, cols, width, sums, call)                                             \
+ * then added to `sums` in the order of the blocks. Without sums (NULL) there is no partial. */
+#define FOR_ROW_BLOCKS_SUMMED(cpu, block, rows, cols, width, sums, call)                           \
     do {                                                                                           \
         int64_t rows_ = (rows), width_ = (width), blocks_ = (rows_ + SUM_BLOCK - 1) / SUM_BLOCK;   \
         int64_t work_ = rows_ * (cols);                                                            \
@@ -200,11 +212,9 @@ static float *lines(Cpu *cpu, int64_t cols) {
         if (sums) partials_ = scratch_need(&cpu->shared, bytes_);                                  \
         DEAL_TO_THREADS                                                                            \
         for (int64_t block_ = 0; block_ < blocks_; block_++) {                                     \
-            int64_t first = block_ * SUM_BLOCK;                                                    \
-            int64_t count = rows_ - first < SUM_BLOCK ? rows_ - first : SUM_BLOCK;                 \
-            float *line = lines(cpu, cols);                                                        \
-            float *partial = partials_ ? partials_ + block_ * width_ : NULL;                       \
-            if (partial) memset(partial, 0, (size_t)width_ * sizeof(float));                       \
+            RowBlock block = row_block(cpu, block_ * SUM_BLOCK, SUM_BLOCK, rows_, cols);           \
+            block.partial = partials_ ? partials_ + block_ * width_ : NULL;                        \
+            if (block.partial) memset(block.partial, 0, (size_t)width_ * sizeof(float));           \
             call;                                                                                  \
         }                                                                                          \
         for (int64_t block_ = 0; partials_ && block_ < blocks_; block_++)                          \
@@ -229,93 +239,104 @@ static void add_partial(const Sums *sums, const float *partial, int64_t width) {
 static void cpu_rmsnorm_fwd(Exec *ex, Tensor out, Tensor sum, Tensor rstd, Tensor h, Tensor delta,
                             Tensor w, float w_offset, float eps) {
     Cpu *cpu = cpu_of(ex);
-    FOR_ROWS(
-        h.rows, h.cols,
-        cpu->kernels->rmsnorm_fwd(line, first, count, out, sum, rstd, h, delta, w, w_offset, eps));
+    FOR_ROW_BLOCKS(cpu, block, h.rows, h.cols,
+                   cpu->kernels->rmsnorm_fwd(block.line, block.first, block.count, out, sum, rstd,
+                                             h, delta, w, w_offset, eps));
 }
 
 static void cpu_rmsnorm_bwd(Exec *ex, Tensor dh, bool accumulate, Tensor dw, Tensor dout, Tensor h,
                             Tensor rstd, Tensor w, float w_offset) {
     Cpu *cpu = cpu_of(ex);
     const Sums *sums = tensor_is_none(dw) ? NULL : &(Sums){dw, tensor_none()};
-    FOR_ROWS_SUMMED(h.rows, h.cols, h.cols, sums,
-                    cpu->kernels->rmsnorm_bwd(line, first, count, dh, accumulate, partial, dout, h,
-                                              rstd, w, w_offset));
+    FOR_ROW_BLOCKS_SUMMED(cpu, block, h.rows, h.cols, h.cols, sums,
+                          cpu->kernels->rmsnorm_bwd(block.line, block.first, block.count, dh,
+                                                    accumulate, block.partial, dout, h, rstd, w,
+                                                    w_offset));
 }
 
 static void cpu_layernorm_fwd(Exec *ex, Tensor out, Tensor sum, Tensor stats, Tensor h,
                               Tensor delta, Tensor w, Tensor bias, float eps) {
     Cpu *cpu = cpu_of(ex);
-    FOR_ROWS(
-        h.rows, h.cols,
-        cpu->kernels->layernorm_fwd(line, first, count, out, sum, stats, h, delta, w, bias, eps));
+    FOR_ROW_BLOCKS(cpu, block, h.rows, h.cols,
+                   cpu->kernels->layernorm_fwd(block.line, block.first, block.count, out, sum,
+                                               stats, h, delta, w, bias, eps));
 }
 
 static void cpu_layernorm_bwd(Exec *ex, Tensor dh, bool accumulate, Tensor dw, Tensor dbias,
                               Tensor dout, Tensor h, Tensor stats, Tensor w) {
     Cpu *cpu = cpu_of(ex);
     const Sums *sums = tensor_is_none(dw) ? NULL : &(Sums){dw, dbias};
-    FOR_ROWS_SUMMED(h.rows, h.cols, 2 * h.cols, sums,
-                    cpu->kernels->layernorm_bwd(line, first, count, dh, accumulate, partial, dout,
-                                                h, stats, w));
+    FOR_ROW_BLOCKS_SUMMED(cpu, block, h.rows, h.cols, 2 * h.cols, sums,
+                          cpu->kernels->layernorm_bwd(block.line, block.first, block.count, dh,
+                                                      accumulate, block.partial, dout, h, stats,
+                                                      w));
 }
 
 static void cpu_add(Exec *ex, Tensor out, Tensor a, Tensor b) {
     Cpu *cpu = cpu_of(ex);
-    FOR_ROWS(a.rows, a.cols, cpu->kernels->add(line, first, count, out, a, b));
+    FOR_ROW_BLOCKS(cpu, block, a.rows, a.cols,
+                   cpu->kernels->add(block.line, block.first, block.count, out, a, b));
 }
 
 static void cpu_qk_rope_fwd(Exec *ex, Tensor qk, Tensor rstd, Tensor qkv, Tensor wq, Tensor wk,
                             const RopeSpec *spec) {
     Cpu *cpu = cpu_of(ex);
-    FOR_ROWS(qkv.rows, spec->head_dim,
-             cpu->kernels->qk_rope_fwd(line, first, count, qk, rstd, qkv, wq, wk, spec));
+    FOR_ROW_BLOCKS(cpu, block, qkv.rows, spec->head_dim,
+                   cpu->kernels->qk_rope_fwd(block.line, block.first, block.count, qk, rstd, qkv,
+                                             wq, wk, spec));
 }
 
 static void cpu_qk_rope_bwd(Exec *ex, Tensor dqkv, Tensor dwq, Tensor dwk, Tensor dqk, Tensor qkv,
                             Tensor rstd, Tensor wq, Tensor wk, const RopeSpec *spec) {
     Cpu *cpu = cpu_of(ex);
     const Sums *sums = tensor_is_none(dwq) ? NULL : &(Sums){dwq, dwk};
-    FOR_ROWS_SUMMED(
-        qkv.rows, spec->head_dim, 2 * spec->head_dim, sums,
-        cpu->kernels->qk_rope_bwd(line, first, count, dqkv, partial, dqk, qkv, rstd, wq, wk, spec));
+    FOR_ROW_BLOCKS_SUMMED(cpu, block, qkv.rows, spec->head_dim, 2 * spec->head_dim, sums,
+                          cpu->kernels->qk_rope_bwd(block.line, block.first, block.count, dqkv,
+                                                    block.partial, dqk, qkv, rstd, wq, wk, spec));
 }
 
 static void cpu_act_fwd(Exec *ex, Tensor out, Tensor x, Activation kind) {
     Cpu *cpu = cpu_of(ex);
-    FOR_ROWS(x.rows, x.cols, cpu->kernels->act_fwd(line, first, count, out, x, kind));
+    FOR_ROW_BLOCKS(cpu, block, x.rows, x.cols,
+                   cpu->kernels->act_fwd(block.line, block.first, block.count, out, x, kind));
 }
 
 static void cpu_act_bwd(Exec *ex, Tensor dx, Tensor dout, Tensor x, Activation kind) {
     Cpu *cpu = cpu_of(ex);
-    FOR_ROWS(x.rows, x.cols, cpu->kernels->act_bwd(line, first, count, dx, dout, x, kind));
+    FOR_ROW_BLOCKS(cpu, block, x.rows, x.cols,
+                   cpu->kernels->act_bwd(block.line, block.first, block.count, dx, dout, x, kind));
 }
 
 static void cpu_glu_fwd(Exec *ex, Tensor out, Tensor x, Activation kind) {
     Cpu *cpu = cpu_of(ex);
-    FOR_ROWS(x.rows, x.cols, cpu->kernels->glu_fwd(line, first, count, out, x, kind));
+    FOR_ROW_BLOCKS(cpu, block, x.rows, x.cols,
+                   cpu->kernels->glu_fwd(block.line, block.first, block.count, out, x, kind));
 }
 
 static void cpu_glu_bwd(Exec *ex, Tensor dx, Tensor dout, Tensor x, Activation kind) {
     Cpu *cpu = cpu_of(ex);
-    FOR_ROWS(x.rows, x.cols, cpu->kernels->glu_bwd(line, first, count, dx, dout, x, kind));
+    FOR_ROW_BLOCKS(cpu, block, x.rows, x.cols,
+                   cpu->kernels->glu_bwd(block.line, block.first, block.count, dx, dout, x, kind));
 }
 
 void cpu_dropout(Exec *ex, Tensor out, Tensor x, Dropout dropout, bool accumulate) {
     Cpu *cpu = cpu_of(ex);
-    FOR_ROWS(x.rows, x.cols,
-             cpu->kernels->dropout(line, first, count, out, x, dropout, accumulate));
+    FOR_ROW_BLOCKS(
+        cpu, block, x.rows, x.cols,
+        cpu->kernels->dropout(block.line, block.first, block.count, out, x, dropout, accumulate));
 }
 
 static void cpu_patchify(Exec *ex, Tensor patches, const uint8_t *pixels, const PatchSpec *spec) {
     Cpu *cpu = cpu_of(ex);
-    FOR_ROWS(patches.rows, patches.cols,
-             cpu->kernels->patchify(line, first, count, patches, pixels, spec));
+    FOR_ROW_BLOCKS(
+        cpu, block, patches.rows, patches.cols,
+        cpu->kernels->patchify(block.line, block.first, block.count, patches, pixels, spec));
 }
 
 static void cpu_scale(Exec *ex, Tensor out, Tensor x, float factor) {
     Cpu *cpu = cpu_of(ex);
-    FOR_ROWS(x.rows, x.cols, cpu->kernels->scale(line, first, count, out, x, factor));
+    FOR_ROW_BLOCKS(cpu, block, x.rows, x.cols,
+                   cpu->kernels->scale(block.line, block.first, block.count, out, x, factor));
 }
 
 static void cpu_add_positions(Exec *ex, Tensor x, Tensor table) {
@@ -397,9 +418,9 @@ static void cpu_scatter_rows(Exec *ex, Tensor out, Tensor x, const int32_t *rows
 static void cpu_cross_entropy(Exec *ex, Tensor loss, Tensor hits, Tensor logits,
                               const int32_t *targets, const float *gradient) {
     Cpu *cpu = cpu_of(ex);
-    FOR_ROWS(
-        logits.rows, logits.cols,
-        cpu->kernels->cross_entropy(line, first, count, loss, hits, logits, targets, gradient));
+    FOR_ROW_BLOCKS(cpu, block, logits.rows, logits.cols,
+                   cpu->kernels->cross_entropy(block.line, block.first, block.count, loss, hits,
+                                               logits, targets, gradient));
 }
 
 static void cpu_sum_loss(Exec *ex, LossSum *out, Tensor loss, Tensor hits) {
@@ -415,8 +436,9 @@ static void cpu_sum_loss(Exec *ex, LossSum *out, Tensor loss, Tensor hits) {
 
 static void cpu_argmax(Exec *ex, int32_t *best, float *probability, Tensor logits) {
     Cpu *cpu = cpu_of(ex);
-    FOR_ROWS(logits.rows, logits.cols,
-             cpu->kernels->argmax(line, first, count, best, probability, logits));
+    FOR_ROW_BLOCKS(
+        cpu, block, logits.rows, logits.cols,
+        cpu->kernels->argmax(block.line, block.first, block.count, best, probability, logits));
 }
 
 static double sum_squares(Cpu *cpu, const float *x, int64_t count) {
@@ -485,7 +507,8 @@ static void cpu_accumulate(Exec *ex, float *dst, const float *src, int64_t count
 
 static void cpu_convert(Exec *ex, Tensor dst, Tensor src) {
     Cpu *cpu = cpu_of(ex);
-    FOR_ROWS(src.rows, src.cols, cpu->kernels->convert(line, first, count, dst, src));
+    FOR_ROW_BLOCKS(cpu, block, src.rows, src.cols,
+                   cpu->kernels->convert(block.line, block.first, block.count, dst, src));
 }
 
 const Backend *backend_cpu(void) {

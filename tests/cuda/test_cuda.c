@@ -1,5 +1,6 @@
-/* The CUDA backend: every operation against the plain loops and, where those are too slow, against
- * the CPU backend. Runs on a GPU where there is one, and over the emulation in the emu presets. */
+/* The CUDA backend: every operation against the reference implementation and, where that is too
+ * slow, against the CPU backend. Runs on a GPU where there is one, and over the emulation in the
+ * emu presets. */
 #include "core/rng.h"
 #include "tests/ops/op_check.h"
 #include "tests/support/test.h"

@@ -165,7 +165,7 @@ TEST(an_odd_vocabulary_is_padded_in_memory_alone) {
 }
 
 /* Prompts of their own lengths (without labels all rows are prompt), each as if it were alone. The
- * longest has no more room when the others still go on: what was recorded is of more than are left.
+ * longest has no more room when the others still go on: what was captured is of more than are left.
  */
 TEST(prompts_of_other_lengths_are_gone_on_with_as_on_the_cpu) {
     enum { WRITTEN = 40 };

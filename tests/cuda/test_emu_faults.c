@@ -9,7 +9,8 @@
 static const OpCase aligned[] = {{"linear", {100, 72, 200, 1}},
                                  {"linear_act", {100, 136, 72, ACTIVATION_GELU_TANH}}};
 
-/* All cases match the plain loops while `candidates` of three are refused; what was counted. */
+/* All cases match the reference implementation while `candidates` of three are refused; what was
+ * counted. */
 static ProductCounts matched(int candidates, bool fused, DType dtype, const char **said) {
     Exec *ex;
     ASSERT_OK(exec_open(&ex, EXEC_CUDA, 0));

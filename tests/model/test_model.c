@@ -487,7 +487,7 @@ static void check_announcements(Tune vision, Tune connector, Tune llm) {
     Batch batch = tiny_batch(&spec, 2, 1);
     Announced a = {.next = model_params(tiny.model)->trained};
     ASSERT_OK(model_forward(tiny.model, &batch, true));
-    ASSERT_OK(model_backward_into(tiny.model, &(GradSink){note, &a}));
+    ASSERT_OK(model_backward_into(tiny.model, &(GradHook){note, &a}));
     ASSERT_INT(a.next, ==, 0);
     ASSERT_INT(a.calls, >, 0);
     tiny_batch_free(&batch);

@@ -1,5 +1,5 @@
-/* A backend's operation against the plain loops, and its backward pass against differences of the
- * plain loops. */
+/* A backend's operation against the reference implementation, and its backward pass
+ * against differences of it. */
 #include "tests/ops/op_check.h"
 
 #include "core/rng.h"
@@ -147,7 +147,7 @@ void op_check_draw_gradients(OpTest *test) {
     }
 }
 
-/* Of each gradient; fewer where a difference costs a lot of plain loops. */
+/* Of each gradient; fewer where a difference costs a lot. */
 enum { ELEMENTS_CHECKED = 200, ELEMENTS_CHECKED_LARGE = 16, LARGE = 4000 };
 
 static int64_t total_elements(const OpTest *test) {

@@ -1,5 +1,5 @@
-/* A backend's operation against the plain loops, and its backward pass against differences of the
- * plain loops. */
+/* A backend's operation against the reference implementation, and its backward pass
+ * against differences of it. */
 #ifndef CADVLM_TESTS_OPS_OP_CHECK_H
 #define CADVLM_TESTS_OPS_OP_CHECK_H
 

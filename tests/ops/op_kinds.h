@@ -1,6 +1,7 @@
-/* The operations as cases: what goes in, the plain loops in double that say what comes out, forward
- * and backward, and how much work it is. One table serves three readers: match (a backend against
- * the loops), grad (backward against differences of the loops) and perf (benchmarks/bench_ops). */
+/* The operations as cases: what goes in, the reference implementation (plain loops in double) of
+ * what comes out, forward and backward, and how much work it is. One table serves three readers:
+ * match (a backend against the loops), grad (backward against differences of the loops) and perf
+ * (benchmarks/bench_ops). */
 #ifndef CADVLM_TESTS_OPS_OP_KINDS_H
 #define CADVLM_TESTS_OPS_OP_KINDS_H
 

@@ -1,10 +1,10 @@
-/* The plain loops of matrix products, in double. */
+/* The reference implementation of matrix products: plain loops in double. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/rng.h"
-#include "tests/ops/op_loops.h"
+#include "tests/ops/op_reference.h"
 
 /* ---- linear: T N K bias? ---- */
 

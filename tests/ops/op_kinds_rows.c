@@ -1,10 +1,10 @@
-/* The plain loops of operations on rows, in double. */
+/* The reference implementation of operations on rows: plain loops in double. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/rng.h"
-#include "tests/ops/op_loops.h"
+#include "tests/ops/op_reference.h"
 
 /* ---- norms: T C delta? (rmsnorm: offset) ---- */
 

@@ -1,4 +1,4 @@
-/* What a backend must do beside its operations' plain loops, for the CPU and for GPUs alike:
+/* What a backend must do beside its operations' values, for the CPU and for GPUs alike:
  * attention over keys of which some do not count, and what an update hangs on. */
 #include "tests/ops/op_check.h"
 #include "tests/support/test.h"

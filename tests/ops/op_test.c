@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "core/rng.h"
-#include "tests/ops/op_loops.h"
+#include "tests/ops/op_reference.h"
 
 enum { GUARD = 64 }; /* elements before and after every tensor */
 static const double GUARD_VALUE = -7777;

@@ -1,5 +1,5 @@
-/* Every operation: a backend against the plain loops, and its backward pass against differences of
- * the plain loops. */
+/* Every operation: a backend against the reference implementation, and its backward pass against
+ * differences of it. */
 #include "core/rng.h"
 #include "ops/backend.h"
 #include "tests/ops/op_check.h"

@@ -92,7 +92,7 @@ static void expect_the_tree(Comm *comm, Exec *ex, int micro_batches, bool determ
     for (int step = 0; step < 2; step++) {
         for (int micro_batch = first; micro_batch < end; micro_batch++) {
             ASSERT_OK(reducer_begin(reducer, &buffer));
-            ASSERT_TRUE(!reducer_sink(reducer, micro_batch));
+            ASSERT_TRUE(!reducer_hook(reducer, micro_batch));
             leaf(micro_batch, own);
             exec_upload(ex, buffer, own, sizeof own);
             reducer_fold(reducer, micro_batch);
@@ -144,12 +144,12 @@ static void run_micro_batch(Exec *ex, Reducer *reducer, float *own, int step, in
     float *buffer;
     ASSERT_OK(reducer_begin(reducer, &buffer));
     exec_download(ex, own, buffer, LARGE * sizeof *own);
-    const GradSink *sink = reducer_sink(reducer, micro_batch);
+    const GradHook *hook = reducer_hook(reducer, micro_batch);
     for (int part = 0; part < 6; part++) {
         int64_t first = ends[part + 1], count = ends[part] - first;
         for (int64_t i = first; i < first + count; i++) own[i] += element(step, micro_batch, i);
         exec_upload(ex, buffer + first, own + first, (size_t)count * sizeof *own);
-        if (sink) sink->ready(sink->context, first, count);
+        if (hook) hook->ready(hook->context, first, count);
     }
     reducer_fold(reducer, micro_batch);
 }
@@ -226,7 +226,7 @@ TEST_RANKS(sums_wait_for_the_backward_pass_where_that_is_asked, 2) {
     for (int overlap = 0; overlap < 2; overlap++) {
         setenv("CADVLM_NCCL_OVERLAP", overlap ? "1" : "0", 1);
         ASSERT_OK(reducer_open(&reducer, comm, ex, COUNT, 2, false));
-        ASSERT_INT(reducer_sink(reducer, comm_rank(comm)) != NULL, ==, overlap);
+        ASSERT_INT(reducer_hook(reducer, comm_rank(comm)) != NULL, ==, overlap);
         leaf(comm_rank(comm), own);
         ASSERT_OK(reducer_begin(reducer, &buffer));
         exec_upload(ex, buffer, own, sizeof own);

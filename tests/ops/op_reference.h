@@ -1,6 +1,7 @@
-/* What the plain loops share: short names for a case's operands and sizes, and their two tables. */
-#ifndef CADVLM_TESTS_OPS_OP_LOOPS_H
-#define CADVLM_TESTS_OPS_OP_LOOPS_H
+/* What the reference implementations share: short names for a case's operands and sizes, and their
+ * two tables. */
+#ifndef CADVLM_TESTS_OPS_OP_REFERENCE_H
+#define CADVLM_TESTS_OPS_OP_REFERENCE_H
 
 #include "tests/ops/op_kinds.h"
 
