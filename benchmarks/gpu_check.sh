@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What only a machine with a GPU can tell: whether the kernels are right there, and how fast. Nine minutes at most.
+# What only a machine with a GPU can show: whether the kernels are right there, and how fast. Nine minutes at most.
 #
 #   gpu_check.sh [--with FILE] [--scale PERCENT] [PART...]
 #   gpu_check.sh --kernels
@@ -63,7 +63,7 @@ while [ $# -gt 0 ]; do
         *)
             case " $all_parts " in
                 *" $1 "*) parts="$parts $1" ;;
-                *) echo "gpu_check.sh: there is no part $1; there are: $all_parts" >&2; exit 2 ;;
+                *) echo "gpu_check.sh: no part $1; parts: $all_parts" >&2; exit 2 ;;
             esac ;;
     esac
     shift
@@ -100,10 +100,10 @@ ours() { LD_LIBRARY_PATH=$libraries "$@"; } # only for our programs: PyTorch bri
 device=$(ours timeout 15 "$benches/bench_step" --device cuda --open 2>&1)
 case $? in
     0) ;;
-    124) echo "gpu_check.sh: there is no GPU to check: opening one took more than 15 s" >&2; exit 1 ;;
+    124) echo "gpu_check.sh: no GPU to check: opening one took more than 15 s" >&2; exit 1 ;;
     *)
         device=${device#*error: }
-        echo "gpu_check.sh: there is no GPU to check: ${device%: set device: cpu}" >&2
+        echo "gpu_check.sh: no GPU to check: ${device%: set device: cpu}" >&2
         exit 1 ;;
 esac
 gpu=$(timeout 5 nvidia-smi --query-gpu=name,driver_version,power.limit,clocks.max.sm --format=csv,noheader 2>/dev/null | head -n 1)
@@ -296,7 +296,7 @@ run_part() {
 
 report() {
     if ! command -v python3 >/dev/null; then
-        echo "gpu_check.sh: there is no python3 to make tables: the lines are in $out" >&2
+        echo "gpu_check.sh: no python3 to make tables: the lines are in $out" >&2
         return 0
     fi
     timeout "$(share_of report)" python3 "$root/benchmarks/gpu_report.py" "$out" ${with:+--with "$with"} || failed="$failed report"

@@ -25,8 +25,8 @@ typedef struct Base {
  * PEFT adapter with its base, a hub id. "": BASE_NONE. */
 Err base_find(Base *base, const char *base_model);
 
-/* What tells the weights of a published folder, and of an adapter ("": none) merged into them, from
- * others: 16 digits. */
+/* Identifies the weights of a published folder, with an adapter ("": none) merged into them: 16
+ * digits. */
 Err base_fingerprint(char out[20], const char *folder, const char *adapter);
 
 /* Puts the base's description into config->model, and what else the base decides where the user has

@@ -177,7 +177,7 @@ static Err make_link(const char *link_path, const char *name) {
 
 /* A convenience for people: that it cannot be made is said once, and changes nothing. */
 static void point_latest(const char *folder, const char *name) {
-    static bool told;
+    static bool reported;
     char path[PATH_SIZE];
     struct stat info;
     Err err = path_join(path, folder, "latest");
@@ -186,9 +186,9 @@ static void point_latest(const char *folder, const char *name) {
     if (err == OK) err = make_link(path, name);
     if (err == OK) return;
     if (there && S_ISLNK(info.st_mode)) unlink(path); /* it would point to an old one */
-    if (!told)
+    if (!reported)
         log_warn("%s: checkpoints/latest is not kept; the newest is %s", err_message(), name);
-    told = true;
+    reported = true;
     err_clear();
 }
 
@@ -334,7 +334,7 @@ Err checkpoint_resolve(char resolved[PATH_SIZE], const char *path) {
     TRY(path_join(inside, path, "checkpoints"));
     if (!file_is_directory(inside)) TRY(path_format(inside, "%s", path));
     TRY(checkpoint_find(resolved, inside));
-    REQUIRE(resolved[0], ERR_INPUT, "there is no checkpoint in %s", path);
+    REQUIRE(resolved[0], ERR_INPUT, "no checkpoint in %s", path);
     return OK;
 }
 

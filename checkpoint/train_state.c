@@ -38,8 +38,8 @@ Err train_state_write(const TrainState *state, const char *folder) {
     for (int i = 0; i < state->dataset_count; i++)
         js_push(datasets, js_new_integer(state->dataset_samples[i]));
     js_set(root, "dataset_samples", datasets);
-    if (state->told) js_set_text(root, "base_model", state->base_model);
-    if (state->told) js_set_text(root, "adapter", state->adapter);
+    if (state->names_known) js_set_text(root, "base_model", state->base_model);
+    if (state->names_known) js_set_text(root, "adapter", state->adapter);
     Err err = js_write(path, root);
     js_free(&root);
     return err;
@@ -126,7 +126,7 @@ static Err read_name(const Source *s, const char *key, char out[TOLD_TEXT]) {
 
 static Err read_names(const Source *s, TrainState *state) {
     if (!js_get(s->root, "base_model")) return OK;
-    state->told = true;
+    state->names_known = true;
     TRY(read_name(s, "base_model", state->base_model));
     return read_name(s, "adapter", state->adapter);
 }

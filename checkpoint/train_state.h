@@ -16,8 +16,8 @@ typedef struct TrainState {
     UpdateState update; /* of the optimiser: updates and loss scale */
     int64_t samples, skipped;
     uint64_t excluded; /* which samples are left out (Data); 0: none */
-    /* What the run was told to begin with, as the user named it; not known of earlier versions. */
-    bool told;
+    /* What the run began with, as the user named it; checkpoints of earlier versions do not say. */
+    bool names_known;
     char base_model[TOLD_TEXT], adapter[TOLD_TEXT];
     double val_loss;        /* NaN: none yet */
     int64_t validated_step; /* where that was measured; 0: nowhere yet */

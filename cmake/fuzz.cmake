@@ -6,7 +6,7 @@ if(CADVLM_FUZZ)
   find_program(CADVLM_CLANG NAMES clang-14 clang)
   find_program(CADVLM_CLANGXX NAMES clang++-14 clang++)
   if(NOT CADVLM_CLANG OR NOT CADVLM_CLANGXX)
-    message(FATAL_ERROR "the fuzz harnesses need clang with libFuzzer, and there is no clang: launch/setup.sh --dev installs it")
+    message(FATAL_ERROR "the fuzz harnesses need clang with libFuzzer, and found none: launch/setup.sh --dev installs it")
   endif()
   execute_process(COMMAND uname -m OUTPUT_VARIABLE machine OUTPUT_STRIP_TRAILING_WHITESPACE)
   execute_process(COMMAND ${CADVLM_CLANG} --print-file-name=libclang_rt.fuzzer-${machine}.a OUTPUT_VARIABLE fuzzer

@@ -24,7 +24,7 @@ struct Comm {
     Host *hosts; /* of all ranks */
     double patience;
     bool failed_together; /* the last comm_agree failed: every rank knows */
-    int speaker;          /* and this one tells it */
+    int speaker;          /* and this one reports it */
 };
 
 /* srun has started several processes, and this one would train alone, as each of the others. */
@@ -224,8 +224,8 @@ static void name_ranks(Buf *out, const Comm *comm, const char *said, CommWord wo
             buf_format(out, "%srank %d on %s", out->size ? ", " : "", r, comm->hosts[r].name);
 }
 
-/* Ranks that wait are asked how they stand, and so it is found out who does not wait. Those cannot
- * be told: the job ends. */
+/* Ranks that wait are asked how they stand, and so it is found out who does not wait. Those do
+ * not answer: the job ends. */
 static _Noreturn void end_stalled(Comm *comm, CommWord own, const char *what) {
     enum { SECONDS = 20 };
     Mpi *mpi = comm->mpi;

@@ -73,7 +73,7 @@ Err comm_any(Comm *comm, bool local, bool *any);
  * first: without end. */
 void comm_set_patience(Comm *comm, double seconds);
 
-/* How a rank stands, to be told to others that have waited too long. */
+/* How a rank stands, for others that have waited too long. */
 typedef enum CommWord {
     COMM_SILENT,  /* it does not answer: it hangs, or is busy with something else */
     COMM_WAITS,   /* for others */

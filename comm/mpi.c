@@ -29,8 +29,8 @@ static Err join(Mpi *mpi) {
     int provided;
     TRY(mpi_check(MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided), "start"));
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
-    TRY(mpi_check(MPI_Comm_rank(MPI_COMM_WORLD, &mpi->rank), "tell the rank"));
-    TRY(mpi_check(MPI_Comm_size(MPI_COMM_WORLD, &mpi->size), "tell the size"));
+    TRY(mpi_check(MPI_Comm_rank(MPI_COMM_WORLD, &mpi->rank), "get the rank"));
+    TRY(mpi_check(MPI_Comm_size(MPI_COMM_WORLD, &mpi->size), "get the size"));
     MPI_Comm local;
     TRY(mpi_check(
         MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &local),
@@ -69,7 +69,7 @@ enum { TAG_QUESTION = 4711, TAG_ANSWER = 4712 };
 static const char words[] = {COMM_SILENT, COMM_WAITS, COMM_COMPUTES};
 
 /* Sends one byte, and does not mind whether it arrives. */
-static void tell(int rank, int tag, CommWord word) {
+static void send_word(int rank, int tag, CommWord word) {
     MPI_Request sent;
     if (MPI_Isend(&words[word], 1, MPI_BYTE, rank, tag, MPI_COMM_WORLD, &sent) == MPI_SUCCESS)
         MPI_Request_free(&sent);
@@ -88,7 +88,7 @@ static bool hear(int tag, int *rank, char *word) {
 void mpi_answer(CommWord own) {
     int rank;
     char word;
-    while (hear(TAG_QUESTION, &rank, &word)) tell(rank, TAG_ANSWER, own);
+    while (hear(TAG_QUESTION, &rank, &word)) send_word(rank, TAG_ANSWER, own);
 }
 
 void mpi_roll_call(const Mpi *mpi, CommWord own, char *said, double seconds) {
@@ -97,7 +97,7 @@ void mpi_roll_call(const Mpi *mpi, CommWord own, char *said, double seconds) {
     memset(said, COMM_SILENT, (size_t)mpi->size);
     said[mpi->rank] = (char)own;
     for (int r = 0; r < mpi->size; r++)
-        if (r != mpi->rank) tell(r, TAG_QUESTION, own);
+        if (r != mpi->rank) send_word(r, TAG_QUESTION, own);
     for (double began = clock_seconds(); left && clock_seconds() - began < seconds;) {
         mpi_answer(own);
         while (hear(TAG_ANSWER, &rank, &word)) {

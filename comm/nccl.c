@@ -23,8 +23,8 @@ enum {
     NAP_NANOSECONDS = 20000
 };
 
-/* Where a rank's GPU is. The boot id tells machines apart whose containers have the same name; the
- * bus id is what NCCL itself goes by. */
+/* Where a rank's GPU is. The boot id distinguishes machines whose containers have the same name;
+ * the bus id is what NCCL itself goes by. */
 typedef struct Place {
     char host[64], boot[BOOT_ID_SIZE], bus[24];
 } Place;
@@ -137,7 +137,7 @@ static Err connect_here(CommDevice *d, ncclUniqueId id) {
     return settle(d, "connecting");
 }
 
-/* Collective. The id is all that ranks must be told to find each other. */
+/* Collective. The id is all that ranks must know to find each other. */
 static Err connect_all(CommDevice *d) {
     ncclUniqueId id = {0};
     ncclResult_t result = comm_rank(d->comm) == 0 ? ncclGetUniqueId(&id) : ncclSuccess;

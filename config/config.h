@@ -1,4 +1,4 @@
-/* The one struct Config: everything a run is told, with names as users write them in YAML
+/* The one struct Config: everything a run is given, with names as users write them in YAML
  * (docs/configuration.md).
  *
  * config_load reads a file or the name of a preset, applies `key=value` overrides, and checks

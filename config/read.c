@@ -113,5 +113,5 @@ Err config_preset_path(char *out, size_t size, const char *name) {
                               text_ends_with(name, ".yaml") ? "" : ".yaml");
         if (length > 0 && (size_t)length < size && file_exists(out)) return OK;
     }
-    FAIL(ERR_CONFIG, "there is no config file and no preset named %s", name);
+    FAIL(ERR_CONFIG, "no config file and no preset named %s", name);
 }

@@ -56,12 +56,12 @@ Err file_checksum(uint64_t *hash, uint64_t *bytes, const char *path);
 /* Copies through file_write's temporary-and-rename; `max_bytes` as in file_read. */
 Err file_copy(const char *from, const char *to, size_t max_bytes);
 
-/* Also true where nobody can tell, since a folder on the way may not be searched: opening says so.
+/* Also true where nobody can know, since a folder on the way may not be searched: opening says so.
  */
 bool file_exists(const char *path);
 bool file_is_directory(const char *path);
 
-/* ERR_INPUT where nobody can tell whether there is a file or folder, and why. To be called before
+/* ERR_INPUT where nobody can know whether there is a file or folder, and why. To be called before
  * it is said that there is none. */
 Err file_reach(const char *path);
 

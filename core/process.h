@@ -25,8 +25,8 @@ Err process_start_with(Process *process, const char *const argv[], const char *c
 double process_cpu_seconds(const Process *process);
 
 /* Sends or receives exactly `size` bytes. When the peer is gone, or `deadline` (clock_seconds; 0:
- * none) or its cpu_limit has passed, they return false; *timed_out (may be NULL) tells the two
- * apart. */
+ * none) or its cpu_limit has passed, they return false; *timed_out (may be NULL) distinguishes the
+ * two apart. */
 bool process_send(Process *process, const void *bytes, size_t size, double deadline,
                   bool *timed_out);
 bool process_receive(Process *process, void *bytes, size_t size, double deadline, bool *timed_out);

@@ -24,7 +24,7 @@ uint64_t processors_hash(void) {
     Buf machine = {0};
     cpu_set_t set;
     char boot[BOOT_ID_SIZE], host[256] = "";
-    system_boot_id(boot); /* tells machines apart whose containers have the same name */
+    system_boot_id(boot); /* distinguishes machines whose containers have the same name */
     gethostname(host, sizeof host - 1);
     buf_text(&machine, boot[0] ? boot : host);
     if (sched_getaffinity(0, sizeof set, &set) == 0) buf_append(&machine, &set, sizeof set);

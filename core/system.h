@@ -1,4 +1,4 @@
-/* What the system tells of itself in the files of /proc and /sys. */
+/* What the system says of itself in the files of /proc and /sys. */
 #ifndef CADVLM_CORE_SYSTEM_H
 #define CADVLM_CORE_SYSTEM_H
 

@@ -359,10 +359,9 @@ const Backend *backend_cuda(int *count, const char **why) {
     (void)cudaGetLastError();
     if (error != cudaSuccess) {
         *count = 0; /* some versions of the runtime leave it alone, some do not */
-        *why =
-            error == cudaErrorInsufficientDriver
-                ? "there is no CUDA driver on this machine, or it is older than this build's CUDA"
-                : cudaGetErrorString(error);
+        *why = error == cudaErrorInsufficientDriver
+                   ? "no CUDA driver on this machine, or it is older than this build's CUDA"
+                   : cudaGetErrorString(error);
     }
     return &backend;
 }

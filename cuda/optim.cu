@@ -20,7 +20,7 @@ bool is_aligned(const void *p) {
 
 /* ---- the norm of the gradients ---- */
 
-/* Gradients are summed in chunks that hang on their count alone, so the sum has the same bits on
+/* Gradients are summed in chunks that depend on their count alone, so the sum has the same bits on
  * every device: multiples of 16,384, of which there are at most 8,192. */
 constexpr int64_t CHUNK_UNIT = 16384, MOST_CHUNKS = 8192;
 

@@ -254,8 +254,7 @@ Err index_read(const char *folder, DatasetIndex *index) {
     Json *root;
     *index = (DatasetIndex){0};
     TRY(file_reach(folder));
-    REQUIRE(file_is_directory(folder), ERR_INPUT, "%s is not a dataset: there is no such folder",
-            folder);
+    REQUIRE(file_is_directory(folder), ERR_INPUT, "%s is not a dataset: no such folder", folder);
     TRY(path_join(path, folder, INDEX_NAME));
     REQUIRE(file_exists(path), ERR_INPUT,
             "%s holds no dataset: %s is missing (it is written last; was the writing interrupted?)",

@@ -37,7 +37,7 @@ typedef struct Task {
     TaskKind kind;
     EvalRecord *record;
     GalleryEntry *entry; /* NULL: not in the gallery */
-    struct Task *next;   /* all of them hang together, to be freed at the end */
+    struct Task *next;   /* a list of all of them, to be freed at the end */
 } Task;
 
 typedef struct Evaluation {

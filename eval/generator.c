@@ -116,8 +116,8 @@ static void tell_broken(Generator *r, const Generation *generations, const char 
                         int count) {
     int first = 0;
     while (first < count && !generations[first].broken) first++;
-    if (first == count || r->told_broken) return;
-    r->told_broken = true;
+    if (first == count || r->reported_broken) return;
+    r->reported_broken = true;
     log_warn("the model gives no numbers (NaN or infinite) for %s, and perhaps for others: weights "
              "of %s are damaged, or too large for %s (precision: f32 in its config.yaml)",
              names[first], r->checkpoint, dtype_name(model_params(r->model)->dtype));

@@ -20,7 +20,7 @@ typedef struct Generator {
     Tokenizer *tokenizer;
     Model *model;
     BatchesOptions options; /* size: drawings at a time */
-    bool told_broken;
+    bool reported_broken;
 } Generator;
 
 /* Collective. Opens a model to generate with: a checkpoint, the newest one of a run folder, or a

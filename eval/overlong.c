@@ -7,7 +7,7 @@ void overlong_add(OverlongCount *total, OverlongCount more) {
     if (more.longest > total->longest) total->longest = more.longest;
 }
 
-/* OVERLONG_ERROR leaves none to tell of. */
+/* OVERLONG_ERROR leaves none to report. */
 static const char *outcome(Overlong policy, bool training) {
     if (policy == OVERLONG_TRUNCATE)
         return "their programs are cut and have no end (training.overlong: truncate)";

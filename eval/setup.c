@@ -28,7 +28,7 @@ Err setup_without_gpu(const char *why, bool built, const char *root, const Comm 
             file, why, chosen);
     if (comm_rank(comm) != 0) return OK;
     if (built)
-        log_warn("no GPU: there is no /dev/nvidia* here, and CUDA says: %s%s; going on with the "
+        log_warn("no GPU: no /dev/nvidia* here, and CUDA says: %s%s; going on with the "
                  "processor (device: cpu asks for it, without this line)",
                  why, chosen);
     else if (driver)

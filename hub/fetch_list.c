@@ -1,4 +1,4 @@
-/* What the hub has: the list of a repository's files, and how its refusals are told. */
+/* What the hub has: the list of a repository's files, and how its refusals are reported. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,7 +36,7 @@ static Err refused(const Hub *hub, const HttpReply *reply, const char *what) {
             "%s has no public %s %s (401): check the name; if it is private, set HF_TOKEN",
             hub->address.shown, found, id);
     REQUIRE(reply->status != 401, ERR_INPUT,
-            "%s does not accept HF_TOKEN for %s (401): the token is not valid, or there is no such "
+            "%s does not accept HF_TOKEN for %s (401): the token is not valid, or no such "
             "%s",
             hub->address.shown, id, found);
     REQUIRE(reply->status != 403, ERR_INPUT,

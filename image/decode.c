@@ -26,7 +26,7 @@ static const Format *find_format(const uint8_t *bytes, size_t size) {
     return NULL;
 }
 
-/* What it begins with tells most people what it is: GIF89a, %PDF-1.4, <svg. */
+/* What it begins with says what it is: GIF89a, %PDF-1.4, <svg. */
 static Err fail_unknown(const uint8_t *bytes, size_t size, const char *name) {
     char start[13] = "";
     for (size_t i = 0; i < sizeof start - 1 && i < size; i++)

@@ -31,7 +31,7 @@ enum { IMAGE_SIDE_MAX = 16384, IMAGE_PIXELS_MAX = 128 << 20, IMAGE_FILE_MAX = 25
 Err image_new(Image *image, int width, int height, int channels);
 void image_free(Image *image);
 
-/* Decodes a file into `channels` channels (1 or 3). Its format is told by its first bytes.
+/* Decodes a file into `channels` channels (1 or 3). Its first bytes say its format.
  * Palettes and CMYK are resolved, colour becomes gray by its luminance (ITU-R 601), the orientation
  * that a camera notes in EXIF is ignored as the reference does. `name` opens the error sentence. */
 Err image_decode(Image *image, const void *bytes, size_t size, int channels, const char *name);

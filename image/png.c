@@ -7,7 +7,7 @@
 
 #include "image/formats.h"
 
-/* What libpng last said. A warning often tells why the error came after it. */
+/* What libpng last said. A warning often says why the error came after it. */
 typedef struct PngWords {
     char warning[96], error[224];
 } PngWords;

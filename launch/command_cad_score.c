@@ -81,7 +81,7 @@ static Err find_pairs(Pair **out, int *count, const char *pred, const char *ref)
         pair->missing = match == NULL;
         if (match) TRY_GOTO(err, read_from(&pair->pred, pred, match));
     }
-    REQUIRE_GOTO(err, *count > 0, ERR_INPUT, "there are no parts (.py, .json, .step) in %s", ref);
+    REQUIRE_GOTO(err, *count > 0, ERR_INPUT, "no parts (.py, .json, .step) in %s", ref);
 done:
     file_names_free(&preds);
     file_names_free(&refs);

@@ -85,9 +85,8 @@ done:
 static Err find_sample(const Dataset *dataset, int64_t index, const char *id, size_t *found) {
     size_t count = dataset_count(dataset);
     if (!id) {
-        REQUIRE((uint64_t)index < count, ERR_INPUT,
-                "there is no sample %lld in %s: it has 0 to %zu", (long long)index,
-                dataset_path(dataset), count - 1);
+        REQUIRE((uint64_t)index < count, ERR_INPUT, "no sample %lld in %s: it has 0 to %zu",
+                (long long)index, dataset_path(dataset), count - 1);
         *found = (size_t)index;
         return OK;
     }

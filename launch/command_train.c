@@ -82,7 +82,7 @@ static void print_result(const TrainResult *r, bool json) {
     printf("\ncheckpoint: %s\n", shown(r->checkpoint));
 }
 
-/* Rank 0 first, so that mistakes are told once. */
+/* Rank 0 first, so that mistakes are reported once. */
 static Err load_config(Comm *comm, Config *config, const char *path, const char *const *overrides,
                        int count) {
     bool first = comm_rank(comm) == 0;

@@ -74,8 +74,8 @@ static Err unknown_command(int argc, char **argv) {
             names[n++] = groups[g].commands[i].name;
     const char *near = text_nearest(given, names, n);
     if (!near) near = text_nearest(argv[0], names, n);
-    FAIL(ERR_CONFIG, "there is no command %s%s%s%s; cadvlm --help lists them", given,
-         near ? " (is " : "", near ? near : "", near ? " meant?)" : "");
+    FAIL(ERR_CONFIG, "no command %s%s%s%s; cadvlm --help lists them", given, near ? " (is " : "",
+         near ? near : "", near ? " meant?)" : "");
 }
 
 /* What is logged: as CADVLM_LOG says, or all (--verbose, before the command or behind it). */

@@ -56,7 +56,7 @@ PartKind part_file_kind(const char *path) {
 Err part_file_read(PartFile *part, const char *path) {
     *part = (PartFile){.path = strdup(path)};
     CHECK(part->path, "out of memory: %s", path);
-    REQUIRE(file_exists(path), ERR_INPUT, "there is no file %s", path);
+    REQUIRE(file_exists(path), ERR_INPUT, "no file %s", path);
     REQUIRE(!file_is_directory(path), ERR_INPUT, "%s is a folder where a file is expected", path);
     switch (part_file_kind(path)) {
     case PART_CODE:

@@ -157,7 +157,8 @@ struct Model {
 
 /* ---- model.c ---- */
 
-/* Calls the hook: the gradients from `first` on are final, as far as it has not been told. */
+/* Calls the hook: the gradients from `first` on are final, as far as it has not been called for
+ * them. */
 void announce_gradients(Model *model, int64_t first);
 
 /* ---- init.c ---- */

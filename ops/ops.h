@@ -331,7 +331,7 @@ void op_argmax(Exec *ex, int32_t *best, float *probability, Tensor logits);
 
 /* ---- parameters ---- */
 
-/* What an update hangs on. It lies in device memory and is decided there, so that a step asks the
+/* What an update depends on. It lies in device memory and is decided there, so that a step asks the
  * device for nothing. */
 typedef struct UpdateState {
     double grad_norm;   /* of the mean gradient, before clipping; not finite: no update */

@@ -13,7 +13,7 @@ enum { CHART_SERIES_MAX = 12 };
 typedef enum ChartMark {
     CHART_LINE,   /* means of what falls on one pixel */
     CHART_SPREAD, /* faint, from the smallest to the largest of what falls on one pixel */
-    CHART_POINTS  /* a line with a dot at each point, which tells its values */
+    CHART_POINTS  /* a line with a dot at each point, with its values */
 } ChartMark;
 
 typedef struct ChartSeries {

@@ -1,4 +1,4 @@
-/* Of one run: what it reached, how it got there, and what it was told. */
+/* Of one run: what it reached, how it got there, and its settings. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -345,7 +345,7 @@ static void raw_details(Buf *out, const char *title, const char *text, size_t si
 
 void report_facts(Buf *out, const RunData *run) {
     if (!run->config_text.size && !run->versions) return;
-    buf_text(out, "<h3>What it was told</h3>\n");
+    buf_text(out, "<h3>Settings</h3>\n");
     if (run->config) {
         buf_text(out, "<dl class=\"facts-grid\">\n");
         model_facts(out, run->config);

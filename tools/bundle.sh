@@ -67,7 +67,7 @@ cp "$root/tools/cuda_libraries.sh" "$out/share/"
 
 if [ $check_only = 0 ]; then
     cp -r "$root/config/presets" "$out/share/presets"
-    # Open MPI: the launcher, its daemon, the plugins, the texts of its messages; told where they are by the wrapper.
+    # Open MPI: the launcher, its daemon, the plugins, the texts of its messages; the wrapper says where they are.
     plugins=$(ompi_info --path pkglibdir | sed -n 's/.*Pkglibdir: *//p')
     texts=$(ompi_info --path pkgdatadir | sed -n 's/.*Pkgdatadir: *//p')
     mkdir -p "$out/lib/openmpi" "$out/lib/pmix" "$out/share/openmpi" "$out/etc"

@@ -87,6 +87,6 @@ case "${1:-}" in
         done
         exit $status ;;
     *)
-        [ -d "$1" ] || { echo "check_cuda12.sh: there is no folder $1" >&2; exit 2; }
+        [ -d "$1" ] || { echo "check_cuda12.sh: no folder $1" >&2; exit 2; }
         check "$1" ;;
 esac

@@ -33,22 +33,22 @@ static int check_name(const char *key, const char *was, const char *is) {
     return 1;
 }
 
-/* Checkpoints of earlier versions do not say what the run was told. */
-static int check_names(const TrainState *was, const Config *told) {
-    if (!was->told) return 0;
-    return check_name("base_model", was->base_model, told->base_model) +
-           check_name("adapter", was->adapter, told->adapter);
+/* Checkpoints of earlier versions do not say which base the run was given. */
+static int check_names(const TrainState *was, const Config *given) {
+    if (!was->names_known) return 0;
+    return check_name("base_model", was->base_model, given->base_model) +
+           check_name("adapter", was->adapter, given->adapter);
 }
 
 /* ---- micro-batches ---- */
 
 /* Accumulation means something only through the micro-batches of a step, which a run keeps. */
-static int check_micro_batches(const TrainState *was, const Config *was_told, const Config *told,
+static int check_micro_batches(const TrainState *was, const Config *was_given, const Config *given,
                                int ranks) {
-    const int64_t before = was_told->training.gradient_accumulation_steps,
-                  now = told->training.gradient_accumulation_steps;
+    const int64_t before = was_given->training.gradient_accumulation_steps,
+                  now = given->training.gradient_accumulation_steps;
     char texts[2][32];
-    if (told->training.micro_batches || now == before || now * ranks == was->micro_batches)
+    if (given->training.micro_batches || now == before || now * ranks == was->micro_batches)
         return 0;
     snprintf(texts[0], sizeof texts[0], "%lld", (long long)before);
     snprintf(texts[1], sizeof texts[1], "%lld", (long long)now);
@@ -90,29 +90,29 @@ static Err same_tokenizer(bool *same, const char *path, const char *checkpoint,
 }
 
 /* The run's own config, as it was before. */
-static bool was_told_tokenizer(const Config *told) {
+static bool had_this_tokenizer(const Config *given) {
     char path[PATH_SIZE];
     Config *was = malloc(sizeof *was);
     CHECK(was, "out of memory: a config");
-    bool same = path_join(path, told->output_dir, "config.yaml") == OK &&
-                config_load(was, path, NULL, 0) == OK && !strcmp(was->tokenizer, told->tokenizer);
+    bool same = path_join(path, given->output_dir, "config.yaml") == OK &&
+                config_load(was, path, NULL, 0) == OK && !strcmp(was->tokenizer, given->tokenizer);
     free(was);
     return same;
 }
 
 /* By its files, wherever it lies. One that is gone costs nothing: the checkpoint has its own. But
- * one that the run was never told is another. */
-static int check_tokenizer(const Config *told, const char *checkpoint) {
+ * one that the run was never given is another. */
+static int check_tokenizer(const Config *given, const char *checkpoint) {
     char folder[PATH_SIZE];
     bool same = true;
-    if (!told->tokenizer[0]) return 0;
-    Err err = path_join(folder, told->output_dir, "tokenizer");
+    if (!given->tokenizer[0]) return 0;
+    Err err = path_join(folder, given->output_dir, "tokenizer");
     if (err == OK) err = file_temporary(folder, folder);
-    if (err == OK) err = same_tokenizer(&same, told->tokenizer, checkpoint, folder);
+    if (err == OK) err = same_tokenizer(&same, given->tokenizer, checkpoint, folder);
     if (err != OK) {
         ErrState kept;
         err_save(&kept);
-        same = was_told_tokenizer(told);
+        same = had_this_tokenizer(given);
         IGNORE(err_restore(&kept));
         if (same)
             log_warn("tokenizer: %s; the run goes on with that of %s", err_message(), checkpoint);
@@ -122,34 +122,34 @@ static int check_tokenizer(const Config *told, const char *checkpoint) {
     IGNORE(file_remove_tree(folder));
     err_clear();
     if (same) return 0;
-    config_cannot_change("tokenizer", checkpoint, told->tokenizer);
+    config_cannot_change("tokenizer", checkpoint, given->tokenizer);
     return 1;
 }
 
 /* ---- all ---- */
 
 /* The sizes that the user states; with a base they are the checkpoint's, as `is` has them. */
-static void put_sizes(Config *is, const Config *was, const Config *told) {
+static void put_sizes(Config *is, const Config *was, const Config *given) {
     bool drop = is->model.vision.drop_first_patch;
-    if (!told->model.from_scratch) return;
-    is->model.vision = told->model.vision;
+    if (!given->model.from_scratch) return;
+    is->model.vision = given->model.vision;
     is->model.vision.drop_first_patch = drop;
-    is->model.connector = told->model.connector;
-    is->model.llm = told->model.llm;
-    if (!told->model.llm.vocab) is->model.llm.vocab = was->model.llm.vocab; /* the tokenizer's */
+    is->model.connector = given->model.connector;
+    is->model.llm = given->model.llm;
+    if (!given->model.llm.vocab) is->model.llm.vocab = was->model.llm.vocab; /* the tokenizer's */
 }
 
 /* both[0]: what it was; both[1]: what it is to be. */
-static Err compare(Config both[2], const Config *told, const char *checkpoint, int ranks) {
+static Err compare(Config both[2], const Config *given, const char *checkpoint, int ranks) {
     char path[PATH_SIZE];
     TrainState state;
     TRY(path_join(path, checkpoint, "config.yaml"));
     TRY(config_load(&both[0], path, NULL, 0));
     TRY(train_state_read(&state, checkpoint));
-    put_sizes(&both[1], &both[0], told);
-    int wrong = config_resume(&both[0], &both[1]) + check_names(&state, told) +
-                check_micro_batches(&state, &both[0], told, ranks) +
-                check_tokenizer(told, checkpoint);
+    put_sizes(&both[1], &both[0], given);
+    int wrong = config_resume(&both[0], &both[1]) + check_names(&state, given) +
+                check_micro_batches(&state, &both[0], given, ranks) +
+                check_tokenizer(given, checkpoint);
     REQUIRE(wrong == 0, ERR_CONFIG,
             "%d setting%s cannot change when a run goes on from %s: set %s back, or choose another "
             "output_dir",
@@ -157,11 +157,11 @@ static Err compare(Config both[2], const Config *told, const char *checkpoint, i
     return OK;
 }
 
-Err resume_check(const Config *told, const Config *is, const char *checkpoint, int ranks) {
+Err resume_check(const Config *given, const Config *is, const char *checkpoint, int ranks) {
     Config *both = malloc(2 * sizeof *both);
     CHECK(both, "out of memory: two configs");
     both[1] = *is;
-    Err err = compare(both, told, checkpoint, ranks);
+    Err err = compare(both, given, checkpoint, ranks);
     free(both);
     return err;
 }

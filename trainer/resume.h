@@ -5,8 +5,8 @@
 #include "checkpoint/checkpoint.h"
 #include "config/config.h"
 
-/* Refuses, ERR_CONFIG, what cannot change; tells what does. `told`: the config as the user has it;
- * `is`: the same with what the checkpoint says of what it leaves open (base_describe). */
-Err resume_check(const Config *told, const Config *is, const char *checkpoint, int ranks);
+/* Refuses, ERR_CONFIG, what cannot change; reports what does. `given`: the config as the user has
+ * it; `is`: the same with what the checkpoint says of what it leaves open (base_describe). */
+Err resume_check(const Config *given, const Config *is, const char *checkpoint, int ranks);
 
 #endif

@@ -313,14 +313,14 @@ static Err train_step(Trainer *t) {
 
 /* Validations walk through the same samples: what one leaves out, all do. */
 static void tell_overlong_validation(Trainer *t, const Validation *v) {
-    if (!v->overlong.overlong || t->told_validation_overlong) return;
-    t->told_validation_overlong = true;
+    if (!v->overlong.overlong || t->reported_validation_overlong) return;
+    t->reported_validation_overlong = true;
     if (comm_rank(t->comm) != 0) return;
     Buf text = {0};
     overlong_text(&text, v->overlong, &t->options, false);
     log_warn("validation after step %lld: %s, here and in every later one%s",
              (long long)t->state.step, buf_cstr(&text),
-             v->samples ? "" : ": there is no validation loss. Raise training.max_length");
+             v->samples ? "" : ": no validation loss. Raise training.max_length");
     buf_free(&text);
 }
 

@@ -60,7 +60,7 @@ typedef struct Trainer {
     double peak_flops;       /* of all ranks together, measured */
     double datasheet_flops;  /* likewise, by the datasheet; 0: unknown */
     OverlongCount overlong;  /* in the steps of this process, over all ranks */
-    bool told_validation_overlong; /* it is said once, since all validations have the same */
+    bool reported_validation_overlong; /* it is said once, since all validations have the same */
     int skipped_in_a_row;
     bool stopping;
     double loss, val_loss, began;

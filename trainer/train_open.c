@@ -198,7 +198,7 @@ static Err open_tokenizer(Trainer *t) {
         TRY(base_tokenizer(&t->base, t->tokenizer_file));
     else
         FAIL(ERR_CONFIG, "tokenizer: not given; " MAKING_ONE, data_example(t->config), "FILE.json");
-    REQUIRE(file_exists(t->tokenizer_file), ERR_INPUT, "tokenizer: there is no %s; " MAKING_ONE,
+    REQUIRE(file_exists(t->tokenizer_file), ERR_INPUT, "tokenizer: no %s; " MAKING_ONE,
             t->tokenizer_file, data_example(t->config), t->tokenizer_file);
     return tokenizer_open(&t->tokenizer, t->tokenizer_file);
 }
@@ -290,7 +290,7 @@ static Err resume(Trainer *t) {
                             .best_val_loss = NAN,
                             .best_step = -1,
                             .excluded = t->data.excluded,
-                            .told = true};
+                            .names_known = true};
     strcpy(t->state.base_model, t->config->base_model);
     strcpy(t->state.adapter, t->config->adapter);
     if (!path[0]) return OK;
@@ -347,8 +347,8 @@ static Err settle_slots(Trainer *t) {
                                                   : (double)t->data.samples;
     double step_samples = (double)micro_batches * (double)c->per_device_batch_size;
     t->steps = c->max_steps ? c->max_steps : (int64_t)ceil(c->num_epochs * samples / step_samples);
-    REQUIRE(t->steps > 0, ERR_CONFIG, "there are no steps to train: %g epochs of %.0f samples",
-            c->num_epochs, samples);
+    REQUIRE(t->steps > 0, ERR_CONFIG, "no steps to train: %g epochs of %.0f samples", c->num_epochs,
+            samples);
     t->first_step = t->state.step;
     return OK;
 }

@@ -8,7 +8,7 @@
 enum { CODE_SIZE_MAX = 1 << 20 };
 
 /* Where and why code failed; lines and columns count from 1, columns in bytes. Where it did not,
- * all is zero but the message, which tells which of several blocks of code was taken. */
+ * all is zero but the message, which says which of several blocks of code was taken. */
 typedef struct CodeError {
     int line, column;
     bool in_syntax; /* true: not a program; false: a program that does not make sense */

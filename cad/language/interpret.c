@@ -357,7 +357,7 @@ static Err run_all(const Ast *ast, CadProgram *program, CodeError *error) {
         TRY_GOTO(err, run_statement(&run, s));
     }
     if (!program->count)
-        err = code_fail(error, last, false, "the code has no add_extrude, so there is no solid");
+        err = code_fail(error, last, false, "the code has no add_extrude, so no solid");
 done:
     run_free(&run);
     return err;
@@ -379,7 +379,7 @@ static bool may_be_program(const CodeBlock *block) {
     return memmem(block->text, block->size, word, sizeof word - 1) != NULL;
 }
 
-/* The piece whose error is told when none is a program: the longest between fences. */
+/* The piece whose error is reported when none is a program: the longest between fences. */
 static const CodeBlock *main_block(const CodeBlock *blocks, int count) {
     const CodeBlock *found = &blocks[0];
     for (int i = 1; i < count; i++)
@@ -390,7 +390,7 @@ static const CodeBlock *main_block(const CodeBlock *blocks, int count) {
 }
 
 /* The last piece that is a program; of several, an answer's last word is what it means. Where there
- * was a choice, error->message tells of it. */
+ * was a choice, error->message reports it. */
 static bool run_last(CadProgram *program, const CodeBlock *blocks, int count, CodeError *error) {
     const CodeBlock *taken = NULL;
     int programs = 0, fenced = 0;

@@ -260,7 +260,7 @@ static Err check_extrude(const Extrude *extrude, int index) {
 }
 
 Err program_validate(const CadProgram *program) {
-    REQUIRE(program->count >= 1, ERR_INPUT, "the program has no extrude, so there is no solid");
+    REQUIRE(program->count >= 1, ERR_INPUT, "the program has no extrude, so no solid");
     REQUIRE(program->count <= PROGRAM_EXTRUDES_MAX, ERR_INPUT,
             "the program has %d extrudes; %d are the most", program->count, PROGRAM_EXTRUDES_MAX);
     for (int i = 0; i < program->count; i++) TRY(check_extrude(&program->extrudes[i], i));

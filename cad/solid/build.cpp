@@ -306,7 +306,7 @@ bool is_as_large(const Solid &closed, const cad::Contents &open) {
 void close_slits(Solid *solid, const CadProgram *program) {
     int bad_faces;
     if (program->count == 1 || cad::is_manifold(solid->shape, &bad_faces)) return;
-    if (!BRepCheck_Analyzer(solid->shape).IsValid()) return; // a worse fault, to be told
+    if (!BRepCheck_Analyzer(solid->shape).IsValid()) return; // a worse fault, to be reported
     Solid closed;
     SolidNote unused;
     cad::Contents open = cad::shape_contents(solid->shape);

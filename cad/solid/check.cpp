@@ -130,7 +130,7 @@ CadStatus check(const Solid &solid, SolidFacts *facts, SolidNote *note) {
     facts->faces = count_parts(shape, TopAbs_FACE);
     double low[3], high[3];
     if (facts->solids == 0 || !cad::shape_box(shape, low, high)) {
-        cad::write_note(note, "there is no solid in it");
+        cad::write_note(note, "no solid in it");
         return CAD_EMPTY_SOLID;
     }
     facts->box_min = {low[0], low[1], low[2]};

@@ -250,10 +250,10 @@ void say_doubts(const Reading &reading, SolidNote *note) {
 void say_empty(const Reading &reading, const char *name, SolidNote *note) {
     int open = reading.open_shells;
     if (open)
-        cad::write_note(note, "there is no solid in %.160s, only %d open surface%s", name, open,
+        cad::write_note(note, "no solid in %.160s, only %d open surface%s", name, open,
                         open == 1 ? "" : "s");
     else
-        cad::write_note(note, "there is no solid in %.160s", name);
+        cad::write_note(note, "no solid in %.160s", name);
 }
 
 CadStatus read_step(Solid *solid, const char *name, const Buf *file, SolidNote *note) {

@@ -78,7 +78,7 @@ bool meet(const TopoDS_Edge &a, const TopoDS_Edge &b) {
     return TopExp::CommonVertex(a, b, shared);
 }
 
-// Edges that hang together by their vertices.
+// Edges that are connected by their vertices.
 std::vector<Edges> chains_of(const Edges &edges) {
     std::vector<Edges> chains;
     for (const TopoDS_Edge &edge : edges) {

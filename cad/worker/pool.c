@@ -85,10 +85,10 @@ static double begin_limits(Process *process, double seconds, double wall_seconds
 }
 
 /* Once: all workers of this process live on one system. */
-static void tell_confinement(int confined) {
-    static atomic_bool told;
+static void report_confinement(int confined) {
+    static atomic_bool reported;
     if (confined == (CONFINED_CALLS | CONFINED_FILES) || SANITIZED) return;
-    if (atomic_exchange(&told, true)) return;
+    if (atomic_exchange(&reported, true)) return;
     if (!(confined & CONFINED_CALLS))
         log_warn("CAD workers run without a filter of system calls (seccomp), which this system "
                  "refuses: "
@@ -115,7 +115,7 @@ static Err check_hello(const CadPool *pool, Process *process) {
             "the CAD worker %s speaks version %d, this program version %d: build both from the "
             "same sources",
             pool->program, version, PROTOCOL_VERSION);
-    tell_confinement(confined);
+    report_confinement(confined);
     return OK;
 }
 
@@ -334,7 +334,7 @@ static Err find_program(char out[PATH_SIZE]) {
     if (given && *given) {
         TRY(path_format(out, "%s", given));
         REQUIRE(file_exists(out), ERR_INPUT,
-                "there is no CAD worker at %s, which the variable CADVLM_CAD names", out);
+                "no CAD worker at %s, which the variable CADVLM_CAD names", out);
         return OK;
     }
     char folder[PATH_SIZE];

@@ -33,7 +33,7 @@ static void put_real(Buf *out, double value) {
     buf_append(out, &value, sizeof value);
 }
 
-/* NULL and an empty text are told apart. */
+/* NULL and an empty text stay different. */
 static void put_bytes(Buf *out, const void *bytes, size_t size) {
     put_int(out, bytes ? (int64_t)size : -1);
     if (!bytes) return;

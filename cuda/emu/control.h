@@ -1,4 +1,4 @@
-/* What tests tell the emulation: in which order to run threads and streams, how many devices to
+/* What tests ask of the emulation: in which order to run threads and streams, how many devices to
  * pretend. C and C++. */
 #ifndef CADVLM_CUDA_EMU_CONTROL_H
 #define CADVLM_CUDA_EMU_CONTROL_H

@@ -292,10 +292,10 @@ void note(const Job &j) {
     size_t size = size_of(static_cast<cudaDataType>(j.p.type)),
            size_c = size_of(static_cast<cudaDataType>(j.p.type_c));
     auto lines = [](const void *at, uint64_t count, int64_t ld, uint64_t length, size_t bytes,
-                    void (*tell)(const void *, size_t)) {
+                    void (*visit)(const void *, size_t)) {
         for (uint64_t i = 0; i < count; i++)
-            tell(static_cast<const char *>(at) + i * static_cast<uint64_t>(ld) * bytes,
-                 length * bytes);
+            visit(static_cast<const char *>(at) + i * static_cast<uint64_t>(ld) * bytes,
+                  length * bytes);
     };
     bool ta = j.p.transpose_a == CUBLAS_OP_T, tb = j.p.transpose_b == CUBLAS_OP_T;
     lines(j.a, ta ? j.p.m : j.p.k, j.p.lda, ta ? j.p.k : j.p.m, size, emu::memory_read);

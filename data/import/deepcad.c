@@ -466,7 +466,7 @@ static Err read_sequence(Import *in, const Json *sequence) {
         else if (strcmp(type, "Sketch") != 0)
             drop(in, "feature \"%.40s\": a %.40s is not understood", id, type);
     }
-    REQUIRE(in->program->count, ERR_INPUT, "%s: no extrude, so there is no solid", in->name);
+    REQUIRE(in->program->count, ERR_INPUT, "%s: no extrude, so no solid", in->name);
     drop_unused_sketches(in, sequence);
     return OK;
 }

@@ -98,7 +98,7 @@ Err import_deepcad(const ImportJob *job, ImportStats *stats) {
     Err err = find_files(&im.files, job->source, 0);
     stats->files = (int64_t)im.files.count;
     if (err == OK && !im.files.count)
-        err = err_raise(ERR_INPUT, __FILE__, __LINE__, "there is no .json file in %s", job->source);
+        err = err_raise(ERR_INPUT, __FILE__, __LINE__, "no .json file in %s", job->source);
     if (err == OK) err = dataset_writer_open(&writer, job->path, job->provenance, 0);
     if (err == OK) err = import(&im, writer);
     for (size_t i = 0; i < im.files.count; i++) free(im.files.paths[i]);

@@ -215,7 +215,7 @@ static Err load(Loading *l, const Buf *file, const char *folder) {
     characters_index(l->t);
     bool space = l->t->ascii_symbols[' '] >= 0 ||
                  token_list_find(&l->t->defined, l->t, TOKEN_ADDED, " ", 1) >= 0;
-    REQUIRE(space, ERR_INPUT, "%s: there is no piece for a space (U+2581)", l->name);
+    REQUIRE(space, ERR_INPUT, "%s: no piece for a space (U+2581)", l->name);
     return set_prefix(l);
 }
 

@@ -22,7 +22,7 @@ typedef struct AdapterModule {
 } AdapterModule;
 
 typedef struct AdapterConfig {
-    LoraConfig lora;        /* r, alpha, dropout, use_rslora; the rest is told by the modules */
+    LoraConfig lora;        /* r, alpha, dropout, use_rslora; the rest follows from the modules */
     char base[CONFIG_TEXT]; /* base_model_name_or_path: a folder or a hub id; may be "" */
 } AdapterConfig;
 

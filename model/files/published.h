@@ -75,7 +75,7 @@ typedef struct LoadReport {
 
 /* What is there against the model, before anything is read: every base parameter with its shape,
  * a tied head the embedding again, the adapter one for this base. The report is for the caller to
- * tell what is left over. */
+ * say what is left over. */
 Err published_check(const Model *model, const PublishedSource *source, LoadReport *report);
 
 #endif

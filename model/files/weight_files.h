@@ -2,7 +2,7 @@
  *
  * A folder has model.safetensors; or model.safetensors.index.json and the shards it names; or, as
  * TinyLLaVA leaves a run, a folder each of language_model, vision_tower and connector with such
- * files. Pickles (.bin) are never opened: whoever has only those is told how to convert them. */
+ * files. Pickles (.bin) are never opened: the error says how to convert them. */
 #ifndef CADVLM_MODEL_FILES_WEIGHT_FILES_H
 #define CADVLM_MODEL_FILES_WEIGHT_FILES_H
 

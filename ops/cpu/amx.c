@@ -214,7 +214,7 @@ typedef struct Strip {
 
 enum { NEXT_ROWS = AMX_STRIP / (AMX_PANEL / AMX_STRIP) };
 
-/* Where a block of 32 × 32 sums is: four tiles, of which `right` and `below` tell the distances. */
+/* Where a block of 32 × 32 sums is: four tiles, of which `right` and `below` are the distances. */
 typedef struct Block {
     float *sums;
     int64_t stride; /* bytes from row to row of a tile */

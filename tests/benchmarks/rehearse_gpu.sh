@@ -44,9 +44,9 @@ expect() {
 check=("$root/benchmarks/gpu_check.sh" --scale 1000)
 step=("$build/benchmarks/bench_step" demo --device cuda --micro-batch 1 --steps 1)
 expect "from start to end" 0 "model: ok" "step: ok" "ops: ok" -- "${check[@]}" model step ops
-expect "no driver" 1 "there is no GPU to check: there is no CUDA driver on this machine, or it is older than this build's CUDA" -- \
+expect "no driver" 1 "no GPU to check: no CUDA driver on this machine, or it is older than this build's CUDA" -- \
     env CADVLM_EMU_DEVICES=-1 "${check[@]}"
-expect "no GPU" 1 "there is no GPU to check: no CUDA-capable device is detected" -- env CADVLM_EMU_DEVICES=0 "${check[@]}"
+expect "no GPU" 1 "no GPU to check: no CUDA-capable device is detected" -- env CADVLM_EMU_DEVICES=0 "${check[@]}"
 expect "a failing kernel" 1 "step: FAILED" "an operation before may have failed: CADVLM_CUDA_SYNC=1" -- \
     env CADVLM_EMU_FAIL=norm_bwd "${check[@]}" step
 expect "a failing kernel, named" 1 "step: FAILED" "rmsnorm_bwd: an illegal memory access was encountered" -- \

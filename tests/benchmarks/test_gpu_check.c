@@ -94,10 +94,10 @@ TEST(without_a_gpu_it_says_why) {
     put("bin/bench_step", "#!/bin/sh\necho 'error: the driver is too old: set device: cpu' >&2\n"
                           "exit 1\n");
     ASSERT_INT(test_run(&said, SCRIPT, test_folder()), ==, 1);
-    ASSERT_TEXT(said, "gpu_check.sh: there is no GPU to check: the driver is too old\n");
+    ASSERT_TEXT(said, "gpu_check.sh: no GPU to check: the driver is too old\n");
     ASSERT_TRUE(!file_exists(test_path("out")));
     ASSERT_INT(test_run(&said, SCRIPT "nonsense", test_folder()), ==, 2);
-    ASSERT_CONTAINS(said, "there are: match model step ops sanitizer peers-ops peers-step");
+    ASSERT_CONTAINS(said, "parts: match model step ops sanitizer peers-ops peers-step");
 }
 
 TEST(where_all_is_right_it_says_so) {

@@ -314,7 +314,7 @@ TEST(syntax_errors_say_where_and_what) {
         {"\xFF\xFE"
          "a",
          1, 1, true, "the code is UTF-16 text; it must be saved as UTF-8"},
-        /* of several blocks without a program the longest between fences is told of */
+        /* of several blocks without a program the longest between fences is reported */
         {"Long prose before it\n```\na = [1\n```\n```\na = 1\n b = 2\n```\nand after", 7, 2, true,
          "this line is indented"},
         {"```python a = (1, 2\n```", 2, 1, true, "the bracket opened at line 1, column 15"},
@@ -324,7 +324,7 @@ TEST(syntax_errors_say_where_and_what) {
 
 TEST(errors_of_meaning_say_where_and_what) {
     static const Fault faults[] = {
-        {"", 1, 1, false, "the code has no add_extrude, so there is no solid"},
+        {"", 1, 1, false, "the code has no add_extrude, so no solid"},
         {"x = 1\n", 1, 1, false, "the code has no add_extrude"},
         {"x = y", 1, 5, false, "'y' is not known"},
         {"x = 1\r\n\r\n\ry = z", 4, 5, false, "'z' is not known"},

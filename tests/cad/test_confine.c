@@ -97,7 +97,7 @@ TEST(a_worker_reaches_nothing) {
 TEST(a_worker_of_a_user_reaches_nothing) {
     if (!has_seccomp()) test_skip("this system refuses seccomp");
     if (geteuid() != 0) test_skip("every worker is a user's here");
-    if (setgid(USER) != 0 || setuid(USER) != 0) test_skip("there is no other user to be");
+    if (setgid(USER) != 0 || setuid(USER) != 0) test_skip("no other user to be");
     char program[PATH_SIZE];
     ASSERT_OK(path_join(program, test_build_folder(), "cadvlm-cad"));
     if (access(program, X_OK) != 0) test_skip("other users cannot read the build folder");
@@ -112,7 +112,7 @@ TEST(without_landlock_the_filter_holds_alone) {
 }
 
 TEST(without_a_filter_landlock_keeps_files_away) {
-    if (SANITIZED) test_skip("sanitizers read files, so there is no Landlock");
+    if (SANITIZED) test_skip("sanitizers read files, so no Landlock");
     if (!has_landlock()) test_skip("this kernel has no Landlock");
     leave_things_about();
     refuse_filters();
@@ -124,7 +124,7 @@ TEST(without_a_filter_landlock_keeps_files_away) {
 }
 
 /* Where all is refused, it works all the same, and is said. */
-TEST(a_worker_that_cannot_be_confined_works_and_is_told_of) {
+TEST(a_worker_that_cannot_be_confined_works_and_is_reported) {
     const char *output, *code = box_code(1, 2, 3);
     ASSERT_OK(file_write(test_path("a.py"), code, strlen(code)));
     refuse_calls((const int[]){LANDLOCK_CREATE, -1});

@@ -219,7 +219,7 @@ TEST(thin_walls_hide_and_low_steps_show) {
 static int find_solid(const char *name) {
     for (int i = 0; i < round_solid_count(); i++)
         if (!strcmp(round_solid_name(i), name)) return i;
-    test_fail(__FILE__, __LINE__, "there is no %s", name);
+    test_fail(__FILE__, __LINE__, "no %s", name);
 }
 
 /* Centre lines belong to circles that are drawn, not to seams and to where a rounding begins. */
@@ -323,8 +323,8 @@ TEST(a_frustum_beyond_the_tip_is_drawn_as_before_it) {
     solid_free(&beyond);
 }
 
-/* The kernel's algorithm dashes half of a torus's outline, on its seam: so the two can be told
- * apart. */
+/* The kernel's algorithm dashes half of a torus's outline, on its seam: so the two can be
+ * distinguished. */
 TEST(the_exact_algorithm_draws_when_asked_and_while_it_has_time) {
     solid_quiet();
     Solid *solid = round_solid_new(find_solid("torus"));

@@ -321,7 +321,7 @@ TEST(numbers_that_a_formula_cannot_bear_are_refused) {
     }
 }
 
-TEST(all_mistakes_are_told_at_once_with_their_lines) {
+TEST(all_mistakes_are_reported_at_once_with_their_lines) {
     const char *said = mistakes_of(
         "seed: 1\nlearning_rat: 3\ntraining:\n  max_steps: many\n  micro_batches: -4\ndevice: tpu\n"
         "lora: 5\ndatasets:\n  - { name: a, weigth: 2 }\ntraining.x: {}\n");

@@ -26,8 +26,8 @@ TEST(broken_yaml_is_a_sentence) {
     ASSERT_ERR(config_load(&config, "no_such_preset", NULL, 0), ERR_CONFIG, "no_such_preset");
 }
 
-/* Of every fault of this kind both lines are told. */
-TEST(what_is_given_twice_is_told_with_both_lines) {
+/* Of every fault of this kind both lines are reported. */
+TEST(what_is_given_twice_is_reported_with_both_lines) {
     static const char *const twice[][2] = {
         {"seed: 1\ndevice: cpu\nseed: 2", "t.yaml:3: seed: given twice, here and in line 1"},
         {"seed: 1\nseed: 1", "t.yaml:2: seed: given twice, here and in line 1"},
@@ -157,7 +157,7 @@ TEST(control_characters_and_other_bytes_are_refused_where_they_enter) {
     ASSERT_TEXT(config.model.system_prompt, "You read\n\tdrawings. \xe2\x80\xae");
 }
 
-TEST(a_bad_byte_is_told_with_its_line) {
+TEST(a_bad_byte_is_reported_with_its_line) {
     ASSERT_CONTAINS(mistakes_of("seed: 1\ntokenizer: caf\xe9\n"), "t.yaml:2: not valid YAML");
     ASSERT_CONTAINS(mistakes_of("seed: 1\n\n\n# \x9b\n"), "t.yaml:4: not valid YAML");
     ASSERT_CONTAINS(mistakes_of("seed: 1\ntokenizer: \"a\001b\"\n"), "t.yaml:2: not valid YAML");

@@ -386,7 +386,7 @@ TEST(memory_that_is_not_there_is_no_memory) {
 
 TEST(gpus_that_are_not_there_are_refused) {
     int count = exec_device_count(NULL);
-    if (count == 0) test_skip("there is no GPU to count from");
+    if (count == 0) test_skip("no GPU to count from");
     Exec *ex;
     ASSERT_ERR(exec_open(&ex, EXEC_CUDA, count), ERR_DEVICE, "GPU");
 }

@@ -165,7 +165,7 @@ TEST(a_gpu_without_room_says_how_many_samples_fit) {
     ASSERT_INT(advised, >=, 2);
 }
 
-/* What cuBLASLt could not do is told, by whichever rank speaks. */
+/* What cuBLASLt could not do is reported, by whichever rank speaks. */
 TEST(a_run_says_how_its_products_were_done) {
     prepare("max_steps: 2, micro_batches: 1", "");
     const char *said = train(1, test_path("fine"), "device=cuda precision=bf16");
@@ -231,11 +231,11 @@ TEST(without_a_gpu_auto_says_why_and_cuda_is_refused) {
     prepare("max_steps: 1", "");
     if (system_nvidia_file(file, "")) test_skip("this machine has NVIDIA's driver");
     ASSERT_INT(train_without(&said, "CADVLM_EMU_DEVICES=-1", "device=auto"), ==, 0);
-    ASSERT_CONTAINS(said, "warning: no GPU: there is no /dev/nvidia* here, and CUDA says: there is "
+    ASSERT_CONTAINS(said, "warning: no GPU: no /dev/nvidia* here, and CUDA says: "
                           "no CUDA driver on this machine, or it is older");
     ASSERT_CONTAINS(said, "trained 1 steps");
     ASSERT_INT(train_without(&said, "CADVLM_EMU_DEVICES=-1", "device=cuda"), ==, 1);
-    ASSERT_CONTAINS(said, "error: there is no CUDA driver on this machine");
+    ASSERT_CONTAINS(said, "error: no CUDA driver on this machine");
     char cpu[PATH_SIZE + 32];
     snprintf(cpu, sizeof cpu, "device=cpu output_dir=%s", test_path("cpu"));
     ASSERT_INT(train_without(&said, "CADVLM_EMU_DEVICES=-1", cpu), ==, 0);

@@ -17,7 +17,7 @@ static inline void open_tokenizer(void) {
     if (!tokenizer) ASSERT_OK(tokenizer_open(&tokenizer, path));
 }
 
-/* A picture whose pixels tell where they belong: 1 + x + 16 y, never white. */
+/* A picture whose pixels say where they belong: 1 + x + 16 y, never white. */
 static inline void make_picture(Buf *png, int side, int tint) {
     Image image;
     ASSERT_OK(image_new(&image, side, side, 1));

@@ -137,7 +137,7 @@ TEST(pictures_are_shifted_and_white_moves_in) {
     dataset_close(&dataset);
 }
 
-/* The made pictures have each value once, so where one lies tells the shift. */
+/* The made pictures have each value once, so where one lies gives the shift. */
 TEST(shifts_grow_to_their_size) {
     enum { SHIFT = 2, STEPS = 300, GROWN = 200 };
     Dataset *dataset = make_dataset(&(Made){"set", 30, SIDE, 0, NULL});

@@ -29,7 +29,7 @@ TEST(broken_files_give_a_sentence) {
     ASSERT_BROKEN(root, "\"entities\" is a number where an object is expected");
     root = part_file();
     js_set(root, "sequence", js_new_array());
-    ASSERT_BROKEN(root, "no extrude, so there is no solid");
+    ASSERT_BROKEN(root, "no extrude, so no solid");
     root = part_file();
     add_to_sequence(root, "E9", "ExtrudeFeature");
     ASSERT_BROKEN(root, "entity \"E9\" is not in the file");
@@ -166,7 +166,7 @@ static void mark_extent(Json *root) {
     js_set_bool(member(entity(root, "E1"), "extent_one"), "is_full_length", true);
 }
 
-/* Nearly DeepCAD's form, but in centimetres: any of its keys tells. */
+/* Nearly DeepCAD's form, but in centimetres: any of its keys shows it. */
 TEST(designs_of_fusion_360_are_refused_by_name) {
     static const struct {
         void (*mark)(Json *root);

@@ -89,7 +89,7 @@ TEST(a_folder_without_a_design_becomes_no_dataset) {
                      .style = draw_style_tiles(64),
                      .provenance = "test",
                      .workers = 1};
-    ASSERT_ERR(import_deepcad(&job, &stats), ERR_INPUT, "there is no .json file in");
+    ASSERT_ERR(import_deepcad(&job, &stats), ERR_INPUT, "no .json file in");
     put_block("designs/fusion.json", 12, true);
     ASSERT_ERR(import_deepcad(&job, &stats), ERR_INPUT, "no sample was added");
     ASSERT_INT(stats.unreadable, ==, 1);

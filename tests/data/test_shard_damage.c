@@ -37,7 +37,7 @@ static void reindex(const char *folder, size_t samples) {
 }
 
 TEST(missing_things_are_named) {
-    ASSERT_ERR(open_and_close(test_path("none")), ERR_INPUT, "there is no such folder");
+    ASSERT_ERR(open_and_close(test_path("none")), ERR_INPUT, "no such folder");
     ASSERT_OK(file_make_directories(test_path("empty")));
     ASSERT_ERR(open_and_close(test_path("empty")), ERR_INPUT, "index.json is missing");
     ASSERT_OK(write_dataset(set_path(), 30, 2000));

@@ -119,9 +119,9 @@ TEST(without_a_gpu_one_warning_says_what_was_looked_for) {
     unsetenv("CUDA_VISIBLE_DEVICES");
     const char *plain = machine("plain", "null");
     Capture capture = capture_begin();
-    ASSERT_OK(setup_without_gpu("there is no driver", true, plain, comm));
+    ASSERT_OK(setup_without_gpu("no driver", true, plain, comm));
     const char *said = capture_end(capture);
-    ASSERT_CONTAINS(said, "warning: no GPU: there is no /dev/nvidia* here, and CUDA says: there is "
+    ASSERT_CONTAINS(said, "warning: no GPU: no /dev/nvidia* here, and CUDA says: "
                           "no driver; going on with the processor");
     ASSERT_TRUE(strchr(said, '\n') == strrchr(said, '\n'));
     /* A build that could not use one only speaks where there is one. */

@@ -63,7 +63,7 @@ static void seed_full_states(void) {
 
 void fuzz_seeds(void) {
     static TrainState state = {
-        .step = 7, .micro_batches = 2, .samples = 28, .excluded = 5, .told = true};
+        .step = 7, .micro_batches = 2, .samples = 28, .excluded = 5, .names_known = true};
     static Lineage lineage = {.name = "owner/name", .on_hub = true, .weights = "0123456789abcdef"};
     Buf seed = {0};
     state.update.loss_scale = 1;

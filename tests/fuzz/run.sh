@@ -29,7 +29,7 @@ while [ $# -gt 0 ]; do
 done
 all=$(cd tests/fuzz && ls fuzz_*.c | sed -n 's/^fuzz_\(.*\)\.c$/\1/p' | grep -vx -e main -e replay)
 for name in $names; do
-    echo "$all" | grep -qx "$name" || { echo "run.sh: there is no harness $name; there are: "$all >&2; exit 2; }
+    echo "$all" | grep -qx "$name" || { echo "run.sh: no harness $name; harnesses: "$all >&2; exit 2; }
 done
 names=${names:-$all}
 

@@ -137,7 +137,7 @@ TEST(the_snapshot_of_main_is_found) {
     ASSERT_CONTAINS(out, "/datasets--owner--parts/snapshots/");
 }
 
-TEST(what_is_missing_is_told_with_the_command_to_get_it) {
+TEST(what_is_missing_is_reported_with_the_command_to_get_it) {
     char out[PATH_SIZE];
     forget_places();
     setenv("HF_HUB_CACHE", test_path("hub"), 1);

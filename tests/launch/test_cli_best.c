@@ -171,7 +171,7 @@ TEST(weights_left_from_an_abandoned_course_are_never_taken) {
     check_same_weights(test_path("kept"), test_path("run"));
 }
 
-TEST(damaged_best_weights_are_told_of_and_the_last_stay) {
+TEST(damaged_best_weights_are_reported_and_the_last_stay) {
     const char *said;
     char more[160];
     prepare();

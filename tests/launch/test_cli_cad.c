@@ -240,7 +240,7 @@ TEST(convert_writes_code_that_fills_the_files_box) {
     ASSERT_INT(test_run(&output, "./cadvlm cad convert '%s' --dialect v1", design), ==, 2);
     ASSERT_INT(test_run(&output, "./cadvlm cad draw '%s' -o '%s'", design, test_path("a.png")), ==,
                0);
-    /* Whoever reads the file is told what of it is not in the part. */
+    /* Whoever reads the file reads what of it is not in the part. */
     ASSERT_INT(test_run(&output, "./cadvlm cad check '%s'", design), ==, 0);
     printf("%s", output);
     ASSERT_CONTAINS(output, "warning: ");

@@ -67,7 +67,7 @@ TEST(info_has_the_keys_of_the_manual) {
     ASSERT_CONTAINS(output, "10 samples in 1 shard,");
     ASSERT_CONTAINS(output, "synth 7, deepcad 3");
     ASSERT_INT(test_run(&output, "./cadvlm data info %s", test_path("none")), ==, 1);
-    ASSERT_CONTAINS(output, "there is no such folder");
+    ASSERT_CONTAINS(output, "no such folder");
     ASSERT_INT(test_run(&output, "./cadvlm data info"), ==, 2);
     ASSERT_INT(test_run(&output, "./cadvlm data info --jsn x"), ==, 2);
     ASSERT_CONTAINS(output, "--json");

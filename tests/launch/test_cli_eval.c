@@ -284,9 +284,9 @@ TEST(eval_says_what_went_wrong_on_one_and_two_ranks) {
         {"-c RUN --data DATA --split best", "best", 2},
         {"-c RUN --data DATA --split test", "no samples of the split test", 1},
         {"-c RUN --data DATA --samples 1 --shuffled", "takes two", 1},
-        {"-c RUN --data /nowhere", "there is no such folder", 1},
+        {"-c RUN --data /nowhere", "no such folder", 1},
         {"-c RUN --data DATA --name a/b", "letters, digits", 2},
-        {"-c DATA --data DATA", "there is no checkpoint", 1},
+        {"-c DATA --data DATA", "no checkpoint", 1},
         {"-c FOLDER/copy --data DATA", "lies in no run folder", 2},
         {"-c RUN --data DATA --samples 2 --gallery 2 -o FOLDER/mine.json", "is no gallery", 1},
         {"-c RUN --data DATA --gallery 5000", "0 to 1000", 2},
@@ -306,7 +306,7 @@ TEST(eval_says_what_went_wrong_on_one_and_two_ranks) {
         }
 }
 
-TEST(several_datasets_are_told_apart) {
+TEST(several_datasets_are_kept_apart) {
     const char *said;
     prepare(20, 3);
     fixture_dataset(test_path("more"), 30, 9);

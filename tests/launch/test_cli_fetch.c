@@ -197,7 +197,7 @@ TEST(a_dataset_comes_whole_and_by_globs) {
     ASSERT_TRUE(is_there("cache/datasets--test--data/refs/main"));
 }
 
-TEST(weights_that_are_only_pickled_are_told_with_the_way_out) {
+TEST(weights_that_are_only_pickled_are_reported_with_the_way_out) {
     const char *output;
     start_hub();
     ASSERT_INT(fetch(&output, "test/only-bin"), ==, 0);

@@ -200,7 +200,7 @@ TEST(a_run_whose_numbers_stay_broken_ends_and_says_which_steps_were_skipped) {
     lines_free(&l);
 }
 
-/* Of three ranks and two micro-batches the first has nothing to do, and tells all the same. */
+/* Of three ranks and two micro-batches the first has nothing to do, and reports all the same. */
 TEST(samples_of_datasets_are_counted_where_a_rank_has_no_micro_batch) {
     const char *said, *run = run_folder("run");
     run_prepare(40, "micro_batches: 2, per_device_batch_size: 3, max_steps: 4", "");

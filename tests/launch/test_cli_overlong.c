@@ -106,8 +106,8 @@ static int first_overlong_step(int first, int max_length) {
 }
 
 /* `said` has the sentence once. */
-static void assert_told(const char *said, const char *what, Expected e, int max_length,
-                        const char *outcome) {
+static void assert_reported(const char *said, const char *what, Expected e, int max_length,
+                            const char *outcome) {
     char sentence[512];
     snprintf(sentence, sizeof sentence,
              "%s: %d of %d samples are too long (up to %d rows, training.max_length is %d); %s",
@@ -182,11 +182,12 @@ TEST(training_counts_what_it_drops_or_cuts_on_any_ranks) {
                 ranks_prefix(ranks), test_path("c.yaml"), seed, run, policies[p], length, ranks);
             ASSERT(code == 0, "exit code %d:\n%s", code, said);
             snprintf(what, sizeof what, "step %d", at + 1);
-            assert_told(said, what, expect_steps(at, at + 1, length), length, p ? cut : dropped);
+            assert_reported(said, what, expect_steps(at, at + 1, length), length,
+                            p ? cut : dropped);
             ASSERT_CONTAINS(said, "Raise training.max_length, or choose another policy");
-            assert_told(said, "steps 1 to 4", all, length, p ? cut : dropped);
-            assert_told(said, "validation after step 2", val, length,
-                        p ? cut : "they are left out (training.overlong: drop)");
+            assert_reported(said, "steps 1 to 4", all, length, p ? cut : dropped);
+            assert_reported(said, "validation after step 2", val, length,
+                            p ? cut : "they are left out (training.overlong: drop)");
             ASSERT_INT(occurrences(said, "too long"), ==, 3);
             snprintf(what, sizeof what, "(%d of %d samples)",
                      p ? val.samples : val.samples - val.overlong, val.samples);
@@ -219,7 +220,7 @@ TEST(a_validation_without_a_fitting_sample_says_so) {
                             test_path("run"), ranks);
         ASSERT(code == 0, "exit code %d:\n%s", code, said);
         ASSERT_CONTAINS(said, "validation after step 1: 1 of 1 sample is too long");
-        ASSERT_INT(occurrences(said, "there is no validation loss"), ==, 1);
+        ASSERT_INT(occurrences(said, "no validation loss"), ==, 1);
     }
 }
 
@@ -238,7 +239,7 @@ TEST(a_run_that_goes_on_counts_from_where_it_goes_on) {
     const char *at = strstr(said, "stopped by a signal after step ");
     ASSERT_TRUE(at && sscanf(at, "stopped by a signal after step %d", &stopped) == 1);
     snprintf(total, sizeof total, "steps 1 to %d", stopped);
-    assert_told(said, total, expect_steps(0, stopped, length), length, cut);
+    assert_reported(said, total, expect_steps(0, stopped, length), length, cut);
     /* Going on, what it does from there. */
     code = test_run(
         &said,
@@ -246,7 +247,7 @@ TEST(a_run_that_goes_on_counts_from_where_it_goes_on) {
         fixture_mpirun(2), test_path("c.yaml"), seed, length, stopped + 5);
     ASSERT(code == 0, "exit code %d:\n%s", code, said);
     snprintf(total, sizeof total, "steps %d to %d", stopped + 1, stopped + 5);
-    assert_told(said, total, expect_steps(stopped, stopped + 5, length), length, cut);
+    assert_reported(said, total, expect_steps(stopped, stopped + 5, length), length, cut);
     assert_metrics(test_path("run"), stopped + 5, length, 1);
 }
 

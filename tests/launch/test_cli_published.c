@@ -245,7 +245,8 @@ TEST(a_resumed_run_outlives_the_checkpoint_it_resumed_from) {
     }
 }
 
-/* What the adapter says holds for the whole run; what the user says instead is told each time. */
+/* What the adapter says holds for the whole run; what the user says instead is reported each time.
+ */
 TEST(a_run_keeps_the_adapter_that_it_began_with) {
     prepare("openecad_0.89b");
     char more[PATH_SIZE + 200], model[PATH_SIZE];
@@ -337,7 +338,7 @@ TEST(a_published_model_reads_drawings_of_any_size) {
     ASSERT_TRUE(file_exists(test_path("out/demo.png")));
 }
 
-TEST(tensors_without_a_place_are_told_once) {
+TEST(tensors_without_a_place_are_reported_once) {
     prepare("openecad_0.89b");
     const char *said;
     ASSERT_INT(test_run(&said,

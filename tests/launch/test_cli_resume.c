@@ -1,5 +1,5 @@
-/* A run that goes on with other settings than it began with: what changes is told, what cannot is
- * refused by name, and config.yaml says what the run is. */
+/* A run that goes on with other settings than it began with: what changes is reported, what cannot
+ * is refused by name, and config.yaml says what the run is. */
 #include <string.h>
 
 #include "core/file.h"
@@ -115,7 +115,7 @@ TEST(another_tokenizer_is_refused_and_the_same_elsewhere_is_not) {
     ASSERT_INT(test_run(&said, "ls -a %s | grep tokenizer", run), ==, 1); /* nothing is left */
 }
 
-TEST(what_changes_is_told_and_written) {
+TEST(what_changes_is_reported_and_written) {
     run_prepare(20, "micro_batches: 1, max_steps: 2", "");
     const char *run = run_folder("run"), *said;
     run_train("", run, "");

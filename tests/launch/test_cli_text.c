@@ -133,7 +133,7 @@ TEST(the_way_of_an_error_is_shown_to_those_who_ask) {
         int code =
             test_run(&said, "%s ./cadvlm cad run none.py %s", cases[i].before, cases[i].behind);
         ASSERT_INT(code, ==, cases[i].code);
-        ASSERT_CONTAINS(said, code == 1 ? "error: there is no file none.py\n"
+        ASSERT_CONTAINS(said, code == 1 ? "error: no file none.py\n"
                                         : "error: CADVLM_LOG=loud: debug, info, warn or error");
         bool shown = strstr(said, "    at launch/part_file.c:") != NULL;
         ASSERT(shown == cases[i].shown, "%s", said);

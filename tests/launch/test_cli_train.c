@@ -323,7 +323,7 @@ TEST(bad_input_is_a_sentence_and_the_right_exit_code) {
     ASSERT_INT(test_run(&said, "./cadvlm train --config demo train_data=%s output_dir=%s",
                         test_path("data"), test_path("demo")),
                ==, 1);
-    ASSERT_CONTAINS(said, "there is no demo/tokenizer.json; one is learned from the data by");
+    ASSERT_CONTAINS(said, "no demo/tokenizer.json; one is learned from the data by");
     ASSERT_INT(test_run(&said,
                         "HF_HOME=%s ./cadvlm train --config smoke_1k train_data=%s val_data=",
                         test_folder(), test_path("data")),

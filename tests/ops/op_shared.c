@@ -1,5 +1,5 @@
 /* What a backend must do beside its operations' values, for the CPU and for GPUs alike:
- * attention over keys of which some do not count, and what an update hangs on. */
+ * attention over keys of which some do not count, and what an update depends on. */
 #include "tests/ops/op_check.h"
 #include "tests/support/test.h"
 
@@ -110,7 +110,7 @@ void op_check_lengths(Exec *ex, DType dtype) {
     lengths_close(ex, &dense);
 }
 
-/* ---- what an update hangs on ---- */
+/* ---- what an update depends on ---- */
 
 /* The norm of the mean gradient, and by what gradients are multiplied: 1 / (labels · loss scale),
  * and what clipping takes off. */
