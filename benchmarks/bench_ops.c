@@ -26,6 +26,7 @@
 #include "benchmarks/bench_cases.h"
 #include "core/clock.h"
 #include "core/log.h"
+#include "cuda/backend_cuda.h"
 
 enum { CALLS_MAX = 200, COPIES_MAX = 4 };
 static const double COLD_BYTES = 256e6; /* five times the L2 cache of an H100 */
@@ -262,6 +263,7 @@ static _Noreturn void usage(void) {
 
 int main(int argc, char **argv) {
     exec_settle_process(argv);
+    cuda_backend_register();
     Bench bench = {.seconds = 0.3, .rows = BENCH_ROWS, .calls = 21};
     const char *only = NULL, *device = "cpu";
     int threads = 1;

@@ -49,6 +49,7 @@
 #include "core/json.h"
 #include "core/log.h"
 #include "core/rng.h"
+#include "cuda/backend_cuda.h"
 #include "model/model.h"
 #include "model/optim.h"
 
@@ -480,6 +481,7 @@ static void apply(StepCase *c, Options *options, const Numbers *n) {
 
 int main(int argc, char **argv) {
     exec_settle_process(argv);
+    cuda_backend_register();
     StepCase c = *step_cases[0];
     Options options = {0};
     Numbers n = {-1, -1, -1, -1, -1, -1, -1, -1, -1};

@@ -185,7 +185,7 @@ part_sanitizer() {
         echo "$check:" >&2
         before=$(wc -c <"$out/sanitizer.log")
         LD_LIBRARY_PATH=$libraries within $((budget / 3)) "$tool" --tool $check --error-exitcode 9 --print-limit 20 "${only[@]}" \
-            "$tests/test_cuda" every_operation_matches_the_plain_loops_in_bf16 >&2
+            "$tests/test_cuda" every_operation_matches_the_reference_in_bf16 >&2
         rc=$?
         case $rc in
             0) how="found nothing" ;;

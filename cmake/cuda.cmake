@@ -26,8 +26,6 @@ elseif(CADVLM_CUDA)
     endforeach()
     list(GET CADVLM_CUDA_ARCHS -1 newest) # later GPUs compile its PTX when they first run it
     list(APPEND CMAKE_CUDA_ARCHITECTURES ${newest}-virtual)
-    set(CMAKE_CUDA_FLAGS_RELWITHDEBINFO "-O3 -DNDEBUG -lineinfo")
-    set(CMAKE_CUDA_FLAGS_RELEASE "-O3 -DNDEBUG -lineinfo")
     set(CMAKE_CUDA_STANDARD 17)
     set(CMAKE_CUDA_STANDARD_REQUIRED ON)
     enable_language(CUDA)

@@ -1,4 +1,4 @@
-# cadvlm_module(NAME SOURCES … LIBS …): the static library of one module. What may be linked mirrors the include fences
+# cadvlm_module(NAME SOURCES … LIBS …): the static library of one module, cadvlm_NAME, linked as cadvlm::NAME. What may be linked mirrors the include fences
 # (tools/check_includes.py).
 set(CADVLM_WARNINGS -Wall -Wextra -Wshadow -Wpointer-arith -Wundef -Wformat=2 -Wcast-align -Wimplicit-fallthrough -Wvla
                     -Wunused -Wdouble-promotion)
@@ -9,9 +9,9 @@ if(CADVLM_FUZZ) # gcc is asked; clang calls INFINITY as a double and a format th
 endif()
 
 add_library(cadvlm_flags INTERFACE)
-target_include_directories(cadvlm_flags INTERFACE ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR}/generated)
+target_include_directories(cadvlm_flags INTERFACE ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR}/generated)
 target_compile_options(cadvlm_flags INTERFACE $<$<COMPILE_LANGUAGE:C,CXX>:${CADVLM_WARNINGS}> $<$<COMPILE_LANGUAGE:C>:${CADVLM_C_WARNINGS}>
-                                              $<$<COMPILE_LANGUAGE:C,CXX>:-ffile-prefix-map=${CMAKE_SOURCE_DIR}/= -fno-math-errno>)
+                                              $<$<COMPILE_LANGUAGE:C,CXX>:-ffile-prefix-map=${PROJECT_SOURCE_DIR}/= -fno-math-errno>)
 target_compile_definitions(cadvlm_flags INTERFACE _GNU_SOURCE)
 if(CADVLM_WERROR)
   target_compile_options(cadvlm_flags INTERFACE $<$<COMPILE_LANGUAGE:C,CXX>:-Werror>)
@@ -35,7 +35,8 @@ endfunction()
 
 function(cadvlm_module name)
   cmake_parse_arguments(ARG "" "" "SOURCES;LIBS" ${ARGN})
-  add_library(${name} STATIC ${ARG_SOURCES})
-  target_link_libraries(${name} PUBLIC cadvlm_flags ${ARG_LIBS})
-  cadvlm_small_frames(${name})
+  add_library(cadvlm_${name} STATIC ${ARG_SOURCES})
+  add_library(cadvlm::${name} ALIAS cadvlm_${name})
+  target_link_libraries(cadvlm_${name} PUBLIC cadvlm_flags ${ARG_LIBS})
+  cadvlm_small_frames(cadvlm_${name})
 endfunction()

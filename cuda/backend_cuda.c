@@ -1,5 +1,6 @@
 /* The table of operations over the kernels of cuda_ops.h: scratch memory and errors, nothing else.
  */
+#include "cuda/backend_cuda.h"
 #include "cuda/cuda_ops.h"
 #include "cuda/device.h"
 
@@ -280,7 +281,7 @@ static void cuda_backend_convert(Exec *ex, Tensor dst, Tensor src) {
 
 /* ---- the table ---- */
 
-const Backend *backend_cuda(int *count, const char **why) {
+static const Backend *find(int *count, const char **why) {
     static const Backend backend = {
         .name = "cuda",
         .device = EXEC_CUDA,
@@ -364,4 +365,8 @@ const Backend *backend_cuda(int *count, const char **why) {
                    : cudaGetErrorString(error);
     }
     return &backend;
+}
+
+void cuda_backend_register(void) {
+    backend_register(EXEC_CUDA, find);
 }

@@ -10,6 +10,7 @@
 
 #include "core/log.h"
 #include "core/text.h"
+#include "cuda/backend_cuda.h"
 #include "launch/commands.h"
 #include "launch/version.h"
 #include "ops/ops.h"
@@ -135,6 +136,7 @@ static void occupy_streams(void) {
 int main(int argc, char **argv) {
     occupy_streams();
     exec_settle_process(argv);
+    cuda_backend_register();
     signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error to report, not an end */
     Err err = run(argc, argv);
     log_outcome(err);

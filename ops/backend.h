@@ -123,9 +123,12 @@ void exec_fail(Exec *ex);
 
 const Backend *backend_cpu(void);
 
-/* From exactly one of three libraries, chosen by CMake: kernels for GPUs, the same kernels emulated
- * on the host, or neither (backend_absent.c). NULL where there is none; *why then says so, and how
- * many devices there are in *count otherwise. */
-const Backend *backend_cuda(int *count, const char **why);
+/* A backend for devices beside the processor, and how many of them this machine has; NULL where the
+ * build has none, or 0 devices: *why then says so. */
+typedef const Backend *BackendFinder(int *count, const char **why);
+
+/* Backends beside that of the processor are there for programs that register them, from main and
+ * before the first Exec. */
+void backend_register(ExecDevice device, BackendFinder *find);
 
 #endif

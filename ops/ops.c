@@ -26,16 +26,29 @@ void exec_settle_process(char **argv) {
     execv(program, argv); /* returns only where it cannot: then it is merely slower */
 }
 
+static const Backend *find_none(int *count, const char **why) {
+    *count = 0;
+    *why = "this program has no CUDA backend";
+    return NULL;
+}
+
+static BackendFinder *find_cuda = find_none;
+
+void backend_register(ExecDevice device, BackendFinder *find) {
+    CHECK(device == EXEC_CUDA, "a backend for device %d", (int)device);
+    find_cuda = find;
+}
+
 bool exec_is_built(ExecDevice device) {
     int count;
     const char *why;
-    return device == EXEC_CPU || backend_cuda(&count, &why) != NULL;
+    return device == EXEC_CPU || find_cuda(&count, &why) != NULL;
 }
 
 int exec_device_count(const char **why) {
     int count = 0;
     const char *reason = NULL;
-    const Backend *backend = backend_cuda(&count, &reason);
+    const Backend *backend = find_cuda(&count, &reason);
     if (why) *why = reason;
     return backend ? count : 0;
 }
@@ -49,7 +62,7 @@ static Err pick_backend(const Backend **backend, ExecDevice device, int index) {
     }
     int count = 0;
     const char *why = "";
-    *backend = backend_cuda(&count, &why);
+    *backend = find_cuda(&count, &why);
     REQUIRE(*backend, ERR_UNSUPPORTED, "%s: set device: cpu", why);
     REQUIRE(count > 0, ERR_DEVICE, "%s: set device: cpu", why);
     REQUIRE(index >= 0 && index < count, ERR_DEVICE, "GPU %d of %d", index, count);

@@ -63,15 +63,15 @@ static void all_cases(void (*check)(Exec *, const OpCase *, DType), DType dtype)
     exec_close(&ex);
 }
 
-TEST(every_operation_matches_the_plain_loops_in_f32) {
+TEST(every_operation_matches_the_reference_in_f32) {
     all_cases(op_check_match, DT_F32);
 }
 
-TEST(every_operation_matches_the_plain_loops_in_bf16) {
+TEST(every_operation_matches_the_reference_in_bf16) {
     all_cases(op_check_match, DT_BF16);
 }
 
-TEST(every_operation_matches_the_plain_loops_in_f16) {
+TEST(every_operation_matches_the_reference_in_f16) {
     all_cases(op_check_match, DT_F16);
 }
 

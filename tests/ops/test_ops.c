@@ -41,13 +41,13 @@ TEST(what_onednn_may_not_use_is_not_used) {
     exec_close(&ex);
 }
 
-TEST(every_operation_matches_the_plain_loops_in_f32) {
+TEST(every_operation_matches_the_reference_in_f32) {
     Exec *ex = open_cpu(2);
     for (int i = 0; i < op_case_count; i++) op_check_match(ex, &op_cases[i], DT_F32);
     exec_close(&ex);
 }
 
-TEST(every_operation_matches_the_plain_loops_in_bf16) {
+TEST(every_operation_matches_the_reference_in_bf16) {
     need_bf16();
     Exec *ex = open_cpu(1);
     for (int i = 0; i < op_case_count; i++) op_check_match(ex, &op_cases[i], DT_BF16);
