@@ -24,7 +24,7 @@ SHELL_SETS = re.compile(rf"(?<![-\w])({NAME})=")  # not -DCADVLM_…=
 PYTHON_READS = re.compile(rf'(?:environ(?:\.get)?|getenv)[\[(]"({NAME})"')
 CMAKE_READS = re.compile(rf"ENV\{{({NAME})\}}|\bENV ({NAME})")
 CMAKE_SETS = re.compile(rf'[";]({NAME})=')
-OPTION = re.compile(rf'^ *option\(({NAME}) "[^"]*" (ON|OFF)\)', re.MULTILINE)
+OPTION = re.compile(rf'^ *option\(({NAME}) "[^"]*" (ON|OFF|\$\{{PROJECT_IS_TOP_LEVEL\}})\)', re.MULTILINE)
 CACHED = re.compile(rf'^ *set\(({NAME}) "([^"]*)" CACHE', re.MULTILINE)
 FOUND = re.compile(rf"^ *find_(?:program|path|library)\(({NAME}) ", re.MULTILINE)
 
@@ -67,7 +67,8 @@ class Tree:
             elif is_cmake(path):
                 self.take(place, path, CMAKE_READS, CMAKE_SETS)
                 text = path.read_text(encoding="utf-8")
-                self.options.update(OPTION.findall(text) + CACHED.findall(text) + [(name, "") for name in FOUND.findall(text)])
+                options = [(name, "ON" if value.startswith("$") else value) for name, value in OPTION.findall(text)]
+                self.options.update(options + CACHED.findall(text) + [(name, "") for name in FOUND.findall(text)])
             elif path.suffix == ".md" and path.name != "CHANGELOG.md":  # which may name what is gone
                 for name in re.findall(NAME, path.read_text(encoding="utf-8")):
                     self.said[name].add(place)
