@@ -142,8 +142,12 @@ Dropout dropout_of(const Model *model, double p, ParamId id) {
     return (Dropout){.p = (float)p, .key = rng_key(model->dropout_key + (uint64_t)id, RNG_DROPOUT)};
 }
 
-static Dropout adapter_dropout(const Model *model, const struct LinearAdapter *adapter) {
-    return dropout_of(model, model->spec.lora.dropout, adapter->a);
+/* The adapter with its values. */
+static Lora lora_of(const Model *model, const struct LinearAdapter *adapter) {
+    return (Lora){.a = value_of(model, adapter->a),
+                  .b = value_of(model, adapter->b),
+                  .scale = adapter->scale,
+                  .dropout = dropout_of(model, model->spec.lora.dropout, adapter->a)};
 }
 
 void linear_forward(Model *model, const Linear *linear, Tensor y, Tensor x, const LoraActs *acts) {
@@ -151,25 +155,22 @@ void linear_forward(Model *model, const Linear *linear, Tensor y, Tensor x, cons
     Tensor w = params_joined_value(params, linear->weight, linear->modules),
            bias = params_joined_value(params, linear->bias, linear->modules);
     if (is_fused(linear)) {
-        const struct LinearAdapter *l = &linear->lora[0];
-        op_linear_lora_fwd(model->ex, y, acts->xa[0], x, w, bias, value_of(model, l->a),
-                           value_of(model, l->b), l->scale, adapter_dropout(model, l));
+        Lora lora = lora_of(model, &linear->lora[0]);
+        op_linear_lora_fwd(model->ex, y, acts->xa[0], x, w, bias, &lora);
         return;
     }
     op_linear_fwd(model->ex, y, x, w, bias);
     for (int i = 0; i < linear->lora_count; i++) {
         const struct LinearAdapter *l = &linear->lora[i];
-        op_lora_fwd(model->ex, tensor_cols(y, l->first, l->count), acts->xa[i], x,
-                    value_of(model, l->a), value_of(model, l->b), l->scale,
-                    adapter_dropout(model, l));
+        Lora lora = lora_of(model, l);
+        op_lora_fwd(model->ex, tensor_cols(y, l->first, l->count), acts->xa[i], x, &lora);
     }
 }
 
 void linear_forward_kept(Model *model, const Linear *linear, Tensor x, const LoraActs *acts) {
     for (int i = 0; i < linear->lora_count; i++) {
-        const struct LinearAdapter *l = &linear->lora[i];
-        op_lora_down(model->ex, acts->xa[i], x, value_of(model, l->a), l->scale,
-                     adapter_dropout(model, l));
+        Lora lora = lora_of(model, &linear->lora[i]);
+        op_lora_down(model->ex, acts->xa[i], x, &lora);
     }
 }
 
@@ -202,18 +203,18 @@ void linear_backward(Model *model, const Linear *linear, Tensor dx, bool accumul
                         params_joined_grad(params, linear->bias, linear->modules), dy, x);
     if (is_fused(linear)) {
         const struct LinearAdapter *l = &linear->lora[0];
+        Lora lora = lora_of(model, l);
         op_linear_lora_bwd(ex, dx, accumulate, grad_of(model, l->a), grad_of(model, l->b),
-                           take_g(model, dy, l->r), dy, acts->xa[0], x, w, value_of(model, l->a),
-                           value_of(model, l->b), l->scale, adapter_dropout(model, l));
+                           take_g(model, dy, l->r), dy, acts->xa[0], x, w, &lora);
     } else if (!tensor_is_none(dx)) {
         op_linear_bwd_x(ex, dx, dy, w, accumulate);
     }
     for (int i = 0; i < linear->lora_count && !is_fused(linear); i++) {
         const struct LinearAdapter *l = &linear->lora[i];
+        Lora lora = lora_of(model, l);
         op_lora_bwd(ex, dx, grad_of(model, l->a), grad_of(model, l->b),
                     take_act(model, dy.rows, l->r), tensor_cols(dy, l->first, l->count),
-                    acts->xa[i], x, value_of(model, l->a), value_of(model, l->b), l->scale,
-                    adapter_dropout(model, l));
+                    acts->xa[i], x, &lora);
     }
     arena_release(&model->arena, mark);
 }

@@ -169,31 +169,35 @@ typedef struct Dropout {
     uint64_t key;
 } Dropout;
 
-/* LoRA (Hu et al. 2021): xa[T,r] = scale · dropout(x)[T,K] · a[r,K]ᵀ;  y[T,N] += xa · b[N,r]ᵀ. xa
- * is kept for backward. */
-void op_lora_fwd(Exec *ex, Tensor y, Tensor xa, Tensor x, Tensor a, Tensor b, float scale,
-                 Dropout dropout);
+/* An adapter of a linear [N,K] (LoRA, Hu et al. 2021) of rank r. */
+typedef struct Lora {
+    Tensor a, b; /* a[r,K], b[N,r] */
+    float scale;
+    Dropout dropout; /* of x on its way to a */
+} Lora;
+
+/* xa[T,r] = scale · dropout(x)[T,K] · aᵀ;  y[T,N] += xa · bᵀ. xa is kept for backward. */
+void op_lora_fwd(Exec *ex, Tensor y, Tensor xa, Tensor x, const Lora *lora);
 
 /* xa alone, where backward needs it again. */
-void op_lora_down(Exec *ex, Tensor xa, Tensor x, Tensor a, float scale, Dropout dropout);
+void op_lora_down(Exec *ex, Tensor xa, Tensor x, const Lora *lora);
 
 /* g[T,r] = scale · dy · b;  db[N,r] += dyᵀ · xa;  da[r,K] += gᵀ · dropout(x);  dx +=
  * dropout'(g · a). dx may be none. g has the compute type; nobody needs it afterwards. */
 void op_lora_bwd(Exec *ex, Tensor dx, Tensor da, Tensor db, Tensor g, Tensor dy, Tensor xa,
-                 Tensor x, Tensor a, Tensor b, float scale, Dropout dropout);
+                 Tensor x, const Lora *lora);
 
 /* A linear with an adapter: xa as above;  y[T,N] = x[T,K] · w[N,K]ᵀ + bias[1,N] + xa · bᵀ. Where xa
  * lies behind x (in the same rows of memory) and b behind w, that is one product of K + r terms,
  * and y is written once. */
-void op_linear_lora_fwd(Exec *ex, Tensor y, Tensor xa, Tensor x, Tensor w, Tensor bias, Tensor a,
-                        Tensor b, float scale, Dropout dropout);
+void op_linear_lora_fwd(Exec *ex, Tensor y, Tensor xa, Tensor x, Tensor w, Tensor bias,
+                        const Lora *lora);
 
 /* g, db and da as above;  dx = dy · w + dropout'(g · a), or += with `accumulate`. Where nothing is
  * dropped, g lies behind dy, and a lies below w (in its next rows), dx is one product of N + r
  * terms. dx may be none. w and bias are frozen. */
 void op_linear_lora_bwd(Exec *ex, Tensor dx, bool accumulate, Tensor da, Tensor db, Tensor g,
-                        Tensor dy, Tensor xa, Tensor x, Tensor w, Tensor a, Tensor b, float scale,
-                        Dropout dropout);
+                        Tensor dy, Tensor xa, Tensor x, Tensor w, const Lora *lora);
 
 /* w[N,K] += scale · b[N,r] · a[r,K], all f32. */
 void op_lora_merge(Exec *ex, Tensor w, Tensor a, Tensor b, float scale);

@@ -98,12 +98,13 @@ static void lora_prepare(OpTest *t, bool backward) {
 }
 
 static void lora_forward(Exec *ex, OpTest *t) {
-    op_lora_fwd(ex, T(3), T(4), T(0), T(1), T(2), LORA_SCALE, lora_dropout(t));
+    Lora lora = {T(1), T(2), LORA_SCALE, lora_dropout(t)};
+    op_lora_fwd(ex, T(3), T(4), T(0), &lora);
 }
 
 static void lora_backward(Exec *ex, OpTest *t) {
-    op_lora_bwd(ex, G(0), G(1), G(2), G(5), G(3), T(4), T(0), T(1), T(2), LORA_SCALE,
-                lora_dropout(t));
+    Lora lora = {T(1), T(2), LORA_SCALE, lora_dropout(t)};
+    op_lora_bwd(ex, G(0), G(1), G(2), G(5), G(3), T(4), T(0), &lora);
 }
 
 static double lora_flops(const OpTest *t) {
@@ -148,13 +149,13 @@ static void linear_lora_reference(OpTest *t) {
 }
 
 static void linear_lora_forward(Exec *ex, OpTest *t) {
-    op_linear_lora_fwd(ex, T(4), T(5), T(0), T(1), D(5) & LORA_BIAS ? T(7) : tensor_none(), T(2),
-                       T(3), LORA_SCALE, lora_dropout(t));
+    Lora lora = {T(2), T(3), LORA_SCALE, lora_dropout(t)};
+    op_linear_lora_fwd(ex, T(4), T(5), T(0), T(1), D(5) & LORA_BIAS ? T(7) : tensor_none(), &lora);
 }
 
 static void linear_lora_backward(Exec *ex, OpTest *t) {
-    op_linear_lora_bwd(ex, G(0), t->accumulate, G(2), G(3), G(6), G(4), T(5), T(0), T(1), T(2),
-                       T(3), LORA_SCALE, lora_dropout(t));
+    Lora lora = {T(2), T(3), LORA_SCALE, lora_dropout(t)};
+    op_linear_lora_bwd(ex, G(0), t->accumulate, G(2), G(3), G(6), G(4), T(5), T(0), T(1), &lora);
 }
 
 static double linear_lora_flops(const OpTest *t) {
