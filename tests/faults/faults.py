@@ -12,6 +12,7 @@ in build/faults/state.json: a run that was interrupted goes on where it stopped.
     tests/faults/faults.py -k warm-up      those with these words in file, text or description
     tests/faults/faults.py --some 12       a dozen, another one every day, at least one a module
     tests/faults/faults.py --check         only: does every text still stand once in its file?
+    tests/faults/faults.py --compile       only: does every fault compile? (by the commands of build/cpu and build/emu)
     tests/faults/faults.py --table FILE    write what is known into FILE (results.md)
 
 faults.json is a list sorted by file. Of each fault:
@@ -26,12 +27,14 @@ Ends with 0 when all were found, 1 when one survived, 2 when one cannot be plant
 or stands twice, it does not compile) or could not be tried to the end."""
 
 import argparse
+import concurrent.futures
 import datetime
 import hashlib
 import json
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -127,6 +130,45 @@ def problems(faults):
         if fault.key in seen:
             yield f"{where}: the same fault stands twice"
         seen.add(fault.key)
+
+
+# ---- whether they compile ----
+
+
+def compile_commands():
+    """(cpu or emu, file) -> (folder, command that only checks the text on standard input)."""
+    commands = {}
+    for preset in ("cpu", "emu"):
+        path = ROOT / "build" / preset / "compile_commands.json"
+        for entry in json.loads(path.read_text(encoding="utf-8")) if path.is_file() else ():
+            file = pathlib.Path(os.path.normpath(os.path.join(entry["directory"], entry["file"])))
+            words, command = iter(shlex.split(entry["command"])), []
+            for word in words:
+                if word in ("-o", "-c", "-MF", "-MT"):
+                    next(words)
+                elif word != "-MD" and not word.endswith("ccache"):
+                    command.append(word)
+            language = "c" if file.suffix == ".c" else "c++"
+            commands.setdefault((preset, file.relative_to(ROOT).as_posix()),
+                                (entry["directory"], [*command, "-x", language, "-fsyntax-only", "-w", "-"]))
+    return commands
+
+
+def compile_problem(fault, commands):
+    """Why a fault does not compile, or None. Headers are compiled with whatever includes them: not here."""
+    known = commands.get((fault.preset.split("-")[0], fault.file))
+    if not known:
+        return None if not fault.file.endswith((".c", ".cpp", ".cu")) else f"{fault.place()}: not built"
+    folder, command = known
+    source = (ROOT / fault.file).read_text(encoding="utf-8").replace(fault.text, fault.replacement)
+    done = subprocess.run(command, input=source, text=True, capture_output=True, cwd=folder, check=False)
+    return f"{fault.place()}: {fault.replacement}\n{done.stderr[:400]}" if done.returncode else None
+
+
+def compile_problems(faults, jobs):
+    commands = compile_commands()
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        return [problem for problem in pool.map(lambda f: compile_problem(f, commands), faults) if problem]
 
 
 # ---- the copy ----
@@ -336,6 +378,7 @@ def write_table(path, faults, state):
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--list", action="store_true", help="show the chosen faults, and plant none")
     parser.add_argument("--module", action="append", choices=sorted(TESTS_OF_MODULE))
     parser.add_argument("-k", metavar="WORDS", default="")
@@ -364,8 +407,10 @@ def main():
     arguments = parse_arguments()
     faults = read_faults()
     wrong = list(problems(faults))
-    if arguments.check or wrong:
-        print("\n".join(wrong) if wrong else f"{len(faults)} faults, each stands where it stood")
+    if arguments.compile and not wrong:
+        wrong = compile_problems(faults, arguments.jobs)
+    if arguments.check or arguments.compile or wrong:
+        print("\n".join(wrong) if wrong else f"{len(faults)} faults, each {'compiles' if arguments.compile else 'stands where it stood'}")
         return 2 if wrong else 0
     state = read_state()
     if arguments.table:
