@@ -88,11 +88,15 @@ static Err write_files(const char *folder, const char *before, const Config *con
 
 /* ---- the folder of checkpoints ---- */
 
+void checkpoint_name(char out[CHECKPOINT_NAME], int64_t step) {
+    snprintf(out, CHECKPOINT_NAME, "step-%09lld", (long long)step);
+}
+
 /* The step that a checkpoint's name states; -1: it is no such name. */
 static int64_t step_of(const char *name) {
-    char again[32];
-    long long step = strncmp(name, "step-", 5) ? -1 : strtoll(name + 5, NULL, 10);
-    snprintf(again, sizeof again, "step-%09lld", step);
+    char again[CHECKPOINT_NAME];
+    int64_t step = strncmp(name, "step-", 5) ? -1 : strtoll(name + 5, NULL, 10);
+    checkpoint_name(again, step);
     return step >= 0 && !strcmp(name, again) ? step : -1;
 }
 
@@ -196,8 +200,8 @@ static void point_latest(const char *folder, const char *name) {
 
 static Err save(const char *folder, const Config *config, const Lineage *lineage,
                 const char *tokenizer, Optim *optim, const TrainState *state, int keep) {
-    char temporary[PATH_SIZE], final[PATH_SIZE], before[PATH_SIZE], name[32];
-    snprintf(name, sizeof name, "step-%09lld", (long long)state->step);
+    char temporary[PATH_SIZE], final[PATH_SIZE], before[PATH_SIZE], name[CHECKPOINT_NAME];
+    checkpoint_name(name, state->step);
     TRY(path_format(temporary, "%s/.writing-%s", folder, name));
     TRY(path_join(final, folder, name));
     TRY(file_make_directories(folder));

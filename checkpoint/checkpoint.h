@@ -1,6 +1,6 @@
 /* Checkpoints: complete or absent.
  *
- * checkpoints/step-000500/ holds
+ * checkpoints/step-000000500/ holds
  *   config.yaml               how to build this model (sizes, adapters), whatever it started from
  *   base.json                 the published model it began as, if it did
  *   tokenizer.json, …         the tokenizer's files
@@ -32,6 +32,12 @@ Err checkpoint_check_config(const Config *config);
  * later ones, which can only be damaged, are none of them. */
 Err checkpoint_save(Comm *comm, const char *folder, const Config *config, const Lineage *lineage,
                     const char *tokenizer, Optim *optim, const TrainState *state, int keep);
+
+enum { CHECKPOINT_NAME = 32 };
+
+/* The name of the checkpoint after `step` steps, which evaluations of it have too:
+ * step-000000500. */
+void checkpoint_name(char out[CHECKPOINT_NAME], int64_t step);
 
 /* The names of all checkpoints in `folder`, damaged ones too, oldest first; free with
  * file_names_free. A folder that is not there has none. */

@@ -1,11 +1,12 @@
 /* A gallery: a folder of examples that people can look at.
  *
- *     FOLDER/gallery.json                  {"format_version", "items": [...]}, see
- * docs/evaluation.md FOLDER/03-part_17/drawing.png        what the model saw, as it is stored
- *                       target.py .png     the reference
- *                       result.py .png     what the model wrote; no picture where it is no solid
+ *     FOLDER/gallery.json                 {"format_version", "items": [...]}
+ *     FOLDER/03-part_17/drawing.png       what the model saw, as it is stored
+ *                       target.py .png    the reference
+ *                       result.py .png    what the model wrote; no picture where it is no solid
  *
- * It is written under a temporary name and put in place when it is complete. */
+ * (docs/evaluation.md). It is written under a temporary name and put in place when it is complete.
+ */
 #ifndef CADVLM_EVAL_GALLERY_H
 #define CADVLM_EVAL_GALLERY_H
 

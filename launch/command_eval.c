@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "checkpoint/checkpoint.h"
 #include "core/text.h"
 #include "eval/evaluate.h"
 #include "hub/cache.h"
@@ -90,14 +91,15 @@ static Err check_name(const char *name) {
 }
 
 static Err find_places(EvalPaths *places, const EvalArguments *a, const Generator *generator) {
-    char folder[PATH_SIZE];
+    char folder[PATH_SIZE], name[CHECKPOINT_NAME];
     if (a->out) {
         TRY(file_target(a->out));
         TRY(path_format(places->file, "%s", a->out));
     } else {
         TRY(eval_folder(folder, generator->checkpoint));
-        TRY(path_format(places->file, "%s/step-%09lld%s%s.json", folder, (long long)generator->step,
-                        a->name ? "-" : "", a->name ? a->name : ""));
+        checkpoint_name(name, generator->step);
+        TRY(path_format(places->file, "%s/%s%s%s.json", folder, name, a->name ? "-" : "",
+                        a->name ? a->name : ""));
     }
     size_t length = strlen(places->file) - strlen(path_extension(places->file));
     return path_format(places->gallery, "%.*s-gallery", (int)length, places->file);

@@ -59,6 +59,14 @@ static Err run_micro_batch(Trainer *t, int micro_batch, MicroBatchReport *report
     return OK;
 }
 
+/* Where a micro-batch of the step lies in what ranks have gathered, [ranks · micro_most]. */
+static int gathered_at(const Trainer *t, int micro_batch) {
+    int ranks = comm_size(t->comm), all = t->state.micro_batches, first, end;
+    int rank = (int)(((int64_t)(micro_batch + 1) * ranks - 1) / all); /* the last to begin by it */
+    reducer_micro_batches(all, rank, ranks, &first, &end);
+    return rank * t->micro_most + micro_batch - first;
+}
+
 /* All micro-batches of this rank are on their way; what every rank's micro-batches are made of. */
 static Err run_micro_batches(Trainer *t, MicroBatchReport *total, RankReport *rank) {
     MicroBatchReport *own = calloc((size_t)t->micro_most, sizeof *own);
@@ -74,18 +82,14 @@ static Err run_micro_batches(Trainer *t, MicroBatchReport *total, RankReport *ra
     free(own);
     TRY(err);
     *total = (MicroBatchReport){0};
-    for (int r = 0; r < comm_size(t->comm); r++) {
-        int first, end;
-        reducer_micro_batches(t->state.micro_batches, r, comm_size(t->comm), &first, &end);
-        for (int i = 0; i < end - first; i++) {
-            const MicroBatchReport *s = &t->reports[r * t->micro_most + i];
-            total->labels += s->labels;
-            total->tokens += s->tokens;
-            total->samples += s->samples;
-            total->overlong += s->overlong;
-            if (s->overlong_rows > total->overlong_rows) total->overlong_rows = s->overlong_rows;
-            total->flops += s->flops;
-        }
+    for (int micro_batch = 0; micro_batch < t->state.micro_batches; micro_batch++) {
+        const MicroBatchReport *s = &t->reports[gathered_at(t, micro_batch)];
+        total->labels += s->labels;
+        total->tokens += s->tokens;
+        total->samples += s->samples;
+        total->overlong += s->overlong;
+        if (s->overlong_rows > total->overlong_rows) total->overlong_rows = s->overlong_rows;
+        total->flops += s->flops;
     }
     return OK;
 }
@@ -133,15 +137,12 @@ static Err collect_step(Trainer *t, RankReport *rank, UpdateState *update, LossS
     free(own);
     TRY(err);
     *total = (LossSum){0};
-    for (int r = 0; r < comm_size(t->comm); r++) {
-        int first, end;
-        reducer_micro_batches(t->state.micro_batches, r, comm_size(t->comm), &first, &end);
-        for (int i = 0; i < end - first; i++) {
-            total->loss += t->losses[r * t->micro_most + i].loss;
-            total->hits += t->losses[r * t->micro_most + i].hits;
-        }
-        t->stopping = t->stopping || t->rank_reports[r].stop;
+    for (int micro_batch = 0; micro_batch < t->state.micro_batches; micro_batch++) {
+        total->loss += t->losses[gathered_at(t, micro_batch)].loss;
+        total->hits += t->losses[gathered_at(t, micro_batch)].hits;
     }
+    for (int r = 0; r < comm_size(t->comm); r++)
+        t->stopping = t->stopping || t->rank_reports[r].stop;
     return OK;
 }
 
@@ -435,7 +436,9 @@ static void fill_result(const Trainer *t, TrainResult *r) {
                        .datasheet_flops = t->datasheet_flops,
                        .seconds = clock_seconds() - t->began,
                        .ranks = comm_size(t->comm)};
-    IGNORE(path_format(r->checkpoint, "%s/step-%09lld", t->checkpoints, (long long)t->state.step));
+    char name[CHECKPOINT_NAME];
+    checkpoint_name(name, t->state.step);
+    IGNORE(path_join(r->checkpoint, t->checkpoints, name));
 }
 
 static void tear_down(Trainer *t) {

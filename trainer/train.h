@@ -20,8 +20,8 @@ typedef struct TrainResult {
 } TrainResult;
 
 /* Collective. Trains as the config says, resuming from the newest good checkpoint in its output
- * folder unless `fresh` (which moves an old run's checkpoints aside is never done: they are
- * refused). `versions` goes to version.json. ERR_STOPPED: a signal came, and everything is saved.
+ * folder; `fresh` refuses to where that folder has checkpoints. `versions` goes to version.json.
+ * ERR_STOPPED: a signal came, and everything is saved.
  */
 Err train_run(Comm *comm, const Config *config, bool fresh, const Json *versions,
               TrainResult *result);

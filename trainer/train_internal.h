@@ -51,10 +51,10 @@ typedef struct Trainer {
     Progress progress;
     TrainState state;
     int64_t steps, first_step;
-    int micro_first, micro_end, micro_most; /* slots_most: of any rank */
-    MicroBatchReport *reports;              /* [ranks · slots_most] */
+    int micro_first, micro_end, micro_most; /* micro_most: of any rank */
+    MicroBatchReport *reports;              /* [ranks · micro_most] */
     LossSum *losses;                        /* the same */
-    LossSum *device_losses;                 /* device: [slots_most], of this rank */
+    LossSum *device_losses;                 /* device: [micro_most], of this rank */
     RankReport *rank_reports;               /* [ranks] */
     Buf micro_batch_samples; /* "step's micro-batch: names" of this rank's samples, a line each */
     double peak_flops;       /* of all ranks together, measured */
