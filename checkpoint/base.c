@@ -105,15 +105,8 @@ static Err read_checkpoint_config(Config *config, const char *checkpoint) {
     return config_load(config, path, NULL, 0);
 }
 
-static Err describe(const Base *base, Config *config) {
-    if (base->kind == BASE_PUBLISHED) {
-        published_into_config(config, &base->published);
-        TRY(preprocessor_read(config, base->folder));
-        return base->adapter[0] ? preprocessor_read(config, base->adapter) : OK;
-    }
-    Config *theirs = malloc(sizeof *theirs);
-    CHECK(theirs, "out of memory: a config");
-    Err err = read_checkpoint_config(theirs, base->folder);
+/* What a checkpoint's config says of its model, but for what the user states. */
+static void take_description(Config *config, const Config *theirs) {
     bool drop = config_stated(config, "vision.drop_first_patch")
                     ? config->model.vision.drop_first_patch
                     : theirs->model.vision.drop_first_patch;
@@ -130,6 +123,18 @@ static Err describe(const Base *base, Config *config) {
         config->tune.vision = theirs->tune.vision;
     }
     if (!config_stated(config, "image_aspect_ratio")) config->image_aspect = theirs->image_aspect;
+}
+
+static Err describe(const Base *base, Config *config) {
+    if (base->kind == BASE_PUBLISHED) {
+        published_into_config(config, &base->published);
+        TRY(preprocessor_read(config, base->folder));
+        return base->adapter[0] ? preprocessor_read(config, base->adapter) : OK;
+    }
+    Config *theirs = malloc(sizeof *theirs);
+    CHECK(theirs, "out of memory: a config");
+    Err err = read_checkpoint_config(theirs, base->folder);
+    if (err == OK) take_description(config, theirs);
     free(theirs);
     return err;
 }
@@ -210,23 +215,22 @@ static Err open_checkpoint(BaseReader *r, const char *checkpoint, int vocab) {
     return file_exists(path) ? weight_files_open_one(&r->files, path, NULL) : OK;
 }
 
-static Err open_published(BaseReader *r, const Base *base, const Model *model) {
-    static bool told; /* masters are read after values, of the same files */
+static Err open_published(BaseReader *r, Base *base, const Model *model) {
     LoadReport report;
     TRY(weight_files_open(&r->files, base->folder));
     if (base->adapter[0]) TRY(adapter_open(&r->adapter, base->adapter));
     r->published = (PublishedSource){.ex = r->ex, .files = r->files, .merge = r->adapter};
     r->source = (WeightSource){published_read_param, &r->published};
     TRY(published_check(model, &r->published, &report));
-    if (report.unknown && !told)
+    if (report.unknown && !base->reported_unknown)
         log_warn("%s has %d tensors that the model has no place for, %s the first: they are not "
                  "used",
                  base->folder, report.unknown, report.first_unknown);
-    told |= report.unknown > 0;
+    base->reported_unknown = true;
     return OK;
 }
 
-static Err base_reader_open(BaseReader *r, const Base *base, const Model *model) {
+static Err base_reader_open(BaseReader *r, Base *base, const Model *model) {
     *r = (BaseReader){0};
     TRY(exec_open(&r->ex, EXEC_CPU, 1));
     return base->kind == BASE_PUBLISHED
@@ -244,7 +248,7 @@ static void base_reader_close(BaseReader *r) {
 
 /* ---- the file to map ---- */
 
-static Err make_weight_cache(const Model *model, const Base *base, const WeightCache *place) {
+static Err make_weight_cache(const Model *model, Base *base, const WeightCache *place) {
     BaseReader reader;
     double began = clock_seconds();
     log_info("converting %s to %s for all ranks of this machine: %s", base->folder,
@@ -257,15 +261,15 @@ static Err make_weight_cache(const Model *model, const Base *base, const WeightC
 }
 
 /* Finds a model's weight cache, which the first rank of a machine makes where it is not there. */
-static Err need_weight_cache(WeightCache *place, const Model *model, const Base *base,
-                             const char *folder, const Comm *comm) {
+static Err need_weight_cache(WeightCache *place, const Model *model, Base *base, const char *folder,
+                             const Comm *comm) {
     TRY(weight_cache_find(place, model, base, folder));
     return comm_local_rank(comm) == 0 && !file_exists(place->path)
                ? make_weight_cache(model, base, place)
                : OK;
 }
 
-Err base_fill(Model *model, const Base *base) {
+Err base_fill(Model *model, Base *base) {
     BaseReader reader;
     Err err = base_reader_open(&reader, base, model);
     if (err == OK) err = model_fill(model, &reader.source);
@@ -273,7 +277,7 @@ Err base_fill(Model *model, const Base *base) {
     return err;
 }
 
-Err base_masters(Model *model, const Base *base, float *flat) {
+Err base_masters(Model *model, Base *base, float *flat) {
     BaseReader reader;
     Err err = base_reader_open(&reader, base, model);
     if (err == OK) err = model_fill_masters(model, &reader.source, flat);
@@ -281,7 +285,7 @@ Err base_masters(Model *model, const Base *base, float *flat) {
     return err;
 }
 
-Err base_load(Model *model, const Base *base, const char *folder, Comm *comm) {
+Err base_load(Model *model, Base *base, const char *folder, Comm *comm) {
     WeightCache place;
     bool mapped =
         model_spec(model)->mapped; /* not where a rank has a GPU: all agree all the same */

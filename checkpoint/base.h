@@ -18,7 +18,8 @@ typedef struct Base {
     char folder[PATH_SIZE];  /* a checkpoint, or a published model's */
     char adapter[PATH_SIZE]; /* a PEFT adapter to merge, of a published one; or "" */
     Published published;
-    Lineage lineage; /* the published model that it is, or began as */
+    Lineage lineage;       /* the published model that it is, or began as */
+    bool reported_unknown; /* once: values and masters are read of the same files */
 } Base;
 
 /* Finds what `base_model` names: a checkpoint or run folder of cadvlm, a folder with config.json, a
@@ -39,12 +40,12 @@ Err base_tokenizer(const Base *base, char out[PATH_SIZE]);
 /* Collective. Gives the model its base parameters; adapters stay as they are. A model that maps its
  * frozen ones gets a file in the compute type, made on first use beside the base, or in `folder`
  * (NULL: the user's cache) where that cannot be written; one rank of each machine makes it. */
-Err base_load(Model *model, const Base *base, const char *folder, Comm *comm);
+Err base_load(Model *model, Base *base, const char *folder, Comm *comm);
 
 /* Master weights of what is trained of the base, as exact as the base has them. */
-Err base_masters(Model *model, const Base *base, float *flat);
+Err base_masters(Model *model, Base *base, float *flat);
 
 /* base_load for one process, and nothing is mapped or written. */
-Err base_fill(Model *model, const Base *base);
+Err base_fill(Model *model, Base *base);
 
 #endif

@@ -55,7 +55,7 @@ template <typename F> void with_kind(Activation kind, F f) {
 
 /* ---- plain ---- */
 
-/* out = act(x). Floor: 2·T·C elements of memory. At the floor by count; not yet run on a GPU. */
+/* out = act(x). Floor: 2·T·C elements of memory. At the floor by count. */
 template <typename T, int N, Activation KIND> struct ActFwd {
     Rows<T> out;
     Rows<const T> x;
@@ -75,8 +75,7 @@ template <typename T, int N, Activation KIND> struct ActFwd {
     }
 };
 
-/* dx = dout · act'(x); dx may be dout. Floor: 3·T·C elements of memory. At the floor by count; not
- * yet run on a GPU. */
+/* dx = dout · act'(x); dx may be dout. Floor: 3·T·C elements of memory. At the floor by count. */
 template <typename T, int N, Activation KIND> struct ActBwd {
     Rows<T> dx;
     Rows<const T> dout, x;
@@ -101,8 +100,7 @@ template <typename T, int N, Activation KIND> struct ActBwd {
 
 /* ---- gated ---- */
 
-/* out = act(gate) · up, x = gate, up. Floor: 3·T·F elements of memory. At the floor by count; not
- * yet run on a GPU. */
+/* out = act(gate) · up, x = gate, up. Floor: 3·T·F elements of memory. At the floor by count. */
 template <typename T, int N, Activation KIND> struct GluFwd {
     Rows<T> out;
     Rows<const T> gate, up;
@@ -126,7 +124,7 @@ template <typename T, int N, Activation KIND> struct GluFwd {
 };
 
 /* dgate = dout · up · act'(gate), dup = dout · act(gate). Floor: 5·T·F elements of memory. At the
- * floor by count; not yet run on a GPU. */
+ * floor by count. */
 template <typename T, int N, Activation KIND> struct GluBwd {
     Rows<T> dgate, dup;
     Rows<const T> dout, gate, up;

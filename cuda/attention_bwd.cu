@@ -1,5 +1,5 @@
 /* Attention, backward: dq, dk, dv from dout, with the weights computed again (FlashAttention-2: Dao
- * 2023). Not yet run on a GPU. With c = scale·log2(e), per query row and head:
+ * 2023). With c = scale·log2(e), per query row and head:
  *
  *   s = q·kᵀ,  p = 2^(c·s - lse·log2(e)),  dp = dout·vᵀ,  delta = Σ dout·out,  ds = p ∘ (dp -
  * delta) dv = pᵀ·dout,  dk = scale·dsᵀ·q,  dq = scale·ds·k

@@ -1,5 +1,5 @@
 /* Attention, forward: out = softmax(scale · q · kᵀ) · v without the matrix of scores ever being in
- * memory (FlashAttention-2: Dao 2023). Not yet run on a GPU.
+ * memory (FlashAttention-2: Dao 2023).
  *
  * Floor: 4·D FLOPs per query head and visible pair (2·D for q·kᵀ, 2·D for p·v); bytes: q, k, v, out
  * once, 2·D·(2·Tq·Hq + 2·Tk·Hk), little beside the FLOPs from some hundred keys on. So bound by the

@@ -1,6 +1,5 @@
 /* Attention without tensor cores, in f32 whatever the type: the path that gradient checks and f32
  * runs take, and 16-bit types where CADVLM_CUDA_ATTENTION=plain asks for it. Simple before fast.
- * Not yet run on a GPU.
  *
  * Floor as in attention_fwd.cu and attention_bwd.cu, on the FMA units. Distance from it: every
  * multiply reads two operands from shared memory, so shared memory bounds it at about a quarter of

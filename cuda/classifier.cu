@@ -3,9 +3,7 @@
  * All three are bound by memory. A row of logits is held in registers between the pass that finds
  * its sum of exponentials and the pass that writes its gradient, as far as registers reach. Any
  * row may start anywhere: what lies before the first and after the last 16-byte boundary is at most
- * 14 elements, one each for the first threads of the block.
- *
- * Not yet run on a GPU. */
+ * 14 elements, one each for the first threads of the block. */
 #include "cuda/rows.cuh"
 
 using namespace rowwise;

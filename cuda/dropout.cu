@@ -30,7 +30,7 @@ __device__ __forceinline__ void apply(const Mask &mask, Values<N> &v, int64_t ro
 
 /* out = x · mask, += with ADD; out may be x. Floor: 2·T·C elements of memory, 3·T·C with ADD, which
  * is what it moves. Six instructions an element draw the mask (dropout.cuh), all else is about
- * five: an H200 has 25 in the time of a 16-bit element. Not yet run on a GPU. */
+ * five: an H200 has 25 in the time of a 16-bit element. */
 template <typename T, int N, bool ADD> struct DropoutOp {
     Rows<T> out;
     Rows<const T> x;
@@ -82,7 +82,7 @@ constexpr int SUM_WARPS = 8;
 /* parts[blockIdx.y] = Σ over its rows of x, for the columns of 32 packs (blockIdx.x): a lane adds
  * one pack of every 8th row, then the warps' sums are added in order. Floor: T·N elements of
  * memory; it also writes 4·N bytes a part, which add_partials finds in the L2 cache. At the floor
- * by count; not yet run on a GPU. */
+ * by count. */
 template <typename T, int N>
 __global__ void __launch_bounds__(32 * SUM_WARPS)
     column_parts(float *parts, Rows<const T> x, int64_t rows, int64_t cols, int64_t share) {

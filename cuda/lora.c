@@ -14,9 +14,8 @@
  *
  * The decoder of the 0.89B model (20 layers, 80 linears, ΣN = 234,624, ΣK = 153,856), 2,048 rows in
  * all of its layers, r = 128, bf16: the linears move 3.18 GB without adapters, which add 6.62 GB as
- * two products and 3.43 GB as one; 4.69 GB with dropout. Counted by the formulas, not yet run on a
- * GPU. (On two Zen 4 processors, one thread, "bench_step layer": 604 ms a step as two products, 483
- * as one.) */
+ * two products and 3.43 GB as one; 4.69 GB with dropout. Counted by the formulas. (On two Zen 4
+ * processors, one thread, "bench_step layer": 604 ms a step as two products, 483 as one.) */
 #include "cuda/cuda_ops.h"
 #include "cuda/matmul.h"
 

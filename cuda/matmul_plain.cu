@@ -52,7 +52,7 @@ template <typename T, typename C> Finish<T, C> finish(const CudaProduct *p) {
 
 /* A thread makes one element of c, a block 16 × 16 of them (and those MAX_Y blocks further down).
  * Floor: 2·m·n·k FLOPs. By count: two loads an FMA and nothing kept, so the L1 cache decides, at
- * about 1/50 of what the tensor cores do. Not yet run on a GPU. */
+ * about 1/50 of what the tensor cores do. */
 template <typename T, typename C>
 __global__ void __launch_bounds__(SIDE *SIDE)
     product_kernel(Finish<T, C> out, Matrix<T> a, Matrix<T> b, int64_t m, int64_t n, int64_t k,
@@ -70,7 +70,7 @@ __global__ void __launch_bounds__(SIDE *SIDE)
 }
 
 /* A thread finishes one element of c. Floor: 2·m·n elements of memory, 3 where aux is kept. In
- * accesses of one element it reaches perhaps half of that. Not yet run on a GPU. */
+ * accesses of one element it reaches perhaps half of that. */
 template <typename T, typename C>
 __global__ void __launch_bounds__(SIDE *SIDE)
     epilogue_kernel(Finish<T, C> out, int64_t m, int64_t n) {

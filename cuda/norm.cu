@@ -73,7 +73,7 @@ template <typename T> struct NormFwd {
 /* A team does one row: x = h + delta, rounded and stored, in the first pass; for the layer norm
  * Σ (x - mean)² in the second; out in the last. With delta `sum` may be h.
  * Floor: T·C elements · (2 reads + 2 writes with delta, 1 + 1 without) + 4·T (8·T) bytes of
- * statistics; w and bias come from the first cache. At the floor by count; not yet run on a GPU. */
+ * statistics; w and bias come from the first cache. At the floor by count. */
 template <typename T, typename S, bool CENTRED>
 __global__ void __launch_bounds__(S::BLOCK) norm_fwd(NormFwd<T> a) {
     constexpr int N = S::N;
@@ -182,7 +182,7 @@ template <typename T> struct NormBwd {
  * Floor: T·C elements · (2 reads + 1 write, 3 + 1 with accumulate), and with SUMS 8·parts·C bytes
  * (16· with dbias): 3 % of that for T = 16384, C = 1536. At the floor by count: registers leave 8
  * to 12 warps an SM, which have 9 to 12 KB each under way at C = 1536 in bf16, at least 72 KB where
- * an H200 wants 29. Not yet run on a GPU. */
+ * an H200 wants 29. */
 template <typename T, typename S, bool CENTRED, bool SUMS>
 __global__ void __launch_bounds__(S::BLOCK) norm_bwd(NormBwd<T> a) {
     constexpr int N = S::N, GRADIENTS = CENTRED ? 2 : 1;

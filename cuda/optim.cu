@@ -2,9 +2,7 @@
  * device so that a step never waits for the host, and AdamW over all parameters in one launch.
  *
  * Flat f32 arrays, as long as there are trainable parameters; all is bound by memory. Arrays that
- * start on 16 bytes (the model's) are read in packs of four, others one by one.
- *
- * Not yet run on a GPU. */
+ * start on 16 bytes (the model's) are read in packs of four, others one by one. */
 #include "cuda/kernel.cuh"
 
 #include "cuda/cuda_ops.h"

@@ -23,7 +23,7 @@ constexpr int PARTIAL_COLS = 32, PARTIAL_ROWS = 16;
 
 /* A block sums 32 columns of the first or (blockIdx.y) second gradient: warp i adds parts i, i +
  * 16, … in order, then the first warp adds the 16 results in order. Floor: 4·count·width bytes,
- * which the kernel before has just left in the L2 cache. Not yet run on a GPU. */
+ * which the kernel before has just left in the L2 cache. */
 template <int COLS>
 __global__ void __launch_bounds__(COLS *PARTIAL_ROWS)
     add_partials(PartialSum first, PartialSum second, int64_t width) {

@@ -106,7 +106,7 @@ struct Item {
 
 /* A group of lanes does a head of a row: y = x·rstd·w where there is a norm, turned.
  * Floor: 2·T·(Hq+Hk)·D elements + 4·T·(Hq+Hk) bytes of rstd; the table's row (4·rotary bytes) comes
- * from the first cache for all heads but one. At the floor by count; not yet run on a GPU. */
+ * from the first cache for all heads but one. At the floor by count. */
 template <typename T, typename S>
 __global__ void __launch_bounds__(ROPE_BLOCK) qk_rope_fwd(Rope<T> a) {
     constexpr int N = S::N;
@@ -169,7 +169,7 @@ __global__ void __launch_bounds__(ROPE_BLOCK) qk_rope_fwd(Rope<T> a) {
  * lane keeps what it adds to dw in registers over all its heads; groups, then warps of a block, are
  * added up in order, and the block writes its part.
  * Floor: 3·T·(Hq+Hk)·D elements (2· without norm) + 4·T·(Hq+Hk) bytes of rstd; with SUMS
- * 8·parts·D bytes, which is little. At the floor by count; not yet run on a GPU. */
+ * 8·parts·D bytes, which is little. At the floor by count. */
 template <typename T, typename S, bool NORM, bool SUMS>
 __global__ void __launch_bounds__(ROPE_BLOCK) qk_rope_bwd(Rope<T> a) {
     constexpr int N = S::N;

@@ -62,7 +62,7 @@ namespace {
 
 /* out = a + b of row % period: an ordinary sum where the period is all rows, a table's rows for
  * each picture where it is P. out may be a or b. Floor: 3·T·C elements of memory, 2·T·C where b
- * stays in the caches. At the floor by count; not yet run on a GPU. */
+ * stays in the caches. At the floor by count. */
 template <typename T, int N> struct Add {
     Rows<T> out;
     Rows<const T> a, b;
@@ -150,7 +150,7 @@ void cuda_add_positions(cudaStream_t stream, Tensor x, Tensor table) {
 namespace {
 
 /* dtable += Σ of the same row of every picture, in their order: a thread does one pack of a row.
- * Floor: images·P·C elements + 8·P·C bytes. At the floor by count; not yet run on a GPU. */
+ * Floor: images·P·C elements + 8·P·C bytes. At the floor by count. */
 template <typename T, int N> struct SumPictures {
     Rows<float> dtable;
     Rows<const T> dx;
@@ -195,7 +195,7 @@ void cuda_add_positions_bwd(cudaStream_t stream, Tensor dtable, Tensor dx) {
 namespace {
 
 /* out[to[i]] = from[i], out = from where there are no indices. W is a word. Floor: 2·rows·C
- * elements of memory. At the floor by count; not yet run on a GPU. */
+ * elements of memory. At the floor by count. */
 template <typename W> struct Move {
     Rows<W> out;
     Rows<const W> from;
@@ -211,7 +211,7 @@ template <typename W> struct Move {
     }
 };
 
-/* out = 0. Floor: rows·C elements written. At the floor by count; not yet run on a GPU. */
+/* out = 0. Floor: rows·C elements written. At the floor by count. */
 template <typename W> struct Zero {
     Rows<W> out;
     struct Loaded {};
@@ -224,7 +224,7 @@ template <typename W> struct Zero {
 };
 
 /* out[t] = table[ids[t]], or features[-1 - ids[t]]. Floor: 2·T·C elements of memory + 4·T bytes.
- * At the floor by count; not yet run on a GPU. */
+ * At the floor by count. */
 template <typename W> struct Embed {
     Rows<W> out;
     Rows<const W> table, features;
@@ -371,7 +371,7 @@ __device__ __forceinline__ int list_places(int (&places)[EMBED_LOOK], const int3
  * ids are looked through: at most twice for each different token from the second cache, 8·T bytes
  * each (16384 rows of 1000 tokens: 131 MB beside 50 MB of dout in bf16), and the rows of one token
  * are added by one block, four loads under way: a token with 10 % of 16384 rows takes about 0.3 ms
- * of one SM, which is what the kernel lasts. Not yet run on a GPU. */
+ * of one SM, which is what the kernel lasts. */
 template <typename T, int N>
 __global__ void __launch_bounds__(EMBED_BLOCK) embed_bwd(EmbedBwd<T> a) {
     SHARED(int, places, [EMBED_LOOK]);
@@ -438,7 +438,7 @@ void cuda_embed_bwd(cudaStream_t stream, Tensor dtable, Tensor dfeatures, Tensor
 namespace {
 
 /* dst = src in another type, rounded once. Floor: T·C·(bytes of one + bytes of the other). At the
- * floor by count; not yet run on a GPU. */
+ * floor by count. */
 template <typename To, typename From, int N> struct Convert {
     Rows<To> dst;
     Rows<const From> src;

@@ -235,7 +235,7 @@ static Precision proof_precision(const Export *e) {
 }
 
 /* Filled with a base, in memory alone, ready for one sample. */
-static Err open_filled(Export *e, const ModelSpec *spec, const Base *base, Precision precision,
+static Err open_filled(Export *e, const ModelSpec *spec, Base *base, Precision precision,
                        Model **model) {
     TRY(model_open(model, e->before.ex, spec, precision_dtype(e->before.ex, precision)));
     TRY(base ? base_fill(*model, base) : checkpoint_load_frozen(*model, e->before.checkpoint));

@@ -15,7 +15,7 @@
 #include "launch/version.h"
 #include "ops/ops.h"
 
-/* Commands of the manual that this version does not have. */
+/* Commands that are planned. */
 static const char *const planned[] = {
     "data export", "data split", "data merge", "plan",   "lr-find",
     "launch",      "serve",      "inspect",    "doctor",

@@ -51,12 +51,16 @@ static bool params_have_adapters(const Params *params) {
     return false;
 }
 
+size_t optim_bytes(const Optim *optim) {
+    return 3 * (size_t)optim->count * sizeof(float); /* master, m, v */
+}
+
 /* Says what to lower, and to what: adapters grow with their rank. Gradients, still to come, take a
  * third as much again. */
-static Err no_room(const Optim *optim, size_t bytes) {
-    size_t total, available, taken = 0;
-    exec_memory(optim->ex, &total, &available);
+static Err no_room(const Optim *optim) {
     const float *arrays[] = {optim->master, optim->m, optim->v};
+    size_t bytes = optim_bytes(optim), total, available, taken = 0;
+    exec_memory(optim->ex, &total, &available);
     for (int i = 0; i < 3; i++) taken += arrays[i] ? bytes / 3 : 0;
     double share = (double)(available + taken) / ((double)bytes * 4 / 3);
     int rank = (int)model_spec(optim->model)->lora.r, fit = (int)(share * rank);
@@ -81,7 +85,7 @@ Err optim_open(Optim *optim, Exec *ex, Model *model, const TrainingConfig *train
     optim->state = exec_alloc(ex, sizeof *optim->state);
     optim->segments = exec_alloc(ex, segment_bytes);
     if (!optim->master || !optim->m || !optim->v || !optim->state || !optim->segments)
-        return no_room(optim, 3 * bytes);
+        return no_room(optim);
     AdamwSegment *segments = calloc((size_t)params->count + 1, sizeof *segments);
     CHECK(segments, "out of memory: %d parameters", params->count);
     make_segments(optim, segments);

@@ -18,10 +18,13 @@ typedef struct Optim {
     bool scaled; /* the loss scale moves (fp16) */
 } Optim;
 
-/* Allocates the arrays; the master weights are those of the model, the moments zero. Tells the
- * model where its loss scale is. */
+/* Allocates the arrays; the master weights are those of the model, the moments zero. The model
+ * gets the place of its loss scale. */
 Err optim_open(Optim *optim, Exec *ex, Model *model, const TrainingConfig *training);
 void optim_close(Optim *optim);
+
+/* Device memory of the arrays. */
+size_t optim_bytes(const Optim *optim);
 
 /* One update from the summed gradients of a step with `labels` labels; nothing changes when their
  * norm is not finite. Does not wait: how it went is in optim_state. */

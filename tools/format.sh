@@ -3,7 +3,8 @@
 set -eu
 cd "$(dirname "$0")/.."
 files=$(git ls-files --cached --others --exclude-standard '*.c' '*.h' '*.cpp' '*.cu' '*.cuh')
+program=$(command -v clang-format-14 || echo clang-format)
 if [ "${1:-}" = --check ]; then
-    exec clang-format --dry-run --Werror $files
+    exec "$program" --dry-run --Werror $files
 fi
-exec clang-format -i $files
+exec "$program" -i $files

@@ -454,7 +454,7 @@ static MemoryReport memory_report(const Trainer *t) {
     ModelMemory m = model_memory(t->model);
     return (MemoryReport){.parameters = m.parameters,
                           .gradients = reducer_bytes(t->reducer),
-                          .optimiser = 3 * (size_t)t->optim.count * sizeof(float),
+                          .optimiser = optim_bytes(&t->optim),
                           .activations = m.activations,
                           .scratch = exec_scratch_bytes(t->ex)};
 }

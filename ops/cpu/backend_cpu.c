@@ -84,11 +84,11 @@ static const CpuKernels *kernels_of(Isa isa) {
 }
 
 static Err cpu_open(Exec *ex, int threads) {
+    Isa isa;
+    TRY(isa_find(&isa));
     Cpu *cpu = calloc(1, sizeof *cpu);
     REQUIRE(cpu, ERR_MEMORY, "out of memory: the CPU backend");
     ex->state = cpu;
-    Isa isa;
-    TRY(isa_find(&isa));
     cpu->threads = threads;
     cpu->kernels = kernels_of(isa);
     cpu->amx = isa >= ISA_AMX;

@@ -5,7 +5,7 @@
 #include "tests/config/config_fixture.h"
 #include "tests/support/test.h"
 
-TEST(the_handbook_config_loads_as_it_is) {
+TEST(the_config_of_the_training_guide_loads_as_it_is) {
     static Config config;
     char path[PATH_SIZE];
     snprintf(path, sizeof path, "%s/config/finetune_config.yaml", test_source_folder());
@@ -91,7 +91,8 @@ TEST(top_level_names_and_overrides_are_understood) {
     ASSERT_INT(config.training.max_steps, ==, 1000);
 }
 
-/* What users of the handbook, of transformers and of TinyLLaVA write, and what it is here. */
+/* What users of the OpenECAD training guide, of transformers and of TinyLLaVA write, and what it is
+ * here. */
 TEST(every_other_name_of_a_key_sets_that_key) {
     static const char *const names[][2] = {
         {"num_epochs", "training.num_epochs"},
@@ -257,7 +258,7 @@ static void same_default(const char *path, const char *documented) {
     buf_free(&printed);
 }
 
-TEST(defaults_are_those_of_the_manual) {
+TEST(defaults_are_those_documented) {
     Buf doc = {0};
     char path[PATH_SIZE], key[64], value[64];
     int compared = 0;

@@ -37,7 +37,7 @@ TEST(error_keeps_its_sentence_and_its_way) {
     ASSERT_TEXT(err_message(), "part 7: found 4 where 3 is expected");
 }
 
-TEST(exit_codes_are_those_of_the_manual) {
+TEST(exit_codes_are_those_documented) {
     ASSERT_INT(err_exit_code(OK), ==, 0);
     ASSERT_INT(err_exit_code(ERR_IO), ==, 1);
     ASSERT_INT(err_exit_code(ERR_CONFIG), ==, 2);

@@ -169,7 +169,7 @@ TEST(nothing_gives_null_and_never_nan) {
     js_free(&root);
 }
 
-TEST(numbers_have_the_keys_of_the_manual) {
+TEST(metrics_have_the_documented_keys) {
     static const char *const keys[] = {"samples",  "loss",       "perplexity",   "syntax",
                                        "executes", "invalidity", "chamfer_mean", "chamfer_median",
                                        "hd95",     "iou_mean",   "fscore",       "dims_rel_error"};

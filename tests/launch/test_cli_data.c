@@ -45,7 +45,7 @@ static int64_t integer(const Json *object, const char *key) {
     return number;
 }
 
-TEST(info_has_the_keys_of_the_manual) {
+TEST(info_has_the_documented_keys) {
     const char *output;
     make_dataset();
     ASSERT_INT(test_run(&output, "./cadvlm data info %s --json", test_path("set")), ==, 0);

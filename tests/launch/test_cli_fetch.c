@@ -206,7 +206,7 @@ TEST(weights_that_are_only_pickled_are_reported_with_the_way_out) {
     ASSERT_INT(fetch(&output, "test/only-bin --include '*.bin'"), ==, 1); /* --all it must be */
 }
 
-TEST(json_has_the_keys_of_the_manual) {
+TEST(json_has_the_documented_keys) {
     const char *output;
     Json *root;
     int64_t number = 0;
