@@ -15,6 +15,19 @@
 #include "core/log.h"
 #include "hub/fetch_steps.h"
 
+const char *fetch_bytes(uint64_t bytes) {
+    static _Thread_local char texts[4][24];
+    static _Thread_local int next;
+    static const char *const UNITS[] = {"bytes", "kB", "MB", "GB", "TB", "PB", "EB"};
+    char *out = texts[next++ % 4];
+    double value = (double)bytes;
+    int unit = 0;
+    for (; value >= 999.5; unit++) value /= 1000; /* 2^64 bytes are 18 EB */
+    int decimals = unit == 0 ? 0 : value < 9.995 ? 2 : value < 99.95 ? 1 : 0;
+    snprintf(out, sizeof texts[0], "%.*f %s", decimals, value, UNITS[unit]);
+    return out;
+}
+
 enum {
     CHUNK_SIZE = 64 << 10,
     ETAG_BYTES_MOST = 512,

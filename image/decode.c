@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <string.h>
 
+#include "core/file.h"
 #include "image/formats.h"
 
 enum { WHITE = 255 };
@@ -91,5 +92,14 @@ Err image_decode(Image *image, const void *bytes, size_t size, int channels, con
     Err err = format->decode(&raw, bytes, size, name);
     if (err == OK) err = take_channels(image, &raw, channels);
     image_free(&raw);
+    return err;
+}
+
+Err image_read(Image *image, const char *path, int channels) {
+    Buf bytes = {0};
+    *image = (Image){0};
+    Err err = file_read(&bytes, path, IMAGE_FILE_MAX);
+    if (err == OK) err = image_decode(image, bytes.data, bytes.size, channels, path);
+    buf_free(&bytes);
     return err;
 }

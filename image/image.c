@@ -1,9 +1,8 @@
-/* Pictures in memory, and reading and writing their files. */
+/* Pictures in memory. */
 #include "image/image.h"
 
 #include <stdlib.h>
 
-#include "core/file.h"
 #include "image/formats.h"
 
 static Err take_memory(Image *image, int64_t width, int64_t height, int channels) {
@@ -43,21 +42,4 @@ Err image_new_raw(Image *raw, int64_t width, int64_t height, int channels, const
 void image_free(Image *image) {
     free(image->pixels);
     *image = (Image){0};
-}
-
-Err image_read(Image *image, const char *path, int channels) {
-    Buf bytes = {0};
-    *image = (Image){0};
-    Err err = file_read(&bytes, path, IMAGE_FILE_MAX);
-    if (err == OK) err = image_decode(image, bytes.data, bytes.size, channels, path);
-    buf_free(&bytes);
-    return err;
-}
-
-Err image_write(const char *path, const Image *image) {
-    Buf bytes = {0};
-    Err err = image_encode(&bytes, image);
-    if (err == OK) err = file_write(path, bytes.data, bytes.size);
-    buf_free(&bytes);
-    return err;
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/file.h"
 #include "image/formats.h"
 
 /* What libpng last said. A warning often says why the error came after it. */
@@ -118,4 +119,12 @@ Err image_encode(Buf *out, const Image *image) {
     png_destroy_write_struct(&png, &info);
     REQUIRE(done, ERR_MEMORY, "cannot encode a PNG image: %s", words.error);
     return OK;
+}
+
+Err image_write(const char *path, const Image *image) {
+    Buf bytes = {0};
+    Err err = image_encode(&bytes, image);
+    if (err == OK) err = file_write(path, bytes.data, bytes.size);
+    buf_free(&bytes);
+    return err;
 }

@@ -295,12 +295,6 @@ Err model_backward_into(Model *model, const GradHook *hook) {
     return exec_status(model->ex);
 }
 
-void announce_gradients(Model *model, int64_t first) {
-    if (!model->hook || first >= model->final_from) return;
-    model->hook->ready(model->hook->context, first, model->final_from - first);
-    model->final_from = first;
-}
-
 void model_set_loss_scale(Model *model, const float *device) {
     model->loss_scale = device;
 }

@@ -155,12 +155,6 @@ struct Model {
     Tensor loss, hits;
 };
 
-/* ---- model.c ---- */
-
-/* Calls the hook: the gradients from `first` on are final, as far as it has not been called for
- * them. */
-void announce_gradients(Model *model, int64_t first);
-
 /* ---- init.c ---- */
 
 /* The standard deviation that a matrix of a small model starts with (docs/models.md): shrinks with
@@ -284,6 +278,14 @@ int64_t vocab_padding(const Model *model);
 Tensor take_logits(Model *model, int64_t rows);
 /* out[rows, vocab], of take_logits, of n[rows, width]. */
 void classifier_logits(Model *model, Tensor out, Tensor n);
+
+/* Calls the hook: the gradients from `first` on are final, as far as it has not been called for
+ * them. */
+static inline void announce_gradients(Model *model, int64_t first) {
+    if (!model->hook || first >= model->final_from) return;
+    model->hook->ready(model->hook->context, first, model->final_from - first);
+    model->final_from = first;
+}
 
 static inline Tensor value_of(const Model *model, ParamId id) {
     return id == PARAM_NONE ? tensor_none() : param_value(&model->params, id);

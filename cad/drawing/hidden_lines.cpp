@@ -476,19 +476,6 @@ void Drawer::draw(ViewLines *out) {
 
 } // namespace
 
-void view_axes(DrawView view, Vec3 *to_viewer, Vec3 *x_axis) {
-    static const Vec3 toward[VIEW_COUNT] = {[VIEW_FRONT] = {0, -1, 0},
-                                            [VIEW_TOP] = {0, 0, 1},
-                                            [VIEW_RIGHT] = {1, 0, 0},
-                                            [VIEW_ISO] = {1, -1, 1}};
-    static const Vec3 right[VIEW_COUNT] = {[VIEW_FRONT] = {1, 0, 0},
-                                           [VIEW_TOP] = {1, 0, 0},
-                                           [VIEW_RIGHT] = {0, 1, 0},
-                                           [VIEW_ISO] = {1, 1, 0}};
-    *to_viewer = toward[view];
-    *x_axis = right[view];
-}
-
 bool hidden_lines(ViewLines lines[VIEW_COUNT], const Solid *solid, const LineOptions *options,
                   SolidNote *note) {
     for (int view = 0; view < VIEW_COUNT; view++) lines[view] = ViewLines{};
@@ -504,11 +491,4 @@ bool hidden_lines(ViewLines lines[VIEW_COUNT], const Solid *solid, const LineOpt
     if (!done)
         for (int view = 0; view < VIEW_COUNT; view++) view_lines_free(&lines[view]);
     return done;
-}
-
-void view_lines_free(ViewLines *lines) {
-    std::free(lines->strokes);
-    std::free(lines->points);
-    std::free(lines->marks);
-    *lines = ViewLines{};
 }

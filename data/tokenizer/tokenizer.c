@@ -11,20 +11,6 @@
 
 enum { TOKENIZER_FILE_MAX = 256 << 20 };
 
-void token_ids_push(TokenIds *ids, int32_t id) {
-    if (ids->count == ids->capacity) {
-        ids->capacity = ids->capacity ? 2 * ids->capacity : 256;
-        ids->ids = realloc(ids->ids, ids->capacity * sizeof *ids->ids);
-        CHECK(ids->ids, "out of memory: %zu token ids", ids->capacity);
-    }
-    ids->ids[ids->count++] = id;
-}
-
-void token_ids_free(TokenIds *ids) {
-    free(ids->ids);
-    *ids = (TokenIds){0};
-}
-
 /* ---- opening ---- */
 
 static Tokenizer *tokenizer_new(void) {
@@ -166,17 +152,6 @@ int tokenizer_unk(const Tokenizer *tokenizer) {
 
 bool tokenizer_adds_bos(const Tokenizer *tokenizer) {
     return tokenizer->adds_bos;
-}
-
-int tokenizer_id(const Tokenizer *tokenizer, const char *token) {
-    size_t size = strlen(token);
-    const int64_t *plain = byte_map_find(&tokenizer->plain, token, size);
-    if (plain) return (int)*plain;
-    for (int id = 0; id < tokenizer->vocab; id++) {
-        const Token *t = &tokenizer->tokens[id];
-        if (t->size == size && !memcmp(tokenizer->bytes.data + t->at, token, size)) return id;
-    }
-    return -1;
 }
 
 Err tokenizer_check_model(const Tokenizer *tokenizer, int64_t model_vocab, const char *where) {

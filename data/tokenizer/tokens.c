@@ -186,3 +186,14 @@ void characters_join(Tokenizer *t, Merge merge, const char *text, size_t cut) {
     if (before < 128 && after < 128) t->joined[before][after / 8] |= (uint8_t)(1 << after % 8);
     merges_put(&t->merges, merge);
 }
+
+int tokenizer_id(const Tokenizer *tokenizer, const char *token) {
+    size_t size = strlen(token);
+    const int64_t *plain = byte_map_find(&tokenizer->plain, token, size);
+    if (plain) return (int)*plain;
+    for (int id = 0; id < tokenizer->vocab; id++) {
+        const Token *t = &tokenizer->tokens[id];
+        if (t->size == size && !memcmp(tokenizer->bytes.data + t->at, token, size)) return id;
+    }
+    return -1;
+}

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "ops/cpu/amx.h"
 #include "ops/cpu/cpu.h"
@@ -15,30 +14,8 @@ enum {
                         the bits */
     SMALL_WORK = 1 << 16, /* elements that one thread does alone */
     FLAT_BLOCK = 1 << 14, /* elements dealt at a time in flat arrays; decides the bits of sums */
-    COLUMN_BLOCK = 64,
-    LARGE_PAGE = 2 << 20
+    COLUMN_BLOCK = 64
 };
-
-/* Memory in pages of 2 MiB where it is long enough and the system has them to give: products walk
- * through rows that lie kilobytes apart, each in a small page of its own. */
-static void *memory_new(size_t bytes) {
-    bool large = bytes >= 2 * LARGE_PAGE;
-    size_t align = large ? LARGE_PAGE : 64;
-    void *memory = aligned_alloc(align, (bytes + align - 1) / align * align);
-    if (memory && large) madvise(memory, bytes, MADV_HUGEPAGE);
-    return memory;
-}
-
-void *scratch_need(Scratch *scratch, size_t bytes) {
-    if (bytes <= scratch->bytes) return scratch->memory;
-    size_t rounded = (bytes + bytes / 4 + 4095) / 4096 *
-                     4096; /* a quarter more, so that it seldom grows again */
-    free(scratch->memory);
-    scratch->memory = memory_new(rounded);
-    CHECK(scratch->memory, "out of memory: %zu bytes of scratch", rounded);
-    scratch->bytes = rounded;
-    return scratch->memory;
-}
 
 /* ---- the processor ---- */
 

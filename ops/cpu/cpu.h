@@ -31,6 +31,11 @@ static inline Cpu *cpu_of(Exec *ex) {
  * (CHECK): what is needed is known from the first step on. */
 void *scratch_need(Scratch *scratch, size_t bytes);
 
+/* Memory in pages of 2 MiB where it is long enough and the system has them to give: products walk
+ * through rows that lie kilobytes apart, each in a small page of its own. NULL when there is none.
+ */
+void *memory_new(size_t bytes);
+
 /* op families; each fills its rows of the table. */
 void cpu_linear_fwd(Exec *ex, Tensor y, Tensor x, Tensor w, Tensor bias);
 void cpu_linear_bwd_w(Exec *ex, Tensor dw, Tensor dbias, Tensor dy, Tensor x);
