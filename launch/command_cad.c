@@ -454,22 +454,23 @@ done:
 }
 
 const Command cad_commands[] = {
-    {"cad run", "FILE [-o OUT] [--json]", "execute OpenECAD code; write STEP, STL or a drawing",
+    {"cad run", "FILE [-o OUT] [--json]", "Execute OpenECAD code; write STEP, STL or a drawing",
      "FILE is .py (OpenECAD code), .json (a DeepCAD design) or .step. Without -o it only reports\n"
      "volume, area, bounding box and validity. Exit code 1 when the solid is not ok.",
      run_run},
-    {"cad draw", "FILE -o OUT.png [options]", "draw a part in four views", NULL, run_draw},
-    {"cad convert", "FILE.json [-o OUT.py] [options]", "a DeepCAD design to OpenECAD v2 code",
+    {"cad draw", "FILE -o OUT.png [options]", "Draw a part in four views", NULL, run_draw},
+    {"cad convert", "FILE.json [-o OUT.py] [options]",
+     "Turn a DeepCAD design into OpenECAD v2 code",
      "The code is executed too: what it gives is reported beside the bounding box that the file "
      "states.",
      run_convert},
-    {"cad check", "FILE… [--json]", "syntax and execution status of each file, and the rates",
+    {"cad check", "FILE… [--json]", "Say whether files parse and execute, and the rates",
      "A file that cannot be read has its line too, and does not end the others. Exit code 1 when "
      "any\n"
      "file is not ok.",
      run_check},
     {"cad score", "PRED REF [--points N] [--json]",
-     "Chamfer, Hausdorff, HD95, IoU and F-score; of files or folders",
+     "Score files or folders: Chamfer, Hausdorff, HD95, IoU, F-score",
      "PRED and REF are files (.py, .json, .step), or two folders whose files are matched by name "
      "without extension.\nProtocol: docs/cad.md.",
      cad_score_command},

@@ -228,18 +228,18 @@ done:
 }
 
 const Command data_commands[] = {
-    {"data info", "PATH [--json]", "what a dataset holds", NULL, run_info},
+    {"data info", "PATH [--json]", "Say what a dataset holds", NULL, run_info},
     {"data verify", "PATH [--decode [-o FILE]] [--json]",
-     "reads every byte of a dataset and checks it",
+     "Read every byte of a dataset and check it",
      "The first damage found is named, with its shard and sample. With --decode every picture is\n"
      "decoded too, and all samples that cannot be used are named; FILE gets their ids, for "
      "exclude:\n"
      "in the config of a run.",
      data_verify_command},
-    {"data show", "PATH [--index N | --id ID] [-o PICTURE.png]", "one sample as text and picture",
-     NULL, run_show},
+    {"data show", "PATH [--index N | --id ID] [-o PICTURE.png]",
+     "Show one sample as text and picture", NULL, run_show},
     {"data tokenizer", "PATH... -o tokenizer.json [--vocab N] [--numbers N]",
-     "learns a tokenizer from the code of datasets",
+     "Learn a tokenizer from the code of datasets",
      "Only the samples for training are read. The same samples give the same file.", run_tokenizer},
 };
 const int data_command_count = sizeof data_commands / sizeof data_commands[0];

@@ -189,12 +189,12 @@ static Err run_import(const Command *command, int argc, char **argv) {
 
 const Command synth_commands[] = {
     {"data synth", "OUT --count N [options]",
-     "Makes parts from a generator, with drawings and code, as shards",
+     "Make parts from a generator, with drawings and code, as shards",
      "A part is a function of the seed and its number. Which split it belongs to follows from what "
      "it is, so that no part is ever in\n"
      "two splits, whatever the seed.",
      run_synth},
-    {"data import", "FORMAT SOURCE OUT [options]", "Turns files of others into shards (deepcad)",
+    {"data import", "FORMAT SOURCE OUT [options]", "Turn files of others into shards (deepcad)",
      "deepcad: every .json below SOURCE. Files that cannot be converted, built or drawn are named "
      "and left out.",
      run_import},

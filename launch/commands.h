@@ -4,6 +4,9 @@
 
 #include "launch/options.h"
 
+/* Of all commands in the order in which they are listed; NULL behind the last. */
+const Command *command_at(int index);
+
 extern const Command cad_commands[]; /* cad run, draw, convert, check, score */
 extern const int cad_command_count;
 
@@ -30,5 +33,8 @@ extern const int report_command_count;
 
 extern const Command export_commands[]; /* export */
 extern const int export_command_count;
+
+extern const Command describe_commands[]; /* describe */
+extern const int describe_command_count;
 
 #endif

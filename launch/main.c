@@ -21,24 +21,13 @@ static const char *const planned[] = {
     "launch",      "serve",      "inspect",    "doctor",
 };
 
-static const struct {
-    const Command *commands;
-    const int *count;
-} groups[] = {
-    {cad_commands, &cad_command_count},           {data_commands, &data_command_count},
-    {synth_commands, &synth_command_count},       {fetch_commands, &fetch_command_count},
-    {train_commands, &train_command_count},       {eval_commands, &eval_command_count},
-    {generate_commands, &generate_command_count}, {report_commands, &report_command_count},
-    {export_commands, &export_command_count},
-};
-
 static void print_commands(FILE *out) {
     fprintf(out, "cadvlm trains vision-language models that read an engineering drawing and write "
                  "the CAD program of the part.\n\n"
                  "usage: cadvlm COMMAND [options]\n\n");
-    for (size_t g = 0; g < sizeof groups / sizeof groups[0]; g++)
-        for (int i = 0; i < *groups[g].count; i++)
-            fprintf(out, "  %-16s %s\n", groups[g].commands[i].name, groups[g].commands[i].summary);
+    const Command *command;
+    for (int i = 0; (command = command_at(i)); i++)
+        fprintf(out, "  %-16s %s\n", command->name, command->summary);
     fprintf(out, "\n  cadvlm COMMAND --help says more; cadvlm --version names the libraries.\n"
                  "  --verbose, or CADVLM_LOG=debug|info|warn|error, says how much is logged.\n"
                  "  What several ranks share is run as: mpirun -n N cadvlm COMMAND …\n"
@@ -70,9 +59,7 @@ static Err unknown_command(int argc, char **argv) {
     snprintf(given, sizeof given, "%s%s%s", argv[0], two ? " " : "", two ? argv[1] : "");
     const char *names[64];
     int n = 0;
-    for (size_t g = 0; g < sizeof groups / sizeof groups[0]; g++)
-        for (int i = 0; i < *groups[g].count && n < 64; i++)
-            names[n++] = groups[g].commands[i].name;
+    for (int i = 0; n < 64 && command_at(i); i++) names[n++] = command_at(i)->name;
     const char *near = text_nearest(given, names, n);
     if (!near) near = text_nearest(argv[0], names, n);
     FAIL(ERR_CONFIG, "no command %s%s%s%s; cadvlm --help lists them", given, near ? " (is " : "",
@@ -92,13 +79,11 @@ static Err set_log_level(int *argc, char ***argv) {
 }
 
 static Err run_command(int argc, char **argv) {
-    for (size_t g = 0; g < sizeof groups / sizeof groups[0]; g++)
-        for (int i = 0; i < *groups[g].count; i++) {
-            const Command *command = &groups[g].commands[i];
-            int words;
-            if (matches(command->name, argc, argv, &words))
-                return command->run(command, argc - words, argv + words);
-        }
+    const Command *command;
+    int words;
+    for (int i = 0; (command = command_at(i)); i++)
+        if (matches(command->name, argc, argv, &words))
+            return command->run(command, argc - words, argv + words);
     return unknown_command(argc, argv);
 }
 

@@ -68,19 +68,38 @@ static Err set_value(const Option *option, const char *text) {
     return OK;
 }
 
+const Option common_options[] = {
+    {.name = "--verbose", .help = "more lines of the log: an error with the way it took"},
+    {.name = "--help", .help = "this text"},
+};
+const int common_option_count = sizeof common_options / sizeof common_options[0];
+
+static void print_option(const Option *option) {
+    char left[80];
+    snprintf(left, sizeof left, "%s%s%s%s%s", option->brief ? option->brief : "",
+             option->brief ? ", " : "", option->name, option->value ? " " : "",
+             option->value ? option->value : "");
+    printf("  %-26s %s\n", left, option->help);
+}
+
 static void print_help(const Command *command, const Option *options, int count) {
     printf("cadvlm %s %s\n\n%s.\n", command->name, command->usage, command->summary);
     if (command->help) printf("\n%s\n", command->help);
     if (count) printf("\n");
-    for (int i = 0; i < count; i++) {
-        char left[80];
-        snprintf(left, sizeof left, "%s%s%s%s%s", options[i].brief ? options[i].brief : "",
-                 options[i].brief ? ", " : "", options[i].name, options[i].value ? " " : "",
-                 options[i].value ? options[i].value : "");
-        printf("  %-26s %s\n", left, options[i].help);
-    }
-    printf("  %-26s %s\n", "--verbose", "more lines of the log: an error with the way it took");
-    printf("  %-26s %s\n", "--help", "this text");
+    for (int i = 0; i < count; i++) print_option(&options[i]);
+    for (int i = 0; i < common_option_count; i++) print_option(&common_options[i]);
+}
+
+/* While a command's options are asked for, and not its work. */
+static OptionsVisitor *visitor;
+static void *visitor_context;
+
+Err options_visit(const Command *command, OptionsVisitor *visit, void *context) {
+    visitor = visit;
+    visitor_context = context;
+    Err err = command->run(command, 0, NULL);
+    visitor = NULL;
+    return err;
 }
 
 static Err parse_into(const Command *command, const Option *options, int option_count, int argc,
@@ -127,6 +146,11 @@ Err options_parse(const Command *command, const Option *options, int option_coun
                   char **argv, int least, int most, Arguments *arguments) {
     *arguments = (Arguments){.items = calloc((size_t)argc + 1, sizeof *arguments->items)};
     CHECK(arguments->items, "out of memory: %d arguments", argc);
+    if (visitor) {
+        visitor(visitor_context, command, options, option_count);
+        arguments->helped = true;
+        return OK;
+    }
     Err err = parse_into(command, options, option_count, argc, argv, arguments);
     if (err == OK && !arguments->helped &&
         (arguments->count < least || (most >= 0 && arguments->count > most)))

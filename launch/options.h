@@ -54,4 +54,14 @@ Err options_parse(const Command *command, const Option *options, int option_coun
                   char **argv, int least, int most, Arguments *arguments);
 void arguments_free(Arguments *arguments);
 
+/* Runs a command only as far as its table of options, which `visit` is given; nothing else
+ * happens. */
+typedef void OptionsVisitor(void *context, const Command *command, const Option *options,
+                            int option_count);
+Err options_visit(const Command *command, OptionsVisitor *visit, void *context);
+
+/* What all commands have beside their own options. */
+extern const Option common_options[];
+extern const int common_option_count;
+
 #endif

@@ -43,6 +43,10 @@ DEV_PACKAGES="
 clang-14|the fuzz harnesses (tests/fuzz)
 libclang-rt-14-dev|libFuzzer and the sanitizers of clang
 clang-format-14|tools/format.sh
+debootstrap|the package in a bare system (tests/launch/package.sh)
+dpkg-dev|what the package depends on
+groff|the man page, looked at
+zsh|its completion, tried
 "
 
 check_only=0

@@ -2,8 +2,8 @@
 # Builds and runs the tests. The fast tier by default: the cpu preset with every test, those of ops, model and trainer once more on
 # what a processor without AVX-512 has, the asan preset for core, config, cad, data and model and for what the trainer reads, the
 # CUDA kernels over the emulation (emu), and nvcc for sm_80. --full runs everything: under the sanitizers, the emulation in all its
-# builds and thread orders, nvcc for every architecture, the headers of CUDA 12, a dozen planted faults, ten seconds of each fuzz harness
-# (by itself: tests/fuzz/run.sh), a short demo.
+# builds and thread orders, nvcc for every architecture, the headers of CUDA 12, the Debian package in a bare system (by itself:
+# tests/launch/package.sh), a dozen planted faults, ten seconds of each fuzz harness (by itself: tests/fuzz/run.sh), a short demo.
 #
 # What of CUDA needs NVIDIA's headers or nvcc is left out where they are not, and said.
 #
@@ -27,7 +27,10 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-[ $setup = 0 ] || ./launch/setup.sh
+if [ $setup = 1 ]; then
+    [ $full = 0 ] || ./launch/setup.sh --dev || true # a part whose tools are missing says so
+    ./launch/setup.sh
+fi
 
 started=$(date +%s)
 failed=0
@@ -120,7 +123,7 @@ if command -v nvcc >/dev/null 2>&1; then
     build cuda test_cuda
     python3 tools/count_instructions.py --need 'attention_(fwd|bwd)_kernel:HMMA>0' --need 'attention_(fwd|bwd)_kernel:stack=0' \
         --need '(down|grad_a|grad_x)_kernel:HMMA>0' --need '(down|grad_a|grad_x)_kernel:stack=0' \
-        build/cuda/cuda/libcuda.a >build/cuda/instructions.txt || { tail -n 5 build/cuda/instructions.txt; failed=1; }
+        build/cuda/cuda/libcadvlm_cuda.a >build/cuda/instructions.txt || { tail -n 5 build/cuda/instructions.txt; failed=1; }
     run_tests cuda -R '^cuda\.'
     # Every architecture; and as one builds for a debugger, where nothing is inlined and names that stand for two things show.
     if [ $full = 1 ]; then
@@ -129,7 +132,7 @@ if command -v nvcc >/dev/null 2>&1; then
         build release
         ./build/release/cadvlm --version || failed=1
         configure cuda-debug "$every"
-        build cuda-debug cuda
+        build cuda-debug cadvlm_cuda
         python3 tools/doubled_symbols.py build/cuda-debug/cuda || failed=1
     fi
 else
@@ -144,6 +147,18 @@ if [ $full = 1 ] && [ -z "$filter" ]; then
     case $checked in
         0) ;;
         3) skip cuda12 "NVIDIA's headers could not be fetched" ;;
+        *) failed=1 ;;
+    esac
+fi
+
+# The package in a bare system; an installation with zsh's completion.
+if [ $full = 1 ] && [ -z "$filter" ]; then
+    echo "== package: in a bare system"
+    packaged=0
+    tests/launch/package.sh || packaged=$?
+    case $packaged in
+        0) tests/launch/installation.sh --build build/cpu --zsh || failed=1 ;;
+        3) skip package "see above" ;;
         *) failed=1 ;;
     esac
 fi

@@ -33,14 +33,15 @@ if [ -e "$out" ] && [ -n "$(ls -A "$out")" ]; then
     rm -rf "$out"
 fi
 
-targets="bench_ops bench_step test_ops test_cuda test_cuda_model"
-[ $check_only = 1 ] || targets="$targets cadvlm cadvlm-cad"
+checks="bench_ops bench_step test_ops test_cuda test_cuda_model"
+targets=$checks
+[ $check_only = 1 ] || targets="$targets cadvlm cadvlm-cad cadvlm_pages"
 
 # RPATH, not RUNPATH: it also holds for what the libraries themselves need, and for Open MPI's plugins.
 if [ -z "$build" ]; then
     build=$root/build/bundle
     # shellcheck disable=SC2016  # for the loader, not the shell
-    (cd "$root" && cmake --preset release -B "$build" -DCMAKE_BUILD_RPATH='$ORIGIN/../lib' \
+    (cd "$root" && cmake --preset release -B "$build" -DCMAKE_BUILD_RPATH='$ORIGIN/../lib' -DCMAKE_INSTALL_RPATH='$ORIGIN/../lib' \
         -DCMAKE_EXE_LINKER_FLAGS=-Wl,--disable-new-dtags >&2)
     # shellcheck disable=SC2086  # a list
     cmake --build "$build" --target $targets >&2
@@ -51,8 +52,9 @@ out=$(cd "$out" && pwd)
 
 # ---- programs ----
 
-for target in $targets; do
-    for folder in "$build" "$build/tests" "$build/benchmarks" "$build/cad" "$build/launch"; do
+[ $check_only = 1 ] || cmake --install "$build" --prefix "$out" >/dev/null
+for target in $checks; do
+    for folder in "$build/tests" "$build/benchmarks"; do
         [ ! -f "$folder/$target" ] || cp "$folder/$target" "$out/bin/"
     done
     [ -f "$out/bin/$target" ] || { echo "bundle.sh: $target was not found in $build" >&2; exit 1; }
@@ -66,7 +68,6 @@ cp "$root/tools/cuda_libraries.sh" "$out/share/"
 "$root/benchmarks/gpu_check.sh" --kernels >"$out/share/kernels"
 
 if [ $check_only = 0 ]; then
-    cp -r "$root/config/presets" "$out/share/presets"
     # Open MPI: the launcher, its daemon, the plugins, the texts of its messages; the wrapper says where they are.
     plugins=$(ompi_info --path pkglibdir | sed -n 's/.*Pkglibdir: *//p')
     texts=$(ompi_info --path pkgdatadir | sed -n 's/.*Pkgdatadir: *//p')

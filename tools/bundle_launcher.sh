@@ -3,7 +3,7 @@
 # tools/bundle.sh.
 here=$(cd "$(dirname "$0")" && pwd)
 export OPAL_PREFIX="$here" OPAL_BINDIR="$here/bin" OPAL_LIBDIR="$here/lib" OPAL_PKGLIBDIR="$here/lib/openmpi" \
-    OPAL_PKGDATADIR="$here/share/openmpi" OPAL_SYSCONFDIR="$here/etc" PMIX_PKGLIBDIR="$here/lib/pmix" CADVLM_PRESETS="$here/share/presets"
+    OPAL_PKGDATADIR="$here/share/openmpi" OPAL_SYSCONFDIR="$here/etc" PMIX_PKGLIBDIR="$here/lib/pmix"
 # PMIx and Open MPI's own programs have no folder of libraries written into them.
 export LD_LIBRARY_PATH="$here/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 # Without ssh there is only this machine.

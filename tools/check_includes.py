@@ -23,7 +23,7 @@ ALLOWED = {
     "report": ["core", "config"],
     "export": ["core", "ops", "comm", "model", "checkpoint", "eval"],
     "trainer": ["core", "config", "ops", "comm", "data", "model", "checkpoint", "eval"],
-    "launch": ["core", "image", "hub", "ops", "cad", "cuda", "comm", "data", "model", "checkpoint", "eval", "report", "export",
+    "launch": ["core", "image", "hub", "config", "ops", "cad", "cuda", "comm", "data", "model", "checkpoint", "eval", "report", "export",
                "trainer"],
     "tests": ["core", "image", "hub", "config", "ops", "cad", "cuda", "comm", "data", "model", "checkpoint", "eval",
               "report", "export", "trainer"],

@@ -64,7 +64,7 @@ TESTS_OF_MODULE = {
     "report": ["-L", "^trainer$"],
     "export": ["-L", "^(trainer|model)$"],
     "trainer": ["-L", "^trainer$"],
-    "launch": ["-R", "^cli_"],
+    "launch": ["-R", "^(cli_|install\\.)"],
 }
 FOUND, SURVIVED, STALE, UNBUILT, LATE, ABSENT = (
     "found", "survived", "its text is not found once", "does not build", "out of time", "not here")
