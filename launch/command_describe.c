@@ -142,17 +142,28 @@ static void put_man(Buf *out, const Tables *tables) {
                   ".B mpirun \\-n\n.I N\n.B cadvlm\n.I COMMAND\n.RI [ options ]\n"
                   ".SH COMMANDS\n");
     for (int i = 0; i < tables->count; i++) put_command_roff(out, &tables->commands[i]);
-    buf_text(out,
-             ".SH \"EXIT STATUS\"\n"
-             ".TP\n.B 0\ndone\n.TP\n.B 1\nfailed\n.TP\n.B 2\nwrong usage or config\n"
-             ".TP\n.B 75\nstopped on a signal, after saving\n"
-             ".SH ENVIRONMENT\n"
-             ".TP\n.B CADVLM_LOG\nhow much is logged: debug, info, warn or error\n"
-             ".TP\n.B CADVLM_PRESETS\na folder of presets that is looked at first\n"
-             ".PP\ndocs/debugging.md lists all variables.\n"
-             ".SH FILES\n.I PREFIX/share/cadvlm/presets\nconfigs that \\fB\\-\\-config\\fR takes "
-             "by their name.\n"
-             ".SH \"SEE ALSO\"\n.BR mpirun (1),\n.BR srun (1)\n");
+    buf_text(out, ".SH \"EXIT STATUS\"\n"
+                  ".TP\n.B 0\ndone\n.TP\n.B 1\nfailed\n.TP\n.B 2\nwrong usage or config\n"
+                  ".TP\n.B 75\nstopped on a signal, after saving\n"
+                  ".SH ENVIRONMENT\n"
+                  ".TP\n.B CADVLM_LOG\nhow much is logged: debug, info, warn or error\n"
+                  ".TP\n.B CADVLM_PRESETS\na folder of presets that is looked at first\n"
+                  ".TP\n.B CADVLM_CAD\nthe CAD worker, if it does not lie beside the program\n"
+                  ".PP\nThe page docs/debugging.md lists all variables.\n"
+                  ".SH FILES\n"
+                  ".TP\n.I PREFIX/bin/cadvlm\\-cad\nthe CAD worker, which cadvlm starts by itself\n"
+                  ".TP\n.I PREFIX/share/cadvlm/presets\nconfigs that \\fB\\-\\-config\\fR takes by "
+                  "their name\n"
+                  ".TP\n.I PREFIX/share/doc/cadvlm\nthe pages, and examples of configs\n"
+                  ".SH EXAMPLES\n.nf\n"
+                  "cadvlm cad run part.py \\-o part.step\n"
+                  "cadvlm data synth shards \\-\\-count 1000\n"
+                  "cadvlm data tokenizer shards \\-o tokenizer.json\n"
+                  "mpirun \\-n 2 cadvlm train \\-\\-config demo train_data=shards "
+                  "tokenizer=tokenizer.json output_dir=run\n"
+                  "cadvlm generate \\-\\-checkpoint run drawing.png \\-o out\n"
+                  ".fi\n"
+                  ".SH \"SEE ALSO\"\n.BR mpirun (1),\n.BR srun (1)\n");
 }
 
 /* ---- bash ---- */
@@ -213,8 +224,15 @@ static void put_bash(Buf *out, const Tables *tables) {
         out,
         "# Completion of cadvlm for bash, by: cadvlm describe bash\n"
         "_cadvlm() {\n"
-        "    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} words=\"\"\n"
+        "    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} words=\"\" "
+        "set=\"\"\n"
         "    COMPREPLY=()\n"
+        "    # bash takes --name=value and key=value apart at the sign\n"
+        "    if [[ $word == = ]]; then\n"
+        "        word=\"\" set=1\n"
+        "    elif [[ $before == = ]]; then\n"
+        "        before=${COMP_WORDS[COMP_CWORD-2]} set=1\n"
+        "    fi\n"
         "    if ((COMP_CWORD == 1)); then\n        words=\"");
     put_first_words(out, tables);
     buf_text(out, "--help --version --verbose\"\n"
@@ -243,24 +261,27 @@ static void put_bash(Buf *out, const Tables *tables) {
         put_names(out, d, takes_other, "|");
         buf_format(out, "\"%s ;;\n", strstr(d->command->usage, "key=value") ? " keys=1" : "");
     }
-    buf_text(
-        out,
-        "    esac\n"
-        "    if [[ $before =~ ^($configs)$ ]]; then\n"
-        "        local program presets\n"
-        "        program=$(command -v -- \"${COMP_WORDS[0]}\")\n"
-        "        presets=${program%/*}/../share/cadvlm/presets\n"
-        "        [[ -d $presets ]] || presets=${program%/*}/../../config/presets\n"
-        "        mapfile -t COMPREPLY < <(cd \"$presets\" 2>/dev/null && compgen -G "
-        "\"$word*.yaml\" |\n"
-        "            sed 's/[.]yaml$//'; compgen -f -- \"$word\")\n"
-        "        compopt -o filenames 2>/dev/null\n"
-        "    elif [[ $before =~ ^($others)$ ]]; then\n"
-        "        return\n"
-        "    elif [[ $word == -* ]]; then\n"
-        "        mapfile -t COMPREPLY < <(compgen -W \"$options\" -- \"$word\")\n"
-        "    elif [[ -n $keys && ! $before =~ ^($paths)$ && $word != */* && $before != = ]]; then\n"
-        "        mapfile -t COMPREPLY < <(compgen -S = -W \"");
+    buf_text(out,
+             "    esac\n"
+             "    if [[ $before =~ ^($configs)$ ]]; then\n"
+             "        local program presets name\n"
+             "        program=$(readlink -f -- \"$(type -P -- \"${COMP_WORDS[0]}\")\")\n"
+             "        for presets in \"$CADVLM_PRESETS\" \"${program%/*}/../share/cadvlm/presets\" "
+             "\"${program%/*}/../../config/presets\"; do\n"
+             "            [[ -n $presets && -d $presets ]] || continue\n"
+             "            for name in \"$presets\"/*.yaml; do\n"
+             "                name=${name##*/} name=${name%.yaml}\n"
+             "                [[ $name != '*' && $name == \"$word\"* ]] && COMPREPLY+=(\"$name\")\n"
+             "            done\n"
+             "        done\n"
+             "        mapfile -t -O ${#COMPREPLY[@]} COMPREPLY < <(compgen -f -- \"$word\")\n"
+             "        compopt -o filenames 2>/dev/null\n"
+             "    elif [[ $before =~ ^($others)$ ]]; then\n"
+             "        return\n"
+             "    elif [[ $word == -* ]]; then\n"
+             "        mapfile -t COMPREPLY < <(compgen -W \"$options\" -- \"$word\")\n"
+             "    elif [[ -n $keys && ! $before =~ ^($paths)$ && $word != */* && -z $set ]]; then\n"
+             "        mapfile -t COMPREPLY < <(compgen -S = -W \"");
     for (int i = 0; i < config_key_count; i++) buf_format(out, "%s ", config_keys[i].path);
     buf_text(out, "\" -- \"$word\")\n"
                   "        compopt -o nospace 2>/dev/null\n"
@@ -290,7 +311,11 @@ static void put_option_zsh(Buf *out, const Option *option) {
     const char *names[] = {option->name, option->brief};
     for (int i = 0; i < 2; i++) {
         if (!names[i]) continue;
-        buf_format(out, " \\\n                '%s%s[", names[i], option->value ? "+" : "");
+        buf_format(out, " \\\n                '%s%s%s[", option->type == OPTION_TEXTS ? "*" : "",
+                   names[i],
+                   !option->value       ? ""
+                   : names[i][1] == '-' ? "="
+                                        : "+");
         put_zsh(out, option->help);
         buf_text(out, "]");
         if (option->value) {
@@ -322,8 +347,9 @@ static void put_words_zsh(Buf *out, const Tables *tables, const char *group) {
 static void put_zsh_page(Buf *out, const Tables *tables) {
     buf_text(out, "#compdef cadvlm\n# Completion of cadvlm for zsh, by: cadvlm describe zsh\n"
                   "_cadvlm_configs() {\n"
-                  "    local presets=${commands[cadvlm]:h}/../share/cadvlm/presets\n"
-                  "    local -a names=($presets/*.yaml(N:t:r))\n"
+                  "    local program=${commands[cadvlm]:A:h}\n"
+                  "    local -a names=($program/../share/cadvlm/presets/*.yaml(N:t:r) "
+                  "${CADVLM_PRESETS:+$CADVLM_PRESETS/*.yaml(N:t:r)})\n"
                   "    compadd -a names\n"
                   "    _files\n"
                   "}\n"

@@ -48,14 +48,18 @@ while read -r command; do
     sed -n "/^\.SS \"cadvlm $command\"/,/^\.S[SH] /p" "$work/man" >"$work/section"
     for option in $(grep -oE '^  (-[a-z], )?--[a-z-]+' "$work/help" | tr -d ,); do
         count=$((count + 1))
+        case $option in --*) sign="=" ;; *) sign="\\+" ;; esac # between it and its value, for zsh
         grep -qF "\\fB$option\\fR" "$work/section" || fail "the man page of $command lacks $option"
-        grep -E "\"$command ?\"\*?\) options=" "$prefix/share/bash-completion/completions/cadvlm" | grep -qE "[\" ]$option[\" ]" ||
+        grep -E "\"$command ?\"\*?\) options=" "$prefix/share/bash-completion/completions/cadvlm" | grep -qE "[\" ]${option}[\" ]" ||
             fail "bash's completion of $command lacks $option"
-        sed -n "/^ *'$command *'\**)/,/;;/p" "$prefix/share/zsh/site-functions/_cadvlm" | grep -qE "'$option(\+)?\[" ||
+        sed -n "/^ *'$command *'\**)/,/;;/p" "$prefix/share/zsh/site-functions/_cadvlm" | grep -qE "'\*?${option}${sign}?\[" ||
             fail "zsh's completion of $command lacks $option"
     done
 done <<<"$commands"
 [ $count -gt 100 ] || fail "only $count options were looked for"
+for part in NAME SYNOPSIS COMMANDS '"EXIT STATUS"' ENVIRONMENT FILES EXAMPLES; do
+    grep -qxF ".SH $part" "$work/man" || fail "the man page has no $part"
+done
 if command -v groff >/dev/null; then
     said=$(groff -man -Tutf8 -ww "$prefix/share/man/man1/cadvlm.1" 2>&1 >/dev/null | head -n 3)
     [ -z "$said" ] || fail "the man page: $said"
@@ -89,9 +93,17 @@ refuses synth cadvlm cad s
 offers --dims cadvlm cad draw part.py --d
 refuses --dims cadvlm cad run part.py --d
 offers demo cadvlm train --config de
+offers demo cadvlm train --config = de # as bash takes --config=de apart
+offers demo cadvlm train --config =
+refuses demo cadvlm eval --checkpoint de
 offers openecad_0.89b cadvlm train -c openecad_0.8
 offers training.max_steps= cadvlm train --config demo training.max_st
 refuses training.max_steps= cadvlm eval training.max_st
+refuses training.max_steps= cadvlm train seed = training.max_st
+refuses base_model= cadvlm train --learning-rate ""
+mkdir "$work/presets"
+touch "$work/presets/my own.yaml"
+CADVLM_PRESETS="$work/presets" offers "my own" cadvlm train --config my
 touch "$work/part.py"
 (cd "$work" && offers part.py cadvlm cad run par && offers part.py cadvlm cad draw x -o par) || exit 1
 if [ $zsh = 1 ]; then
@@ -135,13 +147,15 @@ PART
 grep -q ISO-10303-21 block.step || fail "cad run wrote no STEP file"
 "$cadvlm" data synth shards --count 24 --val 0.2 --seed 1 --workers 1 >/dev/null 2>synth.log || fail "data synth: $(tail -n 2 synth.log)"
 "$cadvlm" data tokenizer shards -o tokenizer.json --vocab 600 --numbers 100 >/dev/null || fail "data tokenizer"
-train() {
+train() { # FOLDER PROGRAM…
+    run=$1
+    shift
     "$@" train --config demo train_data=shards tokenizer=tokenizer.json output_dir="$run" training.max_steps=2 training.eval_samples=2 \
         training.per_device_batch_size=2 device=cpu precision=f32 threads=1 >train.log 2>&1 || fail "$*: $(tail -n 3 train.log)"
 }
-run=run1 train "$cadvlm"
+train run1 "$cadvlm"
 if command -v mpirun >/dev/null; then
-    run=run2 train mpirun --oversubscribe -n 2 "$cadvlm"
+    train run2 mpirun --oversubscribe -n 2 "$cadvlm"
     losses() { grep -o '"loss":[^,}]*' "$1/metrics.jsonl"; }
     [ "$(losses run1)" = "$(losses run2)" ] || fail "one rank and two have other losses"
 fi
