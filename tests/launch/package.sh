@@ -4,7 +4,8 @@
 #
 #   package.sh          needs root, debootstrap and this machine's package sources; ends with 3, and a sentence, where they are not
 #
-# The bare system stays in build/package/system; a second run begins with a copy of it.
+# The bare system stays in build/package/system, and what its packages came as in build/package/archives; a second run begins with them.
+# What is mounted is seen by the command inside alone and gone with it: nothing has to be unmounted before the copy is removed.
 set -eu
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 folder=$PWD/build/package system=$PWD/build/package/system used=$PWD/build/package/used
@@ -17,6 +18,7 @@ command -v dpkg-shlibdeps >/dev/null || not_here "dpkg-shlibdeps is missing (lau
 # shellcheck disable=SC1091
 suite=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
 [ -n "$suite" ] || not_here "/etc/os-release names no release of Debian or Ubuntu"
+unshare --mount true 2>/dev/null || not_here "this system lets nobody mount, not even root (a container?)"
 
 # ---- the package ----
 
@@ -28,52 +30,80 @@ rm -f "$folder"/build/*.deb
 deb=$(find "$folder/build" -maxdepth 1 -name '*.deb')
 [ -f "$deb" ] || fail "no package was made"
 depends=$(dpkg-deb -f "$deb" Depends)
+rm -rf "$folder/content"
+dpkg-deb -x "$deb" "$folder/content"
+for program in cadvlm cadvlm-cad; do
+    readelf -d "$folder/content/usr/bin/$program" >"$folder/readelf.log" || fail "the package has no $program"
+    if grep -E 'RPATH|RUNPATH' "$folder/readelf.log"; then fail "$program of the package has a path of libraries of its own"; fi
+done
 for library in libopenmpi libhdf5 libyaml libocct libdnnl libcurl; do
     case $depends in *$library*) ;; *) fail "the package does not depend on $library: $depends" ;; esac
 done
 
 # ---- the bare system ----
 
+# shellcheck disable=SC2016  # apt's own variable
 mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 2>/dev/null | head -n 1)
 if [ ! -e "$system/complete" ]; then
-    rm -rf "$system"
+    rm -rf --one-file-system "$system"
     debootstrap --variant=minbase "$suite" "$system" ${mirror:+"$mirror"} >"$folder/debootstrap.log" 2>&1 ||
         not_here "no bare system: $(tail -n 2 "$folder/debootstrap.log")"
     touch "$system/complete"
 fi
-leave() { umount -l "$used/proc" "$used/dev" 2>/dev/null || true; }
-leave
-rm -rf "$used"
+rm -rf --one-file-system "$used"
 cp -a "$system" "$used"
-trap leave EXIT
-mount -t proc proc "$used/proc"
-mount --bind /dev "$used/dev"
-# Packages come from where this machine has them, with what is said about proxies and certificates.
+mkdir -p "$folder/archives/partial"
+# Packages come from where this machine has them, with what is said about proxies and certificates; passwords for them stay here.
 rm -rf "$used/etc/apt/sources.list.d" "$used/etc/apt/apt.conf.d"
 cp -a /etc/apt/. "$used/etc/apt/"
+rm -rf "$used"/etc/apt/auth.conf*
 mkdir -p "$used/usr/share/keyrings" "$used/etc/ssl"
 cp -a /usr/share/keyrings/. "$used/usr/share/keyrings/"
 cp -aL /etc/ssl/certs "$used/etc/ssl/" 2>/dev/null || true
 cp /etc/resolv.conf /etc/hosts "$used/etc/"
-inside() { chroot "$used" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 DEBIAN_FRONTEND=noninteractive \
-    ${http_proxy:+http_proxy="$http_proxy"} ${https_proxy:+https_proxy="$https_proxy"} "$@"; }
+# Images of containers leave out manuals and pages, and throw downloads away: not here.
+rm -f "$used"/etc/dpkg/dpkg.cfg.d/docker* "$used"/etc/apt/apt.conf.d/docker-*
 
-inside apt-get update >"$folder/apt.log" 2>&1 || not_here "apt in the bare system: $(tail -n 2 "$folder/apt.log")"
-inside find / -xdev -type f -path '*cadvlm*' >"$folder/before"
+# inside COMMAND…: as root in the bare system, which sees its own processes' /proc and the archives
+# shellcheck disable=SC2016  # of the shell in there
+inside() {
+    unshare --mount sh -c 'root=$1 archives=$2 && shift 2 && mount -t proc proc "$root/proc" && mount --bind "$archives" "$root/var/cache/apt/archives" &&
+        exec chroot "$root" "$@"' inside "$used" "$folder/archives" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 \
+        DEBIAN_FRONTEND=noninteractive ${http_proxy:+http_proxy="$http_proxy"} ${https_proxy:+https_proxy="$https_proxy"} "$@"
+}
+# apt COMMAND…: apt-get in the bare system; what it says is in apt.log
+apt() { inside apt-get -o APT::Keep-Downloaded-Packages=true "$@" >"$folder/apt.log" 2>&1; }
+log() { tail -n "$1" "$folder/apt.log"; }
+
+inside true || not_here "nothing can be mounted and run in $used"
+apt update || not_here "apt in the bare system: $(log 2)"
+apt install -y --no-install-recommends man-db || not_here "man-db in the bare system: $(log 2)"
 cp "$deb" "$used/tmp/"
-inside apt-get install -y --no-install-recommends "/tmp/$(basename "$deb")" >"$folder/apt.log" 2>&1 || fail "apt-get install: $(tail -n 5 "$folder/apt.log")"
-! inside sh -c 'command -v gcc cmake python3' >/dev/null || fail "the bare system is not bare"
+apt install -y --no-install-recommends "/tmp/$(basename "$deb")" || fail "apt-get install: $(log 5)"
+if inside sh -c 'command -v gcc || command -v cmake || command -v python3'; then fail "the bare system is not bare"; fi
+inside dpkg -L cadvlm | while read -r path; do [ ! -f "$used$path" ] || echo "$path"; done >"$folder/files"
+for path in /usr/bin/cadvlm-cad /usr/share/doc/cadvlm/copyright /usr/share/zsh/vendor-completions/_cadvlm; do
+    grep -qxF $path "$folder/files" || fail "the package has no $path"
+done
 
 # ---- as a user has it ----
 
 cp tests/launch/installation.sh "$used/tmp/"
 inside useradd -m somebody
-inside su somebody -c 'bash /tmp/installation.sh --prefix /usr' || fail "without mpirun"
-inside apt-get install -y --no-install-recommends openmpi-bin >"$folder/apt.log" 2>&1 || fail "openmpi-bin: $(tail -n 2 "$folder/apt.log")"
-inside su somebody -c 'bash /tmp/installation.sh --prefix /usr' || fail "with mpirun"
+as_user() { inside su somebody -c "$*"; }
+[ "$(as_user man -w cadvlm)" = /usr/share/man/man1/cadvlm.1 ] || fail "man does not find the page"
+as_user bash /tmp/installation.sh --prefix /usr || fail "without mpirun"
+apt install -y --no-install-recommends zsh || fail "zsh: $(log 2)"
+# shellcheck disable=SC2016  # zsh's own variable
+[ "$(inside zsh -fc 'autoload -U compinit && compinit -u -D && print -r -- $_comps[cadvlm]')" = _cadvlm ] || fail "zsh does not find its completion"
+apt install -y --no-install-recommends openmpi-bin || fail "openmpi-bin: $(log 2)"
+as_user bash /tmp/installation.sh --prefix /usr || fail "with mpirun"
 
 # ---- and is rid of it ----
 
-inside apt-get purge -y cadvlm >"$folder/apt.log" 2>&1 || fail "apt-get purge: $(tail -n 2 "$folder/apt.log")"
-inside sh -c 'rm -f /tmp/cadvlm*.deb; ls -d /usr/bin/cadvlm* /usr/share/cadvlm /usr/share/doc/cadvlm 2>/dev/null' >"$folder/left" && fail "left behind: $(cat "$folder/left")"
-echo "$(basename "$deb"), $(du -k "$deb" | cut -f 1) KiB: installed in a bare $suite, used, removed"
+apt remove -y cadvlm || fail "apt-get remove: $(log 2)"
+while read -r path; do
+    [ ! -e "$used$path" ] || fail "$path is left when the package is removed"
+done <"$folder/files"
+for path in /usr/share/cadvlm /usr/share/doc/cadvlm; do [ ! -e "$used$path" ] || fail "$path is left when the package is removed"; done
+echo "$(basename "$deb"), $(du -k "$deb" | cut -f 1) KiB, $(wc -l <"$folder/files") files: installed in a bare $suite, used, removed"
