@@ -45,6 +45,7 @@ libclang-rt-14-dev|libFuzzer and the sanitizers of clang
 clang-format-14|tools/format.sh
 debootstrap|the package in a bare system (tests/launch/package.sh)
 dpkg-dev|what the package depends on
+file|likewise
 groff|the man page, looked at
 zsh|its completion, tried
 "
