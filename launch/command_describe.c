@@ -30,7 +30,7 @@ static void keep(void *context, const Command *command, const Option *options, i
     int all = count + common_option_count;
     *out = (Described){command, calloc((size_t)all, sizeof *options), all};
     CHECK(out->options, "out of memory: %d options", all);
-    memcpy(out->options, options, (size_t)count * sizeof *options);
+    if (count) memcpy(out->options, options, (size_t)count * sizeof *options);
     memcpy(out->options + count, common_options, (size_t)common_option_count * sizeof *options);
 }
 
