@@ -224,6 +224,11 @@ static void put_bash(Buf *out, const Tables *tables) {
         out,
         "# Completion of cadvlm for bash, by: cadvlm describe bash\n"
         "_cadvlm() {\n"
+        "    local COMP_WORDS=(\"${COMP_WORDS[@]}\") COMP_CWORD=$COMP_CWORD\n"
+        "    while ((COMP_CWORD > 1)) && [[ ${COMP_WORDS[1]} == --verbose ]]; do\n"
+        "        COMP_WORDS=(\"${COMP_WORDS[0]}\" \"${COMP_WORDS[@]:2}\")\n"
+        "        ((COMP_CWORD--))\n"
+        "    done\n"
         "    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} words=\"\" "
         "set=\"\"\n"
         "    COMPREPLY=()\n"

@@ -87,6 +87,8 @@ refuses() {
 }
 offers cad cadvlm ""
 offers train cadvlm tr
+offers train cadvlm --verbose tr
+offers score cadvlm --verbose cad s
 refuses cad cadvlm tr
 offers score cadvlm cad s
 refuses synth cadvlm cad s
