@@ -19,7 +19,8 @@ typedef enum RngPurpose {
     RNG_STYLE, /* line weights and offsets of a drawing */
     RNG_SPLIT,
     RNG_POINTS, /* points sampled on surfaces */
-    RNG_TEST
+    RNG_TEST,
+    RNG_CURRICULUM /* the order inside a dataset while not all of it takes part */
 } RngPurpose;
 
 /* The four 32-bit numbers of (key, counter). */

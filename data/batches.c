@@ -147,6 +147,29 @@ Err batches_select(const BatchSource *source, Split split, size_t **out, size_t 
     return OK;
 }
 
+/* Samples of the same complexity stay in the order of the dataset. */
+typedef struct Ranked {
+    int complexity;
+    size_t index;
+} Ranked;
+
+static int compare_ranked(const void *a, const void *b) {
+    const Ranked *x = a, *y = b;
+    if (x->complexity != y->complexity) return x->complexity < y->complexity ? -1 : 1;
+    return (x->index > y->index) - (x->index < y->index);
+}
+
+static void sort_by_complexity(Selection *selection, const Dataset *dataset) {
+    Ranked *ranked = malloc(selection->count * sizeof *ranked);
+    CHECK(ranked, "out of memory: %zu samples", selection->count);
+    for (size_t i = 0; i < selection->count; i++)
+        ranked[i] =
+            (Ranked){dataset_complexity(dataset, selection->indices[i]), selection->indices[i]};
+    qsort(ranked, selection->count, sizeof *ranked, compare_ranked);
+    for (size_t i = 0; i < selection->count; i++) selection->indices[i] = ranked[i].index;
+    free(ranked);
+}
+
 static Err open_mixer(Batches *b) {
     const BatchesOptions *o = &b->options;
     double weights[MIXER_DATASETS_MAX];
@@ -156,6 +179,7 @@ static Err open_mixer(Batches *b) {
     for (int d = 0; d < o->source_count; d++) {
         Selection *selection = &b->selections[d];
         TRY(batches_select(&o->sources[d], o->split, &selection->indices, &selection->count));
+        if (o->curriculum_samples) sort_by_complexity(selection, o->sources[d].dataset);
         selection->rows = calloc(selection->count, sizeof *selection->rows);
         CHECK(selection->rows, "out of memory: %zu samples", selection->count);
         weights[d] = o->sources[d].weight;
@@ -164,6 +188,8 @@ static Err open_mixer(Batches *b) {
                 o->sources[d].name, weights[d]);
     }
     TRY(mixer_open(&b->mixer, o->seed, o->source_count, weights, counts));
+    if (o->curriculum_samples)
+        mixer_set_curriculum(&b->mixer, o->curriculum_start, o->curriculum_samples);
     b->ledger = b->mixer;
     return OK;
 }

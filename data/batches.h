@@ -32,6 +32,10 @@ typedef struct BatchesOptions {
     Template template;
     const char *system_prompt; /* of a conversation; NULL: template_system_openecad */
     uint64_t seed;
+    /* Simple parts first: the share of a dataset's samples, by complexity, that the run begins
+     * with, and after how many samples of the run all take part; 0: no curriculum. */
+    double curriculum_start;
+    uint64_t curriculum_samples;
     int size;                   /* samples a batch */
     int micro_batches;          /* batches a step, over all ranks */
     int micro_first, micro_end; /* the micro-batches this rank walks through */

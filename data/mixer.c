@@ -124,11 +124,37 @@ static void make_order(Mixer *mixer) {
     mixer->ordered = true;
 }
 
+/* ---- curriculum ---- */
+
+void mixer_set_curriculum(Mixer *mixer, double start, uint64_t samples) {
+    CHECK(start >= 0 && start <= 1, "a curriculum from %g of the samples on", start);
+    mixer->start = start;
+    mixer_ledger(mixer, samples, mixer->staged);
+}
+
+/* The samples that take part in a stage, the last of which still lacks some. */
+static uint64_t stage_size(const Mixer *mixer, int d, uint64_t stage) {
+    double share = mixer->start + (1 - mixer->start) * (double)stage / MIXER_STAGES;
+    uint64_t size = (uint64_t)ceil(share * (double)mixer->counts[d]);
+    return size < 1 ? 1 : size > mixer->counts[d] ? mixer->counts[d] : size;
+}
+
+/* Stage s begins with draw ⌈s · staged / MIXER_STAGES⌉. */
+static MixerChoice choose_staged(const Mixer *mixer, int d, uint64_t drawn) {
+    uint64_t staged = mixer->staged[d], stage = drawn * MIXER_STAGES / staged;
+    uint64_t first = (stage * staged + MIXER_STAGES - 1) / MIXER_STAGES;
+    uint64_t size = stage_size(mixer, d, stage), pass = (drawn - first) / size;
+    uint64_t key = derived_key(mixer, RNG_CURRICULUM, (uint64_t)d * MIXER_STAGES + stage, pass);
+    return (MixerChoice){d, (size_t)rng_permute(key, (drawn - first) % size, size), pass};
+}
+
 MixerChoice mixer_choose(Mixer *mixer, uint64_t n) {
     go_to_block(mixer, n / MIXER_BLOCK);
     make_order(mixer);
     int d = mixer->order[n % MIXER_BLOCK];
     uint64_t drawn = mixer->before[d] + mixer->place[n % MIXER_BLOCK]; /* of this dataset so far */
+    if (drawn < mixer->staged[d]) return choose_staged(mixer, d, drawn);
+    drawn -= mixer->staged[d];
     uint64_t count = mixer->counts[d], pass = drawn / count;
     uint64_t key = derived_key(mixer, RNG_SHUFFLE, (uint64_t)d, pass);
     return (MixerChoice){d, (size_t)rng_permute(key, drawn % count, count), pass};

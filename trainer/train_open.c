@@ -308,7 +308,7 @@ static Err resume(Trainer *t) {
     return OK;
 }
 
-static Err settle_slots(Trainer *t) {
+static Err settle_micro_batches(Trainer *t) {
     const TrainingConfig *c = &t->config->training;
     int ranks = comm_size(t->comm);
     int64_t accumulated = c->gradient_accumulation_steps * ranks;
@@ -353,6 +353,50 @@ static Err settle_slots(Trainer *t) {
     return OK;
 }
 
+/* Simple parts first: until which sample of the run not all take part. */
+static void settle_curriculum(Trainer *t) {
+    const Config *c = t->config;
+    if (c->curriculum.by == CURRICULUM_NONE) return;
+    int64_t steps = (int64_t)ceil(c->curriculum.full_at * (double)t->steps);
+    t->options.curriculum_start = c->curriculum.start;
+    t->options.curriculum_samples = (uint64_t)steps * (uint64_t)t->options.micro_batches *
+                                    (uint64_t)c->training.per_device_batch_size;
+    if (steps && comm_rank(t->comm) == 0)
+        log_info("curriculum: the simplest %.3g %% of each dataset first, all samples from step "
+                 "%lld on",
+                 100 * c->curriculum.start, (long long)steps + 1);
+}
+
+/* How often the run will see each dataset; a warning where that is more than its max_epochs. */
+static Err report_epochs(const Trainer *t) {
+    const BatchesOptions *o = &t->options;
+    double weights[MIXER_DATASETS_MAX];
+    size_t counts[MIXER_DATASETS_MAX];
+    uint64_t samples[MIXER_DATASETS_MAX];
+    Mixer mixer;
+    for (int i = 0; i < o->source_count; i++) {
+        size_t *indices;
+        TRY(batches_select(&o->sources[i], o->split, &indices, &counts[i]));
+        free(indices);
+        weights[i] = o->sources[i].weight;
+    }
+    TRY(mixer_open(&mixer, o->seed, o->source_count, weights, counts));
+    mixer_ledger(&mixer, (uint64_t)t->steps * (uint64_t)o->micro_batches * (uint64_t)o->size,
+                 samples);
+    for (int i = 0; i < o->source_count; i++) {
+        double epochs = (double)samples[i] / (double)counts[i],
+               most = t->data.sets[i].config->max_epochs;
+        if (o->source_count > 1)
+            log_info("dataset %s: %zu samples, %.3g %% of the run, %.3g epochs", o->sources[i].name,
+                     counts[i], 100 * mixer.weights[i], epochs);
+        if (most > 0 && epochs > most)
+            log_warn("dataset %s: %.3g epochs in this run, more than its max_epochs %g: lower its "
+                     "weight or the steps, or add samples to it",
+                     o->sources[i].name, epochs, most);
+    }
+    return OK;
+}
+
 static Err open_batches(Trainer *t) {
     batches_setup(&t->options, &t->described, model_spec(t->model), t->tokenizer);
     t->options.split = SPLIT_TRAIN;
@@ -371,6 +415,8 @@ static Err open_batches(Trainer *t) {
                           .limit = (size_t)(c->limit ? c->limit : t->config->limit)};
     }
     t->options.source_count = t->data.count;
+    settle_curriculum(t);
+    if (comm_rank(t->comm) == 0) TRY(report_epochs(t));
     return t->micro_first < t->micro_end ? batches_open(&t->batches, &t->options) : OK;
 }
 
@@ -431,17 +477,12 @@ static Err refuse_what_is_missing(const Config *c) {
         bool asked;
         const char *what;
     } missing[] = {
-        {c->curriculum.by != CURRICULUM_NONE, "curriculum"},
         {c->deepspeed_config[0] != 0, "deepspeed_config"},
         {c->image_folder[0] != 0, "image_folder (TinyLLaVA JSON)"},
     };
     for (size_t i = 0; i < sizeof missing / sizeof missing[0]; i++)
         REQUIRE(!missing[i].asked, ERR_UNSUPPORTED, "%s is not there yet in this version",
                 missing[i].what);
-    for (int i = 0; i < c->dataset_count; i++)
-        REQUIRE(c->datasets[i].max_epochs == 0, ERR_UNSUPPORTED,
-                "datasets: max_epochs (of %s) is not there yet in this version",
-                c->datasets[i].name);
     return OK;
 }
 
@@ -496,7 +537,7 @@ static Err set_up_steps(Trainer *t) {
     TRY(optim_open(&t->optim, t->ex, t->model, c));
     TRY(load_masters(t));
     TRY(resume(t));
-    TRY(settle_slots(t));
+    TRY(settle_micro_batches(t));
     TRY(open_batches(t));
     if (comm_rank(t->comm) == 0) {
         char path[PATH_SIZE];

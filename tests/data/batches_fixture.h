@@ -37,7 +37,8 @@ typedef struct Made {
     const char *prompt; /* of odd samples */
 } Made;
 
-/* Sample i: its code is "z" and i "y"s (i % 7), or 400 letters. Every fifth is of the split val. */
+/* Sample i: its code is "z" and i "y"s (i % 7), or 400 letters. Every fifth is of the split val.
+ * Complexities are 0 … 10, in no order. */
 static inline Dataset *make_dataset(const Made *made) {
     DatasetWriter *writer;
     Dataset *dataset;
@@ -61,6 +62,7 @@ static inline Dataset *make_dataset(const Made *made) {
                          .code_size = (size_t)letters,
                          .id = id,
                          .source = "test",
+                         .complexity = i * 7 % 11,
                          .split = i % 5 == 4 ? SPLIT_VAL : SPLIT_TRAIN};
         ASSERT_OK(dataset_writer_add(writer, &sample));
     }

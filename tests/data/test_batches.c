@@ -53,6 +53,10 @@ static void assert_same(const Batch *found, const Copy *expected) {
         0);
 }
 
+static int compare_ints(const void *a, const void *b) {
+    return *(const int *)a - *(const int *)b;
+}
+
 /* ---- the walk ---- */
 
 TEST(batch_is_a_function_of_step_and_micro_batch) {
@@ -95,6 +99,39 @@ TEST(batch_is_a_function_of_step_and_micro_batch) {
         }
     dataset_close(&dataset);
     dataset_close(&second);
+}
+
+TEST(simple_samples_come_first_in_a_curriculum) {
+    enum { STEPS = 8 };
+    Dataset *dataset = make_dataset(&(Made){"set", 60, SIDE, 0, NULL}); /* 48 to train on */
+    BatchesOptions options = options_for(dataset);
+    options.curriculum_start = 0.25;
+    options.curriculum_samples = 12;
+    int sorted[48], count = 0;
+    for (size_t i = 0; i < 60; i++)
+        if (dataset_split(dataset, i) == SPLIT_TRAIN)
+            sorted[count++] = dataset_complexity(dataset, i);
+    qsort(sorted, 48, sizeof *sorted, compare_ints);
+    Batches *batches;
+    const Batch *b;
+    ASSERT_OK(batches_open(&batches, &options));
+    int harder = 0;
+    for (int step = 0; step < STEPS; step++) {
+        ASSERT_OK(batches_next(batches, &b));
+        for (int i = 0; i < b->samples; i++) {
+            size_t index = 0;
+            while (strcmp(dataset_id(dataset, index), b->sample_ids[i]) != 0) index++;
+            int complexity = dataset_complexity(dataset, index);
+            /* The n-th sample of twelve is in stage 16 n / 12; a quarter takes part at the start.
+             */
+            int n = 3 * step + i, part = n < 12 ? 12 + (16 * n / 12) * 36 / 16 + 1 : 48;
+            ASSERT_INT(complexity, <=, sorted[part - 1]);
+            harder += n >= 12 && complexity > sorted[24];
+        }
+    }
+    ASSERT_INT(harder, >, 2);
+    batches_close(&batches);
+    dataset_close(&dataset);
 }
 
 TEST(samples_are_those_the_mixer_chooses) {

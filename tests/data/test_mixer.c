@@ -196,3 +196,103 @@ TEST(datasets_of_one_size_have_orders_of_their_own) {
     for (int i = 0; i < COUNT; i++) same += order[0][i] == order[1][i];
     ASSERT_INT(same, <, 10); /* one, if they are independent */
 }
+
+/* ---- curriculum ---- */
+
+/* The formula of data/mixer.h once more: what takes part of 5000 and 777 in a stage of sixteen. */
+static size_t expected_size(size_t count, double start, int stage) {
+    return (size_t)ceil((start + (1 - start) * stage / 16) * (double)count);
+}
+
+TEST(a_curriculum_goes_from_the_first_samples_to_all_in_even_stages) {
+    enum { STAGED = 20000 };
+    const double start = 0.2;
+    Mixer mixer = opened(6, 3, weights3, counts3);
+    mixer_set_curriculum(&mixer, start, STAGED);
+    uint64_t due[MIXER_DATASETS_MAX], drawn[3] = {0};
+    Mixer plain = opened(6, 3, weights3, counts3);
+    mixer_ledger(&plain, STAGED, due);
+    static uint8_t seen[3][5000];
+    uint64_t pass[3] = {0}, in_pass[3] = {0};
+    size_t order[2][13] = {{0}}, last_size = 0; /* of the small set's last two passes */
+    int passes = 0, repeated = 0;
+    int stages[3] = {-1, -1, -1};
+    size_t largest[3][17] = {{0}};
+    for (uint64_t n = 0; n < 2 * STAGED; n++) {
+        MixerChoice choice = mixer_choose(&mixer, n);
+        int d = choice.dataset, stage = (int)(drawn[d] * 16 / due[d]);
+        if (stage > 16) stage = 16;
+        size_t size = stage == 16 ? counts3[d] : expected_size(counts3[d], start, stage);
+        ASSERT_INT(choice.index, <, size);
+        bool next_stage = stage != stages[d], next_pass = !next_stage && choice.pass != pass[d];
+        if (next_stage) ASSERT_INT(choice.pass, ==, 0);
+        if (next_pass) ASSERT_INT(in_pass[d], ==, size); /* whole passes, but for a stage's last */
+        if (next_pass && d == 2 && size == last_size) {
+            repeated += !memcmp(order[0], order[1], size * sizeof order[0][0]);
+            passes++;
+        }
+        if (next_stage || next_pass) {
+            memset(seen[d], 0, counts3[d]);
+            in_pass[d] = 0;
+            if (d == 2)
+                memcpy(order[0], order[1], sizeof order[0]), last_size = next_pass ? size : 0;
+        }
+        if (d == 2) order[1][in_pass[2]] = choice.index;
+        in_pass[d]++;
+        ASSERT_INT(seen[d][choice.index]++, ==, 0); /* once a pass of a stage */
+        if (stage == stages[d] && choice.pass != pass[d]) ASSERT_INT(choice.pass, ==, pass[d] + 1);
+        stages[d] = stage;
+        pass[d] = choice.pass;
+        if (choice.index + 1 > largest[d][stage]) largest[d][stage] = choice.index + 1;
+        drawn[d]++;
+    }
+    ASSERT_INT(passes, >, 100);
+    ASSERT_INT(repeated, <, passes / 4); /* of two or three samples some orders come again */
+    /* Each stage reaches near its end, and the small set, seen often, all of what takes part. */
+    for (int stage = 0; stage <= 16; stage++) {
+        size_t size = stage == 16 ? counts3[0] : expected_size(counts3[0], start, stage);
+        ASSERT_INT(largest[0][stage], >, size - size / 20);
+        size = stage == 16 ? counts3[2] : expected_size(counts3[2], start, stage);
+        ASSERT_INT(largest[2][stage], ==, size);
+    }
+}
+
+TEST(a_curriculum_changes_no_quota_and_is_the_same_from_any_start) {
+    enum { N = 6000, STAGED = 3000 };
+    static MixerChoice first[N];
+    Mixer mixer = opened(9, 3, weights3, counts3), plain = opened(9, 3, weights3, counts3);
+    mixer_set_curriculum(&mixer, 0.1, STAGED);
+    for (uint64_t n = 0; n < N; n++) {
+        first[n] = mixer_choose(&mixer, n);
+        ASSERT_INT(first[n].dataset, ==, mixer_choose(&plain, n).dataset);
+    }
+    Rng rng;
+    rng_open(&rng, 1, RNG_TEST, 0);
+    Mixer jumping = opened(9, 3, weights3, counts3);
+    mixer_set_curriculum(&jumping, 0.1, STAGED);
+    for (int i = 0; i < 3000; i++) {
+        uint64_t n = rng_below(&rng, N);
+        MixerChoice choice = mixer_choose(&jumping, n);
+        ASSERT_INT(choice.index, ==, first[n].index);
+        ASSERT_INT(choice.pass, ==, first[n].pass);
+    }
+}
+
+TEST(a_curriculum_of_all_or_none_of_the_samples_is_possible) {
+    Mixer mixer = opened(2, 3, weights3, counts3);
+    mixer_set_curriculum(&mixer, 0, 1000); /* the very first sample of each, again and again */
+    int first = 0;
+    for (uint64_t n = 0; n < 6; n++) first += mixer_choose(&mixer, n).index == 0;
+    ASSERT_INT(first, ==, 6);
+    mixer_set_curriculum(&mixer, 1, 1000);
+    size_t largest = 0;
+    for (uint64_t n = 0; n < 100; n++) {
+        MixerChoice choice = mixer_choose(&mixer, n);
+        if (choice.dataset == 0 && choice.index > largest) largest = choice.index;
+    }
+    ASSERT_INT(largest, >, 4000);
+    Mixer plain = opened(2, 3, weights3, counts3);
+    mixer_set_curriculum(&mixer, 0.5, 0);
+    for (uint64_t n = 0; n < 2000; n++)
+        ASSERT_INT(mixer_choose(&mixer, n).index, ==, mixer_choose(&plain, n).index);
+}

@@ -5,6 +5,7 @@
 #include "data/shard.h"
 #include "data/synth/make.h"
 #include "tests/support/deepcad_fixture.h"
+#include "tests/support/run_fixture.h"
 #include "tests/support/test.h"
 #include "tests/support/train_fixture.h"
 
@@ -159,4 +160,66 @@ TEST(real_deepcad_files_train_in_a_mix) {
     char folder[PATH_SIZE];
     snprintf(folder, sizeof folder, "%s/deepcad", samples);
     train_on_a_mix(folder, 10);
+}
+
+/* The same losses on one rank, on two, and on three from a checkpoint on; others than without. */
+TEST(a_curriculum_has_the_same_bits_on_any_ranks_and_from_any_checkpoint) {
+    enum { RUNS = 5 };
+    static const char *const more[RUNS] = {
+        "curriculum.by=complexity curriculum.start=0.1 curriculum.full_at=0.5",
+        "curriculum.by=complexity curriculum.start=0.1 curriculum.full_at=0.5",
+        "curriculum.by=complexity curriculum.start=0.1 curriculum.full_at=0.5",
+        "curriculum.by=complexity curriculum.start=1 curriculum.full_at=0.5", ""};
+    const char *said;
+    Buf losses[RUNS] = {{0}};
+    fixture_dataset(test_path("data"), 60, 1);
+    fixture_tokenizer(test_path("t.json"));
+    fixture_config(test_path("c.yaml"), test_path("data"), test_path("t.json"), test_path("run"),
+                   "micro_batches: 4, per_device_batch_size: 2, max_steps: 6, save_steps: 3", "");
+    for (int r = 0; r < RUNS; r++) {
+        char output[PATH_SIZE], name[8];
+        snprintf(name, sizeof name, "r%d", r);
+        snprintf(output, sizeof output, "%s", test_path(name));
+        /* The third goes on from the checkpoint after step 3, on three ranks. */
+        for (int part = 0; part < (r == 2 ? 2 : 1); part++) {
+            int code = test_run(&said, "%s ./cadvlm train --config '%s' output_dir='%s' %s",
+                                fixture_mpirun(r == 2 ? 3 - 2 * !part : 1 + r % 2),
+                                test_path("c.yaml"), output, more[r]);
+            ASSERT(code == 0, "run %d: %s", r, said);
+            if (r == 2 && !part) {
+                char last[2 * PATH_SIZE];
+                snprintf(last, sizeof last, "%s/checkpoints/step-000000006", output);
+                ASSERT_OK(file_remove_tree(last));
+            }
+        }
+        if (r < 3) ASSERT_CONTAINS(said, "curriculum: the simplest 10 % of each dataset first");
+        run_losses(&losses[r], output);
+    }
+    ASSERT_TEXT(buf_cstr(&losses[0]), buf_cstr(&losses[1]));
+    ASSERT_TEXT(buf_cstr(&losses[0]), buf_cstr(&losses[2]));
+    for (int r = 3; r < RUNS; r++)
+        ASSERT(strcmp(buf_cstr(&losses[0]), buf_cstr(&losses[r])) != 0, "as in run %d", r);
+    for (int r = 0; r < RUNS; r++) buf_free(&losses[r]);
+}
+
+TEST(a_dataset_that_is_seen_too_often_is_reported) {
+    const char *said;
+    char datasets[4 * PATH_SIZE];
+    fixture_dataset(test_path("large"), 60, 1); /* 48 to train on */
+    fixture_dataset(test_path("small"), 10, 2); /* 8 */
+    fixture_tokenizer(test_path("t.json"));
+    snprintf(datasets, sizeof datasets,
+             "datasets:\n  - { name: large, path: \"%s\", weight: 3, max_epochs: 2 }\n"
+             "  - { name: small, path: \"%s\", weight: 1, max_epochs: 1 }\nval_data: \"%s\"\n",
+             test_path("large"), test_path("small"), test_path("large"));
+    fixture_config(test_path("c.yaml"), "", test_path("t.json"), test_path("run"),
+                   "micro_batches: 2, per_device_batch_size: 8, max_steps: 5", datasets);
+    int code =
+        test_run(&said, "%s ./cadvlm train --config '%s'", fixture_mpirun(2), test_path("c.yaml"));
+    ASSERT(code == 0, "%s", said);
+    /* 80 samples, which a block deals out nearly by weight: some 60 of 48 and 20 of 8. */
+    ASSERT_CONTAINS(said, "dataset large: 48 samples, 75 % of the run, 1.");
+    ASSERT_CONTAINS(said, "dataset small: 8 samples, 25 % of the run, ");
+    ASSERT_CONTAINS(said, " epochs in this run, more than its max_epochs 1: lower its weight");
+    ASSERT_TRUE(strstr(said, "max_epochs") == strstr(said, "max_epochs 1:"));
 }
