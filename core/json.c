@@ -263,12 +263,48 @@ static void write_out_hidden(Buf *out, size_t from) {
     buf_free(&plain);
 }
 
+/* The fewest digits of a real number, which has a point or an exponent, that read back the same. */
+static void put_shortest(Buf *out, const char *text, size_t length) {
+    char number[64];
+    snprintf(number, sizeof number, "%.*s", (int)length, text);
+    double value = strtod(number, NULL);
+    for (int digits = 15; digits < 17; digits++) {
+        char shorter[64];
+        snprintf(shorter, sizeof shorter, "%.*g", digits, value);
+        if (strtod(shorter, NULL) != value) continue;
+        buf_format(out, "%s%s", shorter, strpbrk(shorter, ".e") ? "" : ".0");
+        return;
+    }
+    buf_text(out, number);
+}
+
+static void shorten_numbers(Buf *out, size_t from) {
+    Buf shorter = {0};
+    bool in_text = false;
+    (void)buf_cstr(out); /* ends it, for strspn */
+    for (size_t at = from, length; at < out->size; at += length) {
+        const char *text = out->data + at;
+        length = in_text && *text == '\\' ? 2 : 1;
+        if (*text == '"') in_text = !in_text;
+        bool number = !in_text && (*text == '-' || (*text >= '0' && *text <= '9'));
+        if (number) length = strspn(text, "+-.0123456789eE");
+        if (number && strcspn(text, ".eE") < length)
+            put_shortest(&shorter, text, length);
+        else
+            buf_append(&shorter, text, length);
+    }
+    out->size = from;
+    buf_append(out, shorter.data, shorter.size);
+    buf_free(&shorter);
+}
+
 void js_print(Buf *out, const Json *value, JsonLayout layout, int digits) {
     size_t from = out->size;
     size_t flags = JSON_ENCODE_ANY | (layout == JSON_INDENTED ? JSON_INDENT(2) : 0) |
-                   JSON_REAL_PRECISION((size_t)digits);
+                   JSON_REAL_PRECISION((size_t)(digits == JSON_SHORTEST ? 17 : digits));
     CHECK(json_dump_callback(in(value), append_text, out, flags) == 0,
           "a JSON value that cannot be printed");
+    if (digits == JSON_SHORTEST) shorten_numbers(out, from);
     write_out_hidden(out, from);
 }
 

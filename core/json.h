@@ -97,7 +97,9 @@ static inline void js_set_bool(Json *object, const char *key, bool value) {
 }
 
 /* Appends the text of `value`: on one line, or indented by two. Numbers keep `digits` significant
- * digits (17: exact). No character of it is obeyed by a terminal: such are written as \u009b. */
+ * digits (17: exact; JSON_SHORTEST: as few as still read back the same, 0.1 and not
+ * 0.10000000000000001). No character of it is obeyed by a terminal: such are written as \u009b. */
+enum { JSON_SHORTEST = 0 };
 typedef enum JsonLayout { JSON_ONE_LINE, JSON_INDENTED } JsonLayout;
 void js_print(Buf *out, const Json *value, JsonLayout layout, int digits);
 

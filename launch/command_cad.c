@@ -20,23 +20,6 @@
 enum { DRAWING_SIZE = 512, PROGRESS_FROM = 50 };
 #define BOX_SLACK 1e-3 /* relative: a box that differs by more is that of another part */
 
-Option cad_json_option(bool *target) {
-    return (Option){.name = "--json",
-                    .help = "one JSON object on standard output",
-                    .type = OPTION_FLAG,
-                    .target = target};
-}
-
-Option cad_seconds_option(double *target) {
-    return (Option){.name = "--seconds",
-                    .value = "S",
-                    .help = "of processor time that a part may take (30)",
-                    .type = OPTION_REAL,
-                    .target = target,
-                    .low = 0.1,
-                    .high = 86400};
-}
-
 /* A solid that is not ok is the failure of a command about one part. */
 static Err fail_unless_ok(const char *path, const CadReply *reply) {
     REQUIRE(reply->status == CAD_OK, ERR_INPUT, "%s: %s: %s", path, cad_status_name(reply->status),
@@ -75,7 +58,7 @@ static void report(const char *path, const CadReply *reply, const char *image, b
     }
     Json *root = part_reply_json(path, reply);
     if (image) js_set_text(root, "image", image);
-    part_print_json(&root);
+    cli_print_json(&root, JSON_INDENTED);
 }
 
 static Err run_run(const Command *command, int argc, char **argv) {
@@ -274,7 +257,7 @@ static void convert_report(const char *path, const char *out, const CadReply *re
         js_set(root, "dropped", dropped);
         if (measured && info->has_box) js_set_bool(root, "complete", boxes_match(reply, info));
         if (out) js_set_text(root, "code", out);
-        part_print_json(&root);
+        cli_print_json(&root, JSON_INDENTED);
         return;
     }
     Vec3 found = size_of(reply->box_min, reply->box_max),
@@ -416,7 +399,7 @@ static Err check_report(const Check *checks, int count, bool json) {
     js_set_number(rates, "valid", (double)valid / count);
     js_set(root, "rates", rates);
     if (json)
-        part_print_json(&root);
+        cli_print_json(&root, JSON_INDENTED);
     else
         printf("%d file%s: syntax %.1f %%, executes %.1f %%, valid %.1f %%\n", count,
                count == 1 ? "" : "s", 100.0 * parsed / count, 100.0 * executed / count,

@@ -257,7 +257,7 @@ static void print_folders(const Pair *pairs, int count, const Summary *sum, int 
     js_set_number(summary, "hd95", sum->hd95_median);
     js_set_number(summary, "invalidity", sum->invalidity);
     js_set(root, "summary", summary);
-    part_print_json(&root);
+    cli_print_json(&root, JSON_INDENTED);
 }
 
 static void print_pair(const Pair *pair, int points, bool json) {
@@ -265,7 +265,7 @@ static void print_pair(const Pair *pair, int points, bool json) {
     if (json) {
         Json *root = js_new_object();
         set_scores(root, pair, points);
-        part_print_json(&root);
+        cli_print_json(&root, JSON_INDENTED);
         return;
     }
     printf("prediction %s, reference %s\n", pred_status(pair),

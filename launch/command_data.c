@@ -12,16 +12,6 @@
 #include "launch/commands.h"
 #include "launch/shown.h"
 
-enum { JSON_DIGITS = 6 };
-
-void data_print_json(Json **root) {
-    Buf text = {0};
-    js_print(&text, *root, JSON_INDENTED, JSON_DIGITS);
-    puts(buf_cstr(&text));
-    buf_free(&text);
-    js_free(root);
-}
-
 /* ---- info ---- */
 
 static void print_info(const char *path, const DatasetInfo *info) {
@@ -57,7 +47,7 @@ static void print_info_json(const char *path, const DatasetInfo *info) {
     js_set(root, "complexity", complexity);
     js_set_integer(root, "format_version", info->format_version);
     js_set_text(root, "provenance", info->provenance);
-    data_print_json(&root);
+    cli_print_json(&root, JSON_INDENTED);
 }
 
 static Err run_info(const Command *command, int argc, char **argv) {
@@ -120,7 +110,7 @@ static void print_sample_json(size_t index, const Sample *sample) {
     js_set_integer(root, "image_bytes", (int64_t)sample->image_size);
     js_set_text(root, "prompt", sample->prompt);
     js_set_text(root, "code", sample->code);
-    data_print_json(&root);
+    cli_print_json(&root, JSON_INDENTED);
 }
 
 static Err run_show(const Command *command, int argc, char **argv) {

@@ -7,7 +7,4 @@
 
 Err data_verify_command(const Command *command, int argc, char **argv);
 
-/* One JSON object on standard output; frees it. */
-void data_print_json(Json **root);
-
 #endif

@@ -106,7 +106,7 @@ static void report_json(Verifying *v, Err err) {
         v->bad_json = NULL;
     }
     if (err != OK) js_set_text(root, "message", err_message());
-    data_print_json(&root);
+    cli_print_json(&root, JSON_INDENTED);
 }
 
 static void report(const Verifying *v) {

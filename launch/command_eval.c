@@ -14,7 +14,7 @@
 #include "launch/shown.h"
 #include "model/files/published.h"
 
-enum { NAME_MAX_SHOWN = 18, EXACT = 17 };
+enum { NAME_MAX_SHOWN = 18 };
 
 typedef struct EvalArguments {
     const char *checkpoint, *split, *name, *out;
@@ -213,18 +213,15 @@ static void print_result(const EvalResult *r, const Generator *generator, const 
     printf("\n%.1f s; written to %s\n", r->seconds, shown(places->file));
 }
 
-static Err publish(const EvalArguments *a, Json *root, const EvalResult *result,
+static Err publish(const EvalArguments *a, Json **root, const EvalResult *result,
                    const Generator *generator, const EvalPaths *places) {
     TRY(make_parent(places->file));
-    TRY(js_write(places->file, root));
+    TRY(js_write(places->file, *root));
     if (!a->json) {
         print_result(result, generator, places);
         return OK;
     }
-    Buf text = {0};
-    js_print(&text, root, JSON_ONE_LINE, EXACT);
-    puts(buf_cstr(&text));
-    buf_free(&text);
+    cli_print_json(root, JSON_ONE_LINE);
     return OK;
 }
 
@@ -267,7 +264,7 @@ static Err evaluate_and_tell(EvalArguments *a, Comm *comm) {
     if (err == OK) err = evaluate(comm, &generator, &options, &result);
     if (err == OK) {
         Json *root = describe(a, &generator, &options, &result, &places, comm_size(comm));
-        if (comm_rank(comm) == 0) err = publish(a, root, &result, &generator, &places);
+        if (comm_rank(comm) == 0) err = publish(a, &root, &result, &generator, &places);
         js_free(&root);
         err = comm_agree(comm, err);
     }

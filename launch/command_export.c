@@ -41,7 +41,6 @@ static Err parse_dtype(DType *dtype, const char *text, ExportFormat format) {
 }
 
 static void print_json(const ExportOptions *o, const ExportResult *r) {
-    Buf text = {0};
     Json *root = js_new_object();
     js_set_text(root, "checkpoint", r->checkpoint);
     js_set_integer(root, "step", r->step);
@@ -55,10 +54,7 @@ static void print_json(const ExportOptions *o, const ExportResult *r) {
     js_set_number(root, "loss_after", p->samples ? p->losses[1] : (double)NAN);
     js_set_number(root, "logit_difference", p->samples ? p->difference : (double)NAN);
     js_set_number(root, "logit_largest", p->samples ? p->largest : (double)NAN);
-    js_print(&text, root, JSON_ONE_LINE, 9);
-    printf("%s\n", buf_cstr(&text));
-    buf_free(&text);
-    js_free(&root);
+    cli_print_json(&root, JSON_ONE_LINE);
 }
 
 static void print_result(const ExportOptions *o, const ExportResult *r) {

@@ -23,7 +23,6 @@ static void print_stats(const FetchStats *s) {
 }
 
 static void print_stats_json(const FetchStats *s, const char *name) {
-    Buf text = {0};
     Json *root = js_new_object();
     js_set_text(root, "name", name);
     js_set_text(root, "id", s->id);
@@ -34,10 +33,7 @@ static void print_stats_json(const FetchStats *s, const char *name) {
     js_set_integer(root, "bytes", (int64_t)s->bytes);
     js_set_integer(root, "downloaded", (int64_t)s->downloaded);
     js_set_number(root, "seconds", s->seconds);
-    js_print(&text, root, JSON_ONE_LINE, 6);
-    printf("%s\n", buf_cstr(&text));
-    js_free(&root);
-    buf_free(&text);
+    cli_print_json(&root, JSON_ONE_LINE);
 }
 
 static Err fetch(const FetchJob *job, bool json) {

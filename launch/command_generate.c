@@ -331,11 +331,7 @@ static void print_results(GenerateRun *g) {
         g->items[i].result = NULL;
     }
     js_set(root, "results", results);
-    Buf text = {0};
-    js_print(&text, root, JSON_ONE_LINE, EXACT);
-    puts(buf_cstr(&text));
-    buf_free(&text);
-    js_free(&root);
+    cli_print_json(&root, JSON_ONE_LINE);
 }
 
 static Err run_all(GenerateRun *g) {

@@ -78,7 +78,6 @@ static void print_stats(const PackStats *s, const char *path, bool json) {
         return;
     }
     Json *root = js_new_object(), *reasons = js_new_object();
-    Buf text = {0};
     js_set_text(root, "path", path);
     js_set_integer(root, "samples", s->written);
     js_set_number(root, "seconds", s->seconds);
@@ -86,10 +85,7 @@ static void print_stats(const PackStats *s, const char *path, bool json) {
         if (s->dropped[i]) js_set_integer(reasons, cad_status_name((CadStatus)i), s->dropped[i]);
     if (s->several_bodies) js_set_integer(reasons, "several_bodies", s->several_bodies);
     js_set(root, "dropped", reasons);
-    js_print(&text, root, JSON_ONE_LINE, 9);
-    printf("%s\n", buf_cstr(&text));
-    buf_free(&text);
-    js_free(&root);
+    cli_print_json(&root, JSON_ONE_LINE);
 }
 
 static int family_named(const char *name) {

@@ -44,7 +44,6 @@ static int collect_overrides(const Arguments *arguments, const char *const value
 
 static void print_result(const TrainResult *r, bool json) {
     if (json) {
-        Buf text = {0};
         Json *root = js_new_object();
         js_set_integer(root, "steps", r->steps);
         js_set_integer(root, "samples", r->samples);
@@ -59,10 +58,7 @@ static void print_result(const TrainResult *r, bool json) {
         js_set_text(root, "checkpoint", r->checkpoint);
         js_set_integer(root, "ranks", r->ranks);
         js_set_number(root, "seconds", r->seconds);
-        js_print(&text, root, JSON_ONE_LINE, 9);
-        printf("%s\n", buf_cstr(&text));
-        js_free(&root);
-        buf_free(&text);
+        cli_print_json(&root, JSON_ONE_LINE);
         return;
     }
     if (r->new_steps)

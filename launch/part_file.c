@@ -14,8 +14,6 @@
 #include "data/import/deepcad.h"
 #include "launch/shown.h"
 
-enum { JSON_DIGITS = 10 };
-
 /* ---- reading ---- */
 
 /* The last error is what became of the part. */
@@ -170,12 +168,4 @@ void part_reply_print(const char *path, const CadReply *reply) {
                reply->jittered ? ", mended by a hair" : "");
     if (reply->message[0]) printf("\n  %s", part_reply_sentence(reply));
     putchar('\n');
-}
-
-void part_print_json(Json **root) {
-    Buf text = {0};
-    js_print(&text, *root, JSON_INDENTED, JSON_DIGITS);
-    puts(buf_cstr(&text));
-    buf_free(&text);
-    js_free(root);
 }

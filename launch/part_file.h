@@ -46,9 +46,6 @@ Json *part_reply_json(const char *path, const CadReply *reply);
 /* "bracket.py: ok, …" on standard output. */
 void part_reply_print(const char *path, const CadReply *reply);
 
-/* Prints a JSON document on standard output and frees it. */
-void part_print_json(Json **root);
-
 /* "1:5: sentence", or the sentence alone. */
 const char *part_reply_sentence(const CadReply *reply);
 

@@ -27,3 +27,11 @@ void print_shown(const char *text, size_t size) {
     fwrite(buf_cstr(&out), 1, out.size, stdout);
     buf_free(&out);
 }
+
+void cli_print_json(Json **root, JsonLayout layout) {
+    Buf text = {0};
+    js_print(&text, *root, layout, JSON_SHORTEST);
+    puts(buf_cstr(&text));
+    buf_free(&text);
+    js_free(root);
+}

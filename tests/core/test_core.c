@@ -243,6 +243,37 @@ TEST(json_reads_back_what_it_wrote) {
     js_free(&root);
 }
 
+TEST(shortest_numbers_of_json_read_back_the_same) {
+    Rng rng;
+    rng_open(&rng, 3, RNG_TEST, 0);
+    Json *list = js_new_array();
+    double values[2000] = {0.1,     -0.3,        6000, 1e22, 5e-324, 1.7976931348623157e308,
+                           1.0 / 3, 123456789.25};
+    for (int i = 8; i < 2000; i++) {
+        uint64_t bits = (uint64_t)rng_below(&rng, 1ull << 32) << 32 | rng_below(&rng, 1ull << 32);
+        memcpy(&values[i], &bits, sizeof bits);
+        if (!isfinite(values[i])) values[i] = i % 10 / 10.0;
+    }
+    for (int i = 0; i < 2000; i++) js_push(list, js_new_number(values[i]));
+    js_push(list, js_new_text("0.10000000000000001 \" \\ 2.50 1e5"));
+    js_push(list, js_new_integer(INT64_MAX));
+    Buf text = {0};
+    js_print(&text, list, JSON_ONE_LINE, JSON_SHORTEST);
+    ASSERT_TRUE(!strncmp(buf_cstr(&text), "[0.1, -0.3, 6000.0, 1e+22, ", 27));
+    ASSERT_CONTAINS(buf_cstr(&text),
+                    "\"0.10000000000000001 \\\" \\\\ 2.50 1e5\", 9223372036854775807]");
+    Json *again;
+    ASSERT_OK(js_parse(&again, text.data, text.size, "text"));
+    for (int i = 0; i < 2000; i++) {
+        double value;
+        ASSERT_TRUE(js_number(js_at(again, (size_t)i), &value));
+        ASSERT_TRUE(!memcmp(&value, &values[i], sizeof value));
+    }
+    js_free(&again);
+    js_free(&list);
+    buf_free(&text);
+}
+
 TEST(broken_json_is_named_with_its_line) {
     Json *root;
     ASSERT_ERR(js_parse(&root, "{\n \"a\": }", 9, "t"), ERR_INPUT, "t is not valid JSON at line 2");
