@@ -10,11 +10,14 @@ at what cuBLAS is known to reach (700 TFLOP/s on an H200, 250 on an A100; not me
 (232 and 140 TFLOP/s, peers' plots). Nothing printed here has been measured: it is what measurements are to be held against."""
 
 import argparse
+import pathlib
+import sys
+
+sys.path.append(str(pathlib.Path(__file__).parent / "peers"))
+from openelm import FFN, Q_HEADS  # noqa: E402
 
 GPUS = {"h200": (0.85 * 4.8e12, 700e12, 232e12, 989e12), "a100": (0.85 * 2.0e12, 250e12, 140e12, 312e12)}
 T, IMAGE, LABELS, R, V, D, LAYERS = 2048, 728, 1250, 128, 32000, 1536, 20
-HEADS = [12] * 3 + [16] * 7 + [20] * 6 + [24] * 4
-FFN = [768, 1024, 1280, 1536, 1792, 2304, 2560, 2816, 3072, 3328, 3584, 3840, 4096, 4352, 4608, 5120, 5376, 5632, 5888, 6144]
 W, MLP, VHEADS, VLAYERS, PATCHES = 1152, 4304, 16, 26, 729
 
 
@@ -30,7 +33,7 @@ def kernels(dropout):
     pairs = T * (T + 1) / 2
     for i in range(LAYERS):
         last = i == LAYERS - 1
-        q, kv = HEADS[i] * 64, HEADS[i] // 4 * 64
+        q, kv = Q_HEADS[i] * 64, Q_HEADS[i] // 4 * 64
         qkv, behind = q + 2 * kv, LABELS if last else T
         yield "decoder", "norms", (4 + 4) * (T + behind) * D * e, 0  # forward with the residual, backward accumulating
         yield "decoder", "qk norm, rope", 5 * T * (q + kv) * e, 0
@@ -57,7 +60,7 @@ def main():
         row = table.setdefault((group, name), [0, 0])
         row[0] += args.samples * moved
         row[1] += args.samples * flops
-    trained = sum(R * ((HEADS[i] * 96 + D) + (D + HEADS[i] * 64) + 3 * FFN[i] + 2 * D) for i in range(LAYERS)) + 4.1e6
+    trained = sum(R * ((Q_HEADS[i] * 96 + D) + (D + Q_HEADS[i] * 64) + 3 * FFN[i] + 2 * D) for i in range(LAYERS)) + 4.1e6
     table["update", "norm, AdamW"] = [34 * trained, 0]
     gpus = args.gpu or list(GPUS)
     print(f"{args.samples} samples of {T} rows, {trained / 1e6:.1f} M parameters trained, dropout {'on' if args.dropout else 'off'}\n")

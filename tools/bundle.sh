@@ -60,7 +60,7 @@ for target in $checks; do
     [ -f "$out/bin/$target" ] || { echo "bundle.sh: $target was not found in $build" >&2; exit 1; }
 done
 cp "$root"/benchmarks/gpu_check.sh "$root"/benchmarks/gpu_report.py "$out/benchmarks/"
-cp "$root"/benchmarks/peers/torch_gpu.py "$root"/benchmarks/peers/paired.py "$out/benchmarks/peers/"
+cp "$root"/benchmarks/peers/torch_gpu.py "$root"/benchmarks/peers/openelm.py "$root"/benchmarks/peers/paired.py "$out/benchmarks/peers/"
 for test in test_cuda test_cuda_model; do
     sed -n 's/^TEST(\([a-z0-9_]*\)).*/\1/p' "$root/tests/cuda/$test.c" >"$out/share/$test.tests"
 done

@@ -22,11 +22,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from openelm import FFN, Q_HEADS
+
 SIZE, PATCH, V_LAYERS, V_WIDTH, V_HEADS, V_MLP = 384, 14, 26, 1152, 16, 4304
 SIDE = SIZE // PATCH
 WIDTH, HEAD, VOCAB, TEXT, LABELS, RANK = 1536, 64, 32000, 1320, 1250, 128
-Q_HEADS = [12] * 3 + [16] * 7 + [20] * 6 + [24] * 4
-FFN = [768, 1024, 1280, 1536, 1792, 2304, 2560, 2816, 3072, 3328, 3584, 3840, 4096, 4352, 4608, 5120, 5376, 5632, 5888, 6144]
 
 
 class VisionLayer(nn.Module):

@@ -38,9 +38,9 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
+from openelm import FFN, Q_HEADS
+
 VOCAB, WIDTH, HEAD = 32000, 1536, 64
-Q_HEADS = [12] * 3 + [16] * 7 + [20] * 6 + [24] * 4
-FFN = [768, 1024, 1280, 1536, 1792, 2304, 2560, 2816, 3072, 3328, 3584, 3840, 4096, 4352, 4608, 5120, 5376, 5632, 5888, 6144]
 TOWERS = {  # layers used, width, heads, mlp, image, patch, whether the first patch is dropped, activation
     "089b": (26, 1152, 16, 4304, 384, 14, True, functools.partial(F.gelu, approximate="tanh")),
     "055b": (11, 768, 12, 3072, 224, 16, False, lambda x: x * torch.sigmoid(1.702 * x)),
