@@ -33,6 +33,7 @@ void config_defaults(Config *config) {
         .save_steps = 500,
         .save_total_limit = 3,
         .eval_steps = 500,
+        .early_stopping_patience = 3,
     };
     config->model.vision = (VisionConfig){
         .image_size = 384,
