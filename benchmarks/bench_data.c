@@ -1,5 +1,5 @@
 /* How fast samples come: writing and reading shards, decoding, tokens, whole batches. One thread,
- * beside the prefetch thread of the last line. Prints one JSON object.
+ * but for batches, which one, two, four and eight threads prepare. Prints one JSON object.
  *
  *     bench_data [SAMPLES]      (20000; pictures of 128 × 128 with line drawing, about 1 kB of CAD
  * code) */
@@ -161,6 +161,86 @@ static Err bench_tokenizer(Bench *bench) {
     return OK;
 }
 
+/* Batches by so many threads, reported as NAME and, from two threads on, NAME_2_workers, …. */
+static Err bench_walk(Bench *bench, const char *name, BatchesOptions options, int count,
+                      int workers) {
+    Batches *batches;
+    const Batch *batch;
+    char key[64];
+    snprintf(key, sizeof key, "%s", name);
+    if (workers > 1) snprintf(key, sizeof key, "%s_%d_workers", name, workers);
+    options.workers = workers;
+    TRY(batches_open(&batches, &options));
+    double start = clock_seconds();
+    Err err = OK;
+    for (int i = 0; i < count && err == OK; i++) err = batches_next(batches, &batch);
+    report(bench, key, (double)count * options.size, clock_seconds() - start);
+    batches_close(&batches);
+    return err;
+}
+
+static Err bench_walks(Bench *bench, const char *name, const BatchesOptions *options, int count) {
+    int processors = (int)sysconf(_SC_NPROCESSORS_ONLN);
+    for (int workers = 1; workers <= 8 && workers <= processors; workers *= 2)
+        TRY(bench_walk(bench, name, *options, count, workers));
+    return OK;
+}
+
+/* Drawings of 1024 × 768 in colour, brought to the 384 × 384 of SigLIP. */
+static Err bench_large(Bench *bench) {
+    enum { WIDTH = 1024, HEIGHT = 768, SAMPLES = 64, SIZE = 4 };
+    char folder[PATH_SIZE];
+    DatasetWriter *writer;
+    Dataset *dataset = NULL;
+    Buf png = {0};
+    Rng rng;
+    rng_open(&rng, SEED, RNG_TEST, 1);
+    TRY(path_format(folder, "%s-large", bench->folder));
+    TRY(dataset_writer_open(&writer, folder, "bench_data", 0));
+    Err err = OK;
+    for (int i = 0; i < SAMPLES && err == OK; i++) {
+        Image image;
+        char id[16];
+        snprintf(id, sizeof id, "%d", i);
+        err = image_new(&image, WIDTH, HEIGHT, 3);
+        if (err != OK) break;
+        memset(image.pixels, 255, WIDTH * HEIGHT * 3);
+        for (int s = 0; s < 40000; s++) image.pixels[rng_below(&rng, WIDTH * HEIGHT * 3)] = 0;
+        buf_clear(&png);
+        err = image_encode(&png, &image);
+        image_free(&image);
+        Sample sample = {.image = png.data,
+                         .image_size = png.size,
+                         .code = "z",
+                         .code_size = 1,
+                         .id = id,
+                         .source = "bench"};
+        if (err == OK) err = dataset_writer_add(writer, &sample);
+    }
+    buf_free(&png);
+    if (err != OK) {
+        dataset_writer_abandon(&writer);
+        return err;
+    }
+    TRY(dataset_writer_finish(&writer));
+    TRY(dataset_open(&dataset, folder));
+    BatchesOptions options = {.sources = {{dataset, "large", 1, 0}},
+                              .source_count = 1,
+                              .tokenizer = bench->t,
+                              .seed = SEED,
+                              .size = SIZE,
+                              .micro_batches = 1,
+                              .micro_end = 1,
+                              .max_length = 1200,
+                              .image_size = 384,
+                              .image_channels = 3,
+                              .image_fit = PICTURE_CROP,
+                              .image_rows = 16};
+    err = bench_walks(bench, "large_pictures_per_s", &options, 3 * SAMPLES / SIZE);
+    dataset_close(&dataset);
+    return err;
+}
+
 static Err bench_batches(Bench *bench) {
     BatchesOptions options = {.sources = {{bench->dataset, "bench", 1, 0}},
                               .source_count = 1,
@@ -174,16 +254,8 @@ static Err bench_batches(Bench *bench) {
                               .image_channels = 1,
                               .image_rows = 16,
                               .shift = 2};
-    Batches *batches;
-    const Batch *batch;
-    int count = bench->samples / BATCH;
-    TRY(batches_open(&batches, &options));
-    double start = clock_seconds();
-    Err err = OK;
-    for (int i = 0; i < count && err == OK; i++) err = batches_next(batches, &batch);
-    report(bench, "batch_samples_per_s", (double)count * BATCH, clock_seconds() - start);
-    batches_close(&batches);
-    return err;
+    TRY(bench_walks(bench, "batch_samples_per_s", &options, bench->samples / BATCH));
+    return bench_large(bench);
 }
 
 static Err run(Bench *bench) {

@@ -173,7 +173,7 @@ const Key config_keys[] = {
     CHOICE("gradient_checkpointing", gradient_checkpointing, CHECKPOINTINGS, "what backward computes again: none, cheap (no products), layers (true)", FREELY),
     INT("threads", threads, 0, 1024, "of the CPU backend in each rank; 0: processors / ranks", FREELY),
     REAL("ddp_timeout", ddp_timeout, 1, 1e6, "seconds that ranks wait for each other; then the job ends", FREELY),
-    INT("dataloader_num_workers", dataloader_num_workers, 0, 1024, "batches fetched ahead", FREELY),
+    INT("dataloader_num_workers", dataloader_num_workers, 0, 1024, "threads that prepare batches ahead", FREELY),
     INT("seed", seed, 0, 9e15, "of weights, order and augmentation", SAID),
 };
 const int config_key_count = sizeof config_keys / sizeof config_keys[0];

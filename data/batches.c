@@ -1,7 +1,9 @@
-/* The prefetch thread: it fills buffers from one queue and hands them over in another.
+/* Threads that fill batches ahead of the trainer.
  *
- * Everything in a batch follows from its number, so the thread needs nothing from the trainer but
- * the buffers it has finished with. Its error travels in the buffer that could not be filled. */
+ * Everything in a batch follows from its number, so a thread takes the next number and fills that
+ * batch alone. Batch n lies in parcel n % parcels: it is filled when the trainer has done with
+ * batch n - parcels, and handed out when all before it are. An error travels in the parcel that
+ * could not be filled. */
 #include "data/batches.h"
 
 #include <math.h>
@@ -11,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/queue.h"
+#include "core/log.h"
 #include "core/rng.h"
 #include "data/batch_build.h"
 
@@ -19,37 +21,48 @@
 typedef struct Selection {
     size_t *indices;
     size_t count;
-    int32_t *rows; /* [count] of those that were dropped: saves reading them again; else 0 */
+    _Atomic int32_t
+        *rows; /* [count] of those that were dropped: saves reading them again; else 0 */
 } Selection;
 
-/* A batch on its way from the thread to the trainer. */
+/* A batch on its way from a thread to the trainer. */
 typedef struct Parcel {
     BatchBuffer *buffer;
     ErrState error; /* code != OK: there is no batch, and none will follow */
+    enum { PARCEL_EMPTY, PARCEL_AT_WORK, PARCEL_FULL } state;
 } Parcel;
+
+/* One of the threads; a mixer and scratch are not for two. */
+typedef struct Loader {
+    struct Batches *batches;
+    pthread_t thread;
+    Mixer mixer;
+    SampleScratch scratch;
+} Loader;
 
 struct Batches {
     BatchesOptions options;
     Mixer mixer;
     Selection selections[MIXER_DATASETS_MAX];
-    Parcel *parcels;
-    int parcel_count;
-    Queue *empty, *full;
-    pthread_t thread;
-    bool started;
     atomic_bool closing;
 
-    /* Of the thread. */
-    int64_t step;
-    int micro_batch;
-    SampleScratch scratch;
+    /* Under the lock. */
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    Parcel *parcels;
+    int parcel_count;
+    int64_t begun; /* batches that a thread has taken on */
+    bool failed;   /* one of them could not be filled: no more are taken on */
+
+    Loader *loaders;
+    int loader_count; /* that were started */
 
     /* Of the trainer. */
+    int64_t given;    /* batches handed out */
     Parcel *borrowed; /* the parcel of the last batches_next */
-    Mixer ledger;     /* a second one, since a mixer is not for two threads */
 };
 
-/* ---- the thread ---- */
+/* ---- the threads ---- */
 
 /* A whole number within ± reach (rounded up: the outermost are rarer while reach is not whole). */
 static int draw_within(Rng *rng, double reach) {
@@ -80,49 +93,74 @@ static Err refuse_selection(const Selection *selection, const char *name, int ma
 
 /* Appends sample n of the run: the one that the mixer chose or, where that is dropped, the next in
  * its dataset that fits. */
-static Err add_sample(Batches *b, BatchBuffer *buffer, uint64_t n) {
+static Err add_sample(Loader *loader, BatchBuffer *buffer, uint64_t n) {
+    Batches *b = loader->batches;
     const BatchesOptions *o = &b->options;
-    MixerChoice choice = mixer_choose(&b->mixer, n);
+    MixerChoice choice = mixer_choose(&loader->mixer, n);
     Selection *selection = &b->selections[choice.dataset];
     SamplePlan plan = {
         .dataset = o->sources[choice.dataset].dataset, .dataset_number = choice.dataset, .seen = n};
-    draw_shift(o, b->step, n, &plan);
+    draw_shift(o, buffer->batch.step, n, &plan);
     for (size_t tried = 0; tried < selection->count; tried++) {
         size_t at = (choice.index + tried) % selection->count;
-        int rows = selection->rows[at], samples = buffer->batch.samples;
+        int rows = atomic_load_explicit(&selection->rows[at], memory_order_relaxed),
+            samples = buffer->batch.samples;
         plan.index = selection->indices[at];
         REQUIRE(!atomic_load(&b->closing), ERR_STOPPED, "batches are being closed");
-        if (!rows) TRY(batch_buffer_add(buffer, o, &plan, &b->scratch, &rows));
+        if (!rows) TRY(batch_buffer_add(buffer, o, &plan, &loader->scratch, &rows));
         if (!tried) batch_buffer_note(buffer, o, rows);
         if (buffer->batch.samples > samples) return OK;
-        selection->rows[at] = rows;
+        atomic_store_explicit(&selection->rows[at], rows, memory_order_relaxed);
     }
     return refuse_selection(selection, o->sources[choice.dataset].name, o->max_length);
 }
 
-static Err fill(Batches *b, BatchBuffer *buffer) {
-    const BatchesOptions *o = &b->options;
+/* Batch `number` of this rank's walk. */
+static Err fill(Loader *loader, BatchBuffer *buffer, int64_t number) {
+    const BatchesOptions *o = &loader->batches->options;
+    int own = o->micro_end - o->micro_first;
     batch_buffer_clear(buffer);
-    buffer->batch.step = b->step;
-    buffer->batch.micro_batch = b->micro_batch;
-    uint64_t first = ((uint64_t)b->step * (uint64_t)o->micro_batches + (uint64_t)b->micro_batch) *
+    buffer->batch.step = o->first_step + number / own;
+    buffer->batch.micro_batch = o->micro_first + (int)(number % own);
+    uint64_t first = ((uint64_t)buffer->batch.step * (uint64_t)o->micro_batches +
+                      (uint64_t)buffer->batch.micro_batch) *
                      (uint64_t)o->size;
-    for (int i = 0; i < o->size; i++) TRY(add_sample(b, buffer, first + (uint64_t)i));
-    if (++b->micro_batch == o->micro_end) {
-        b->micro_batch = o->micro_first;
-        b->step++;
-    }
+    for (int i = 0; i < o->size; i++) TRY(add_sample(loader, buffer, first + (uint64_t)i));
     return OK;
 }
 
-static void *prefetch(void *context) {
-    Batches *b = context;
-    for (void *item; queue_pop(b->empty, &item);) {
-        Parcel *parcel = item;
+/* Waits for a batch to fill; NULL when there is none any more. */
+static Parcel *take_on(Batches *b, int64_t *number) {
+    Parcel *parcel = NULL;
+    pthread_mutex_lock(&b->lock);
+    while (!atomic_load(&b->closing) && !b->failed) {
+        parcel = &b->parcels[b->begun % b->parcel_count];
+        if (parcel->state == PARCEL_EMPTY) break;
+        pthread_cond_wait(&b->changed, &b->lock);
+    }
+    if (atomic_load(&b->closing) || b->failed)
+        parcel = NULL;
+    else
+        parcel->state = PARCEL_AT_WORK, *number = b->begun++;
+    pthread_mutex_unlock(&b->lock);
+    return parcel;
+}
+
+static void put_state(Batches *b, Parcel *parcel, int state) {
+    pthread_mutex_lock(&b->lock);
+    parcel->state = state;
+    if (state == PARCEL_FULL && parcel->error.code != OK) b->failed = true;
+    pthread_cond_broadcast(&b->changed);
+    pthread_mutex_unlock(&b->lock);
+}
+
+static void *load(void *context) {
+    Loader *loader = context;
+    int64_t number;
+    for (Parcel *parcel; (parcel = take_on(loader->batches, &number));) {
         parcel->error.code = OK;
-        Err err = fill(b, parcel->buffer);
-        if (err != OK) err_save(&parcel->error);
-        if (!queue_push(b->full, parcel) || err != OK) break;
+        if (fill(loader, parcel->buffer, number) != OK) err_save(&parcel->error);
+        put_state(loader->batches, parcel, PARCEL_FULL);
     }
     return NULL;
 }
@@ -190,19 +228,30 @@ static Err open_mixer(Batches *b) {
     TRY(mixer_open(&b->mixer, o->seed, o->source_count, weights, counts));
     if (o->curriculum_samples)
         mixer_set_curriculum(&b->mixer, o->curriculum_start, o->curriculum_samples);
-    b->ledger = b->mixer;
     return OK;
 }
 
 /* Signals are for the trainer's thread. */
-static Err start_thread(Batches *b) {
+static Err start_loaders(Batches *b, int count) {
     sigset_t all, before;
+    int failed = 0;
+    b->loaders = calloc((size_t)count, sizeof *b->loaders);
+    CHECK(b->loaders, "out of memory: %d threads", count);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int failed = pthread_create(&b->thread, NULL, prefetch, b);
+    while (!failed && b->loader_count < count) {
+        Loader *loader = &b->loaders[b->loader_count];
+        loader->batches = b;
+        loader->mixer = b->mixer;
+        failed = pthread_create(&loader->thread, NULL, load, loader);
+        if (!failed) b->loader_count++;
+    }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    REQUIRE(!failed, ERR_MEMORY, "cannot start the thread that reads ahead: %s", strerror(failed));
-    b->started = true;
+    REQUIRE(b->loader_count, ERR_MEMORY, "cannot start a thread that reads ahead: %s",
+            strerror(failed));
+    if (failed)
+        log_warn("%d threads read ahead instead of %d (dataloader_num_workers): %s",
+                 b->loader_count, count, strerror(failed));
     return OK;
 }
 
@@ -214,20 +263,15 @@ static Err open_all(Batches *b) {
                 o->micro_end <= o->micro_batches && o->first_step >= 0,
             ERR_CONFIG, "micro-batches %d to %d of %d from step %lld", o->micro_first,
             o->micro_end - 1, o->micro_batches, (long long)o->first_step);
-    b->step = o->first_step;
-    b->micro_batch = o->micro_first;
     TRY(open_mixer(b));
-    /* One more than waits: the one the trainer holds. */
-    b->parcel_count = (o->ahead > 0 ? o->ahead : 2) + 1;
+    /* Each thread has one at work and one that waits; the trainer holds one. */
+    int workers = o->workers > 0 ? o->workers : 1;
+    b->parcel_count = 2 * workers + 1;
     b->parcels = calloc((size_t)b->parcel_count, sizeof *b->parcels);
     CHECK(b->parcels, "out of memory: %d batches", b->parcel_count);
-    b->empty = queue_open((size_t)b->parcel_count);
-    b->full = queue_open((size_t)b->parcel_count);
-    for (int i = 0; i < b->parcel_count; i++) {
+    for (int i = 0; i < b->parcel_count; i++)
         TRY(batch_buffer_new(&b->parcels[i].buffer, o, o->size));
-        CHECK(queue_push(b->empty, &b->parcels[i]), "a shut queue");
-    }
-    return start_thread(b);
+    return start_loaders(b, workers);
 }
 
 Err batches_open(Batches **out, const BatchesOptions *options) {
@@ -235,6 +279,8 @@ Err batches_open(Batches **out, const BatchesOptions *options) {
     Batches *b = calloc(1, sizeof *b);
     CHECK(b, "out of memory: a walk through batches");
     b->options = *options;
+    pthread_mutex_init(&b->lock, NULL);
+    pthread_cond_init(&b->changed, NULL);
     Err err = open_all(b);
     if (err != OK)
         batches_close(&b);
@@ -248,10 +294,11 @@ Err batches_open(Batches **out, const BatchesOptions *options) {
 Err batches_next(Batches *b, const Batch **batch) {
     *batch = NULL;
     if (b->borrowed && b->borrowed->error.code != OK) return err_restore(&b->borrowed->error);
-    if (b->borrowed) CHECK(queue_push(b->empty, b->borrowed), "a shut queue");
-    void *item;
-    CHECK(queue_pop(b->full, &item), "a shut queue");
-    b->borrowed = item;
+    if (b->borrowed) put_state(b, b->borrowed, PARCEL_EMPTY);
+    b->borrowed = &b->parcels[b->given++ % b->parcel_count];
+    pthread_mutex_lock(&b->lock);
+    while (b->borrowed->state != PARCEL_FULL) pthread_cond_wait(&b->changed, &b->lock);
+    pthread_mutex_unlock(&b->lock);
     if (b->borrowed->error.code != OK) return err_restore(&b->borrowed->error);
     *batch = &b->borrowed->buffer->batch;
     return OK;
@@ -260,18 +307,21 @@ Err batches_next(Batches *b, const Batch **batch) {
 void batches_ledger(Batches *b, int64_t steps, uint64_t out[MIXER_DATASETS_MAX]) {
     uint64_t samples =
         (uint64_t)steps * (uint64_t)b->options.micro_batches * (uint64_t)b->options.size;
-    mixer_ledger(&b->ledger, samples, out);
+    mixer_ledger(&b->mixer, samples, out);
 }
 
 void batches_close(Batches **batches) {
     Batches *b = *batches;
     if (!b) return;
+    pthread_mutex_lock(&b->lock);
     atomic_store(&b->closing, true);
-    if (b->empty) queue_shut(b->empty);
-    if (b->full) queue_shut(b->full);
-    if (b->started) pthread_join(b->thread, NULL);
-    queue_close(&b->empty);
-    queue_close(&b->full);
+    pthread_cond_broadcast(&b->changed);
+    pthread_mutex_unlock(&b->lock);
+    for (int i = 0; i < b->loader_count; i++) {
+        pthread_join(b->loaders[i].thread, NULL);
+        sample_scratch_free(&b->loaders[i].scratch);
+    }
+    free(b->loaders);
     for (int i = 0; i < b->parcel_count && b->parcels; i++)
         batch_buffer_free(&b->parcels[i].buffer);
     free(b->parcels);
@@ -279,7 +329,8 @@ void batches_close(Batches **batches) {
         free(b->selections[d].indices);
         free(b->selections[d].rows);
     }
-    sample_scratch_free(&b->scratch);
+    pthread_cond_destroy(&b->changed);
+    pthread_mutex_destroy(&b->lock);
     free(b);
     *batches = NULL;
 }

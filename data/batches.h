@@ -1,8 +1,9 @@
-/* Batches, prefetched on a thread.
+/* Batches, prefetched on threads.
  *
  * The batch of (step, micro-batch) holds samples n = (step · micro-batches + micro-batch) · size …
- * + size - 1 of the mixer's order, so it is the same whoever asks for it. The thread reads shards,
- * decodes pictures, shifts them and makes tokens, ahead of the trainer. */
+ * + size - 1 of the mixer's order, so it is the same whoever asks for it. Threads read shards,
+ * decode pictures, shift them and make tokens, ahead of the trainer; it gets the batches in order,
+ * however many threads there are. */
 #ifndef CADVLM_DATA_BATCHES_H
 #define CADVLM_DATA_BATCHES_H
 
@@ -49,7 +50,7 @@ typedef struct BatchesOptions {
     int shift; /* augmentation: moves the picture by up to ± so many whole pixels each way, white
                   moving in; 0: none */
     int64_t shift_steps; /* steps over which the shift grows to that, evenly; 0: at once */
-    int ahead;           /* batches to prefetch; 0: 2 */
+    int workers;         /* threads that read ahead, each by two batches; 0: 1 */
 } BatchesOptions;
 
 typedef struct Batches Batches;

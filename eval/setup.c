@@ -130,7 +130,7 @@ void batches_setup(BatchesOptions *options, const Config *config, const ModelSpe
         .image_channels = (int)v->channels,
         .image_fit = fit_of(config),
         .image_rows = model_image_rows(spec),
-        .ahead = config->dataloader_num_workers > 0 ? (int)config->dataloader_num_workers : 1,
+        .workers = (int)config->dataloader_num_workers,
     };
     for (int c = 0; c < 3; c++) {
         double mean = v->mean.values[c < v->mean.count ? c : 0];

@@ -82,13 +82,13 @@ TEST(batch_is_a_function_of_step_and_micro_batch) {
             copy_batch(&all[step][micro_batch], b);
         }
     batches_close(&batches);
-    /* Every share of the micro-batches, from every step, reading ahead more or less. */
+    /* Every share of the micro-batches, from every step, by more or fewer threads. */
     for (int first = 0; first < MICRO_BATCHES; first++)
         for (int end = first + 1; end <= MICRO_BATCHES; end++) {
             options.micro_first = first;
             options.micro_end = end;
             options.first_step = first + end - 1;
-            options.ahead = 1 + (first + end) % 3;
+            options.workers = 1 + (first + end) % 3;
             ASSERT_OK(batches_open(&batches, &options));
             for (int64_t step = options.first_step; step < STEPS; step++)
                 for (int micro_batch = first; micro_batch < end; micro_batch++) {
@@ -167,15 +167,16 @@ TEST(samples_are_those_the_mixer_chooses) {
 TEST(buffers_are_used_again) {
     Dataset *dataset = make_dataset(&(Made){"set", 30, SIDE, 0, NULL});
     BatchesOptions options = options_for(dataset);
-    options.ahead = 3;
+    options.workers = 3;
     Batches *batches;
-    const Batch *b, *seen[4] = {NULL};
+    enum { BUFFERS = 2 * 3 + 1 };
+    const Batch *b, *seen[BUFFERS] = {NULL};
     ASSERT_OK(batches_open(&batches, &options));
     for (int step = 0; step < 40; step++) {
         ASSERT_OK(batches_next(batches, &b));
         int i = 0;
-        while (i < 4 && seen[i] && seen[i] != b) i++;
-        ASSERT(i < 4, "batch %d lies in a fifth buffer", step);
+        while (i < BUFFERS && seen[i] && seen[i] != b) i++;
+        ASSERT(i < BUFFERS, "batch %d lies in buffer %d", step, BUFFERS + 1);
         seen[i] = b;
     }
     batches_close(&batches);
@@ -313,11 +314,11 @@ TEST(damage_crosses_the_thread_with_its_sentence) {
     ASSERT_INT(fputs("##############################", file), >=, 0);
     fclose(file);
     BatchesOptions options = options_for(dataset);
-    for (int ahead = 1; ahead < 4; ahead++) {
+    for (int workers = 1; workers < 4; workers++) {
         Batches *batches;
         const Batch *b;
         int steps = 0;
-        options.ahead = ahead;
+        options.workers = workers;
         ASSERT_OK(batches_open(&batches, &options));
         Err err;
         while ((err = batches_next(batches, &b)) == OK) ASSERT_INT(steps++, <, 200);
@@ -342,7 +343,7 @@ TEST(closing_never_waits_long) {
     for (int i = 0; i < 60; i++) {
         Batches *batches;
         const Batch *b;
-        options.ahead = 1 + i % 4;
+        options.workers = 1 + i % 4;
         ASSERT_OK(batches_open(&batches, &options));
         for (int k = 0; k < i % 5; k++) ASSERT_OK(batches_next(batches, &b));
         if (i % 3 == 0) usleep(5000); /* the thread has filled all and waits */
