@@ -89,8 +89,8 @@ const int bench_cuda_case_count = sizeof bench_cuda_cases / sizeof bench_cuda_ca
 
 /* ---- operations that the tests' cases do not have: of all parameters ---- */
 
-static Operand *flat(OpTest *t, const char *name, double low) {
-    Operand *o = op_test_add_f32(t, name, ROLE_FIXED, t->dim[0], t->dim[1]);
+static Operand *flat(OpTest *t, int index, const char *name, double low) {
+    Operand *o = op_test_add_f32(t, index, name, ROLE_FIXED, t->dim[0], t->dim[1]);
     o->low = low;
     return o;
 }
@@ -113,12 +113,14 @@ static Update *update_of(const OpTest *t) {
     return (Update *)(void *)t->device_bytes;
 }
 
+enum { ADAMW_MASTER, ADAMW_GRAD, ADAMW_M, ADAMW_V, ADAMW_COPY };
+
 static void adamw_setup(OpTest *t) {
-    flat(t, "master", -1);
-    flat(t, "grad", -1);
-    flat(t, "m", -1);
-    flat(t, "v", 0);
-    op_test_add(t, "copy", ROLE_OUTPUT, t->dim[0], t->dim[1]);
+    flat(t, ADAMW_MASTER, "master", -1);
+    flat(t, ADAMW_GRAD, "grad", -1);
+    flat(t, ADAMW_M, "m", -1);
+    flat(t, ADAMW_V, "v", 0);
+    op_test_add(t, ADAMW_COPY, "copy", ROLE_OUTPUT, t->dim[0], t->dim[1]);
     op_test_add_bytes(t, sizeof(Update));
 }
 
@@ -127,7 +129,7 @@ static void update_prepare(OpTest *t, bool backward) {
     Update update = {.state = {.updates = 1, .loss_scale = 1, .grad_scale = 1, .stepped = 1},
                      .segment = {.count = flat_count(t), .lr_scale = 1}};
     if (t->operand_count > 1) {
-        Tensor copy = t->operands[4].device_t;
+        Tensor copy = t->operands[ADAMW_COPY].device_t;
         update.segment.copy = copy.data;
         update.segment.cols = copy.cols;
         update.segment.stride = copy.stride;
@@ -139,27 +141,32 @@ static void update_prepare(OpTest *t, bool backward) {
 
 static void adamw_run(Exec *ex, OpTest *t) {
     AdamwSpec spec = {.lr = 1e-6, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8};
-    op_adamw(ex, flat_data(t, 0), flat_data(t, 1), flat_data(t, 2), flat_data(t, 3), flat_count(t),
-             &update_of(t)->segment, 1, &spec, &update_of(t)->state);
+    op_adamw(ex, flat_data(t, ADAMW_MASTER), flat_data(t, ADAMW_GRAD), flat_data(t, ADAMW_M),
+             flat_data(t, ADAMW_V), flat_count(t), &update_of(t)->segment, 1, &spec,
+             &update_of(t)->state);
 }
 
+enum { NORM_GRAD };
+
 static void grad_norm_setup(OpTest *t) {
-    flat(t, "grad", -1);
+    flat(t, NORM_GRAD, "grad", -1);
     op_test_add_bytes(t, sizeof(Update));
 }
 
 static void grad_norm_run(Exec *ex, OpTest *t) {
-    op_update_begin(ex, &update_of(t)->state, flat_data(t, 0), flat_count(t),
+    op_update_begin(ex, &update_of(t)->state, flat_data(t, NORM_GRAD), flat_count(t),
                     &(UpdateSpec){.labels = 1, .max_norm = 1});
 }
 
+enum { SUM_TO, SUM_FROM };
+
 static void accumulate_setup(OpTest *t) {
-    flat(t, "to", -1);
-    flat(t, "from", -1);
+    flat(t, SUM_TO, "to", -1);
+    flat(t, SUM_FROM, "from", -1);
 }
 
 static void accumulate_run(Exec *ex, OpTest *t) {
-    op_accumulate(ex, flat_data(t, 0), flat_data(t, 1), flat_count(t));
+    op_accumulate(ex, flat_data(t, SUM_TO), flat_data(t, SUM_FROM), flat_count(t));
 }
 
 static const OpKind own_kinds[] = {

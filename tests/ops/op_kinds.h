@@ -73,14 +73,16 @@ typedef struct OpCase {
 const OpKind *op_kind_find(const char *name); /* NULL: there is none */
 
 /* For a kind's setup: declares an operand (drawn from -1 … 1), one that is f32 whatever the compute
- * type is, an array of indices. */
-Operand *op_test_add(OpTest *t, const char *name, Role role, int64_t rows, int64_t cols);
-Operand *op_test_add_f32(OpTest *t, const char *name, Role role, int64_t rows, int64_t cols);
+ * type is, an array of indices. `index`: what the kind calls it, which the order must agree with.
+ */
+Operand *op_test_add(OpTest *t, int index, const char *name, Role role, int64_t rows, int64_t cols);
+Operand *op_test_add_f32(OpTest *t, int index, const char *name, Role role, int64_t rows,
+                         int64_t cols);
 /* An operand in the room of another, from its (row, col) on; gradients lie alike, but for those of
  * parameters, which have memory of their own. */
-Operand *op_test_add_inside(OpTest *t, const char *name, Role role, int64_t rows, int64_t cols,
-                            int host, int64_t row, int64_t col);
-int32_t *op_test_add_ints(OpTest *t, int slot, int64_t count);
+Operand *op_test_add_inside(OpTest *t, int index, const char *name, Role role, int64_t rows,
+                            int64_t cols, int host, int64_t row, int64_t col);
+int32_t *op_test_add_ints(OpTest *t, int index, int64_t count);
 uint8_t *op_test_add_bytes(OpTest *t, int64_t count);
 float *op_test_add_table(OpTest *t, int64_t count);
 

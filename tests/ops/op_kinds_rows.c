@@ -6,18 +6,23 @@
 #include "core/rng.h"
 #include "tests/ops/op_reference.h"
 
-/* ---- norms: T C delta? (rmsnorm: offset) ---- */
+/* ---- norms ---- */
 
 static const float EPS = 1e-5f;
 
+enum { NORM_T, NORM_C, NORM_HAS_DELTA, NORM_OFFSET }; /* sizes */
+enum { NORM_H, NORM_W, NORM_OUT, NORM_STATS, NORM_SUM, NORM_DELTA, NORM_BIAS };
+
 static void norm_setup(OpTest *t, bool bias) {
-    op_test_add(t, "h", ROLE_INPUT, D(0), D(1));
-    op_test_add(t, "w", ROLE_PARAM, 1, D(1));
-    op_test_add(t, "out", ROLE_OUTPUT, D(0), D(1));
-    op_test_add(t, "stats", ROLE_SAVED, D(0), bias ? 2 : 1);
-    op_test_add(t, "sum", D(2) ? ROLE_OUTPUT : ROLE_FIXED, D(0), D(1));
-    op_test_add(t, "delta", D(2) ? ROLE_INPUT : ROLE_FIXED, D(0), D(1));
-    if (bias) op_test_add(t, "bias", ROLE_PARAM, 1, D(1));
+    op_test_add(t, NORM_H, "h", ROLE_INPUT, D(NORM_T), D(NORM_C));
+    op_test_add(t, NORM_W, "w", ROLE_PARAM, 1, D(NORM_C));
+    op_test_add(t, NORM_OUT, "out", ROLE_OUTPUT, D(NORM_T), D(NORM_C));
+    op_test_add(t, NORM_STATS, "stats", ROLE_SAVED, D(NORM_T), bias ? 2 : 1);
+    op_test_add(t, NORM_SUM, "sum", D(NORM_HAS_DELTA) ? ROLE_OUTPUT : ROLE_FIXED, D(NORM_T),
+                D(NORM_C));
+    op_test_add(t, NORM_DELTA, "delta", D(NORM_HAS_DELTA) ? ROLE_INPUT : ROLE_FIXED, D(NORM_T),
+                D(NORM_C));
+    if (bias) op_test_add(t, NORM_BIAS, "bias", ROLE_PARAM, 1, D(NORM_C));
 }
 
 static void rmsnorm_setup(OpTest *t) {
@@ -38,17 +43,19 @@ static double rounded(const OpTest *t, double x) {
 }
 
 static void norm_reference(OpTest *t, bool centred) {
-    int64_t n = D(1);
-    for (int64_t r = 0; r < D(0); r++) {
-        double *x = V(4) + r * n, mean = 0, squares = 0;
+    int64_t n = D(NORM_C);
+    for (int64_t r = 0; r < D(NORM_T); r++) {
+        double *x = V(NORM_SUM) + r * n, mean = 0, squares = 0;
         for (int64_t i = 0; i < n; i++) {
-            x[i] = D(2) ? V(0)[r * n + i] + V(5)[r * n + i] : V(0)[r * n + i];
+            x[i] = D(NORM_HAS_DELTA) ? V(NORM_H)[r * n + i] + V(NORM_DELTA)[r * n + i]
+                                     : V(NORM_H)[r * n + i];
             mean += centred ? x[i] / (double)n : 0;
         }
         for (int64_t i = 0; i < n; i++) squares += (x[i] - mean) * (x[i] - mean) / (double)n;
         double scale = 1 / sqrt(squares + (double)EPS);
-        for (int64_t i = 0; i < n; i++) V(2)
-        [r * n + i] = (x[i] - mean) * scale * ((double)D(3) + V(1)[i]) + (centred ? V(6)[i] : 0);
+        for (int64_t i = 0; i < n; i++) V(NORM_OUT)
+        [r * n + i] = (x[i] - mean) * scale * ((double)D(NORM_OFFSET) + V(NORM_W)[i]) +
+                      (centred ? V(NORM_BIAS)[i] : 0);
     }
 }
 
@@ -61,13 +68,15 @@ static void layernorm_reference(OpTest *t) {
 }
 
 static void rmsnorm_forward(Exec *ex, OpTest *t) {
-    op_rmsnorm_fwd(ex, T(2), D(2) ? T(4) : tensor_none(), T(3), T(0), D(2) ? T(5) : tensor_none(),
-                   T(1), (float)D(3), EPS);
+    op_rmsnorm_fwd(ex, T(NORM_OUT), D(NORM_HAS_DELTA) ? T(NORM_SUM) : tensor_none(), T(NORM_STATS),
+                   T(NORM_H), D(NORM_HAS_DELTA) ? T(NORM_DELTA) : tensor_none(), T(NORM_W),
+                   (float)D(NORM_OFFSET), EPS);
 }
 
 static void layernorm_forward(Exec *ex, OpTest *t) {
-    op_layernorm_fwd(ex, T(2), D(2) ? T(4) : tensor_none(), T(3), T(0), D(2) ? T(5) : tensor_none(),
-                     T(1), T(6), EPS);
+    op_layernorm_fwd(ex, T(NORM_OUT), D(NORM_HAS_DELTA) ? T(NORM_SUM) : tensor_none(),
+                     T(NORM_STATS), T(NORM_H), D(NORM_HAS_DELTA) ? T(NORM_DELTA) : tensor_none(),
+                     T(NORM_W), T(NORM_BIAS), EPS);
 }
 
 static void copy_values(Tensor to, Tensor from) {
@@ -77,119 +86,140 @@ static void copy_values(Tensor to, Tensor from) {
 
 /* With delta, the gradient of sum arrives from above and both h and delta get the total. */
 static void norm_prepare(OpTest *t, bool backward) {
-    if (backward && D(2)) copy_values(HOST_G(0), HOST_G(4));
+    if (backward && D(NORM_HAS_DELTA)) copy_values(HOST_G(NORM_H), HOST_G(NORM_SUM));
 }
 
 static void norm_finish(OpTest *t) {
-    if (D(2)) copy_values(HOST_G(5), HOST_G(0));
+    if (D(NORM_HAS_DELTA)) copy_values(HOST_G(NORM_DELTA), HOST_G(NORM_H));
 }
 
 static void rmsnorm_backward(Exec *ex, OpTest *t) {
-    op_rmsnorm_bwd(ex, G(0), D(2) != 0, G(1), G(2), D(2) ? T(4) : T(0), T(3), T(1), (float)D(3));
+    op_rmsnorm_bwd(ex, G(NORM_H), D(NORM_HAS_DELTA) != 0, G(NORM_W), G(NORM_OUT),
+                   D(NORM_HAS_DELTA) ? T(NORM_SUM) : T(NORM_H), T(NORM_STATS), T(NORM_W),
+                   (float)D(NORM_OFFSET));
 }
 
 static void layernorm_backward(Exec *ex, OpTest *t) {
-    op_layernorm_bwd(ex, G(0), D(2) != 0, G(1), G(6), G(2), D(2) ? T(4) : T(0), T(3), T(1));
+    op_layernorm_bwd(ex, G(NORM_H), D(NORM_HAS_DELTA) != 0, G(NORM_W), G(NORM_BIAS), G(NORM_OUT),
+                     D(NORM_HAS_DELTA) ? T(NORM_SUM) : T(NORM_H), T(NORM_STATS), T(NORM_W));
 }
 
-/* ---- add: T C ---- */
+/* ---- add ---- */
+
+enum { ADD_T, ADD_C }; /* sizes */
+enum { ADD_A, ADD_B, ADD_OUT };
 
 static void add_setup(OpTest *t) {
-    op_test_add(t, "a", ROLE_FIXED, D(0), D(1));
-    op_test_add(t, "b", ROLE_FIXED, D(0), D(1));
-    op_test_add(t, "out", ROLE_OUTPUT, D(0), D(1));
+    op_test_add(t, ADD_A, "a", ROLE_FIXED, D(ADD_T), D(ADD_C));
+    op_test_add(t, ADD_B, "b", ROLE_FIXED, D(ADD_T), D(ADD_C));
+    op_test_add(t, ADD_OUT, "out", ROLE_OUTPUT, D(ADD_T), D(ADD_C));
 }
 
 static void add_reference(OpTest *t) {
-    for (int64_t i = 0; i < D(0) * D(1); i++) V(2)[i] = V(0)[i] + V(1)[i];
+    for (int64_t i = 0; i < D(ADD_T) * D(ADD_C); i++) V(ADD_OUT)[i] = V(ADD_A)[i] + V(ADD_B)[i];
 }
 
 static void add_forward(Exec *ex, OpTest *t) {
-    op_add(ex, T(2), T(0), T(1));
+    op_add(ex, T(ADD_OUT), T(ADD_A), T(ADD_B));
 }
 
-/* ---- scale: T C ---- */
+/* ---- scale ---- */
 
 static const float FACTOR = 45.25f;
 
+enum { SCALE_T, SCALE_C }; /* sizes */
+enum { SCALE_X, SCALE_OUT };
+
 static void scale_setup(OpTest *t) {
-    op_test_add(t, "x", ROLE_FIXED, D(0), D(1));
-    op_test_add(t, "out", ROLE_OUTPUT, D(0), D(1));
+    op_test_add(t, SCALE_X, "x", ROLE_FIXED, D(SCALE_T), D(SCALE_C));
+    op_test_add(t, SCALE_OUT, "out", ROLE_OUTPUT, D(SCALE_T), D(SCALE_C));
 }
 
 static void scale_reference(OpTest *t) {
-    for (int64_t i = 0; i < D(0) * D(1); i++) V(1)[i] = (double)FACTOR * V(0)[i];
+    for (int64_t i = 0; i < D(SCALE_T) * D(SCALE_C); i++)
+        V(SCALE_OUT)[i] = (double)FACTOR * V(SCALE_X)[i];
 }
 
 static void scale_forward(Exec *ex, OpTest *t) {
-    op_scale(ex, T(1), T(0), FACTOR);
+    op_scale(ex, T(SCALE_OUT), T(SCALE_X), FACTOR);
 }
 
-/* ---- dropout: T C percent ---- */
+/* ---- dropout ---- */
+
+enum { DROP_T, DROP_C, DROP_PERCENT }; /* sizes */
+enum { DROP_X, DROP_OUT };
 
 static Dropout row_dropout(const OpTest *t) {
-    return (Dropout){.p = (float)D(2) / 100, .key = rng_key(11, RNG_DROPOUT)};
+    return (Dropout){.p = (float)D(DROP_PERCENT) / 100, .key = rng_key(11, RNG_DROPOUT)};
 }
 
 static void dropout_setup(OpTest *t) {
-    op_test_add(t, "x", ROLE_INPUT, D(0), D(1));
-    op_test_add(t, "out", ROLE_OUTPUT, D(0), D(1));
+    op_test_add(t, DROP_X, "x", ROLE_INPUT, D(DROP_T), D(DROP_C));
+    op_test_add(t, DROP_OUT, "out", ROLE_OUTPUT, D(DROP_T), D(DROP_C));
 }
 
 static void dropout_reference(OpTest *t) {
     Dropout dropout = row_dropout(t);
     uint16_t threshold = rng_mask_threshold(dropout.p), numbers[8];
-    for (int64_t r = 0; r < D(0); r++)
-        for (int64_t c = 0; c < D(1); c++) {
+    for (int64_t r = 0; r < D(DROP_T); r++)
+        for (int64_t c = 0; c < D(DROP_C); c++) {
             rng_mask(numbers, dropout.key, (uint64_t)r, (uint64_t)(c / 8));
             bool kept = numbers[c % 8] >= threshold;
-            V(1)[r * D(1) + c] = kept ? V(0)[r * D(1) + c] / (1.0 - (double)dropout.p) : 0;
+            V(DROP_OUT)
+            [r * D(DROP_C) + c] =
+                kept ? V(DROP_X)[r * D(DROP_C) + c] / (1.0 - (double)dropout.p) : 0;
         }
 }
 
 static void dropout_forward(Exec *ex, OpTest *t) {
-    op_dropout(ex, T(1), T(0), row_dropout(t), false);
+    op_dropout(ex, T(DROP_OUT), T(DROP_X), row_dropout(t), false);
 }
 
 static void dropout_backward(Exec *ex, OpTest *t) {
-    op_dropout(ex, G(0), G(1), row_dropout(t), false);
+    op_dropout(ex, G(DROP_X), G(DROP_OUT), row_dropout(t), false);
 }
 
-/* ---- qk_rope: T Hq Hk D rotary norm? ---- */
+/* ---- qk_rope ---- */
+
+enum { ROPE_T, ROPE_HQ, ROPE_HK, ROPE_D, ROPE_ROTARY, ROPE_HAS_NORM }; /* sizes */
+enum { ROPE_QKV, ROPE_QK, ROPE_RSTD, ROPE_WQ, ROPE_WK };
+enum { ROPE_POSITIONS }; /* index arrays */
 
 static RopeSpec rope_spec(const OpTest *t) {
-    return (RopeSpec){.heads_q = (int)D(1),
-                      .heads_k = (int)D(2),
-                      .head_dim = (int)D(3),
-                      .rotary_dim = (int)D(4),
+    return (RopeSpec){.heads_q = (int)D(ROPE_HQ),
+                      .heads_k = (int)D(ROPE_HK),
+                      .head_dim = (int)D(ROPE_D),
+                      .rotary_dim = (int)D(ROPE_ROTARY),
                       .table = t->device_table,
-                      .positions = I(0),
+                      .positions = I(ROPE_POSITIONS),
                       .eps = EPS};
 }
 
 static void qk_rope_setup(OpTest *t) {
-    int64_t width = (D(1) + D(2)) * D(3);
-    op_test_add(t, "qkv", ROLE_INPUT, D(0), width);
-    op_test_add(t, "qk", ROLE_OUTPUT, D(0), width);
-    op_test_add(t, "rstd", ROLE_SAVED, D(0), D(1) + D(2));
-    op_test_add(t, "wq", D(5) ? ROLE_PARAM : ROLE_FIXED, 1, D(3));
-    op_test_add(t, "wk", D(5) ? ROLE_PARAM : ROLE_FIXED, 1, D(3));
-    int32_t *positions = op_test_add_ints(t, 0, D(0));
-    for (int64_t r = 0; r < D(0); r++) positions[r] = (int32_t)(r % 7);
-    rope_table(op_test_add_table(t, 7 * D(4)), 7, (int)D(4), 100);
+    int64_t width = (D(ROPE_HQ) + D(ROPE_HK)) * D(ROPE_D);
+    op_test_add(t, ROPE_QKV, "qkv", ROLE_INPUT, D(ROPE_T), width);
+    op_test_add(t, ROPE_QK, "qk", ROLE_OUTPUT, D(ROPE_T), width);
+    op_test_add(t, ROPE_RSTD, "rstd", ROLE_SAVED, D(ROPE_T), D(ROPE_HQ) + D(ROPE_HK));
+    op_test_add(t, ROPE_WQ, "wq", D(ROPE_HAS_NORM) ? ROLE_PARAM : ROLE_FIXED, 1, D(ROPE_D));
+    op_test_add(t, ROPE_WK, "wk", D(ROPE_HAS_NORM) ? ROLE_PARAM : ROLE_FIXED, 1, D(ROPE_D));
+    int32_t *positions = op_test_add_ints(t, ROPE_POSITIONS, D(ROPE_T));
+    for (int64_t r = 0; r < D(ROPE_T); r++) positions[r] = (int32_t)(r % 7);
+    rope_table(op_test_add_table(t, 7 * D(ROPE_ROTARY)), 7, (int)D(ROPE_ROTARY), 100);
 }
 
 static void qk_rope_reference(OpTest *t) {
-    int64_t n = D(3), half = D(4) / 2, heads = D(1) + D(2);
-    for (int64_t r = 0; r < D(0); r++)
+    int64_t n = D(ROPE_D), half = D(ROPE_ROTARY) / 2, heads = D(ROPE_HQ) + D(ROPE_HK);
+    for (int64_t r = 0; r < D(ROPE_T); r++)
         for (int64_t h = 0; h < heads; h++) {
-            const double *x = V(0) + (r * heads + h) * n, *w = h < D(1) ? V(3) : V(4);
-            double *y = V(1) + (r * heads + h) * n, squares = 0;
+            const double *x = V(ROPE_QKV) + (r * heads + h) * n,
+                         *w = h < D(ROPE_HQ) ? V(ROPE_WQ) : V(ROPE_WK);
+            double *y = V(ROPE_QK) + (r * heads + h) * n, squares = 0;
             for (int64_t i = 0; i < n; i++) squares += x[i] * x[i] / (double)n;
             double scale = 1 / sqrt(squares + (double)EPS);
-            for (int64_t i = 0; i < n; i++) y[i] = D(5) ? x[i] * scale * w[i] : x[i];
+            for (int64_t i = 0; i < n; i++) y[i] = D(ROPE_HAS_NORM) ? x[i] * scale * w[i] : x[i];
             for (int64_t i = 0; i < half; i++) {
-                double angle = (double)t->ints[0][r] * pow(100, -2.0 * (double)i / (double)D(4));
+                double angle = (double)t->ints[ROPE_POSITIONS][r] *
+                               pow(100, -2.0 * (double)i / (double)D(ROPE_ROTARY));
                 double a = y[i], b = y[half + i];
                 y[i] = a * cos(angle) - b * sin(angle);
                 y[half + i] = b * cos(angle) + a * sin(angle);
@@ -199,18 +229,21 @@ static void qk_rope_reference(OpTest *t) {
 
 static void qk_rope_forward(Exec *ex, OpTest *t) {
     RopeSpec spec = rope_spec(t);
-    op_qk_rope_fwd(ex, T(1), D(5) ? T(2) : tensor_none(), T(0), D(5) ? T(3) : tensor_none(),
-                   D(5) ? T(4) : tensor_none(), &spec);
+    op_qk_rope_fwd(ex, T(ROPE_QK), D(ROPE_HAS_NORM) ? T(ROPE_RSTD) : tensor_none(), T(ROPE_QKV),
+                   D(ROPE_HAS_NORM) ? T(ROPE_WQ) : tensor_none(),
+                   D(ROPE_HAS_NORM) ? T(ROPE_WK) : tensor_none(), &spec);
 }
 
 static void qk_rope_backward(Exec *ex, OpTest *t) {
     RopeSpec spec = rope_spec(t);
     Tensor none = tensor_none();
-    op_qk_rope_bwd(ex, G(0), D(5) ? G(3) : none, D(5) ? G(4) : none, G(1), T(0), D(5) ? T(2) : none,
-                   D(5) ? T(3) : none, D(5) ? T(4) : none, &spec);
+    op_qk_rope_bwd(ex, G(ROPE_QKV), D(ROPE_HAS_NORM) ? G(ROPE_WQ) : none,
+                   D(ROPE_HAS_NORM) ? G(ROPE_WK) : none, G(ROPE_QK), T(ROPE_QKV),
+                   D(ROPE_HAS_NORM) ? T(ROPE_RSTD) : none, D(ROPE_HAS_NORM) ? T(ROPE_WQ) : none,
+                   D(ROPE_HAS_NORM) ? T(ROPE_WK) : none, &spec);
 }
 
-/* ---- act, glu: T C kind ---- */
+/* ---- act, glu ---- */
 
 static double act_value(Activation kind, double x) {
     switch (kind) {
@@ -223,252 +256,290 @@ static double act_value(Activation kind, double x) {
     return NAN;
 }
 
+enum { ACT_T, ACT_C, ACT_KIND }; /* sizes */
+enum { ACT_X, ACT_OUT };
+
 static void act_setup(OpTest *t) {
-    Operand *x = op_test_add(t, "x", ROLE_INPUT, D(0), D(1));
+    Operand *x = op_test_add(t, ACT_X, "x", ROLE_INPUT, D(ACT_T), D(ACT_C));
     x->low = -5;
     x->high = 5;
-    op_test_add(t, "out", ROLE_OUTPUT, D(0), D(1));
+    op_test_add(t, ACT_OUT, "out", ROLE_OUTPUT, D(ACT_T), D(ACT_C));
 }
 
 static void act_reference(OpTest *t) {
-    for (int64_t i = 0; i < D(0) * D(1); i++) V(1)[i] = act_value((Activation)D(2), V(0)[i]);
+    for (int64_t i = 0; i < D(ACT_T) * D(ACT_C); i++)
+        V(ACT_OUT)[i] = act_value((Activation)D(ACT_KIND), V(ACT_X)[i]);
 }
 
 static void act_forward(Exec *ex, OpTest *t) {
-    op_act_fwd(ex, T(1), T(0), (Activation)D(2));
+    op_act_fwd(ex, T(ACT_OUT), T(ACT_X), (Activation)D(ACT_KIND));
 }
 
 static void act_backward(Exec *ex, OpTest *t) {
-    op_act_bwd(ex, G(0), G(1), T(0), (Activation)D(2));
+    op_act_bwd(ex, G(ACT_X), G(ACT_OUT), T(ACT_X), (Activation)D(ACT_KIND));
 }
 
-/* ---- linear_act: T N K kind: a product and its activation; _alone: nothing is kept ---- */
+/* ---- linear_act ---- */
 
+enum { LA_T, LA_N, LA_K, LA_KIND }; /* sizes */
 enum { LA_X, LA_W, LA_BIAS, LA_G, LA_F };
 
 static void linear_act_setup(OpTest *t) {
-    op_test_add(t, "x", ROLE_INPUT, D(0), D(2));
-    op_test_add(t, "w", ROLE_PARAM, D(1), D(2));
-    op_test_add(t, "bias", ROLE_PARAM, 1, D(1));
-    op_test_add(t, "g", ROLE_OUTPUT, D(0), D(1));
-    op_test_add(t, "f", ROLE_SAVED, D(0), D(1))->compute = true;
+    op_test_add(t, LA_X, "x", ROLE_INPUT, D(LA_T), D(LA_K));
+    op_test_add(t, LA_W, "w", ROLE_PARAM, D(LA_N), D(LA_K));
+    op_test_add(t, LA_BIAS, "bias", ROLE_PARAM, 1, D(LA_N));
+    op_test_add(t, LA_G, "g", ROLE_OUTPUT, D(LA_T), D(LA_N));
+    op_test_add(t, LA_F, "f", ROLE_SAVED, D(LA_T), D(LA_N))->compute = true;
 }
 
 static void linear_act_reference(OpTest *t) {
-    for (int64_t r = 0; r < D(0); r++)
-        for (int64_t n = 0; n < D(1); n++) {
+    for (int64_t r = 0; r < D(LA_T); r++)
+        for (int64_t n = 0; n < D(LA_N); n++) {
             double sum = V(LA_BIAS)[n];
-            for (int64_t k = 0; k < D(2); k++) sum += V(LA_X)[r * D(2) + k] * V(LA_W)[n * D(2) + k];
-            V(LA_G)[r * D(1) + n] = act_value((Activation)D(3), sum);
+            for (int64_t k = 0; k < D(LA_K); k++)
+                sum += V(LA_X)[r * D(LA_K) + k] * V(LA_W)[n * D(LA_K) + k];
+            V(LA_G)[r * D(LA_N) + n] = act_value((Activation)D(LA_KIND), sum);
         }
 }
 
 static void linear_act_forward(Exec *ex, OpTest *t) {
-    op_linear_act_fwd(ex, T(LA_G), T(LA_F), T(LA_X), T(LA_W), T(LA_BIAS), (Activation)D(3));
+    op_linear_act_fwd(ex, T(LA_G), T(LA_F), T(LA_X), T(LA_W), T(LA_BIAS), (Activation)D(LA_KIND));
 }
 
 static void linear_act_forward_alone(Exec *ex, OpTest *t) {
-    op_linear_act_fwd(ex, T(LA_G), tensor_none(), T(LA_X), T(LA_W), T(LA_BIAS), (Activation)D(3));
+    op_linear_act_fwd(ex, T(LA_G), tensor_none(), T(LA_X), T(LA_W), T(LA_BIAS),
+                      (Activation)D(LA_KIND));
 }
 
 static void linear_act_backward(Exec *ex, OpTest *t) {
-    op_act_bwd(ex, G(LA_F), G(LA_G), T(LA_F), (Activation)D(3));
+    op_act_bwd(ex, G(LA_F), G(LA_G), T(LA_F), (Activation)D(LA_KIND));
     op_linear_bwd_x(ex, G(LA_X), G(LA_F), T(LA_W), false);
     op_linear_bwd_w(ex, G(LA_W), G(LA_BIAS), G(LA_F), T(LA_X));
 }
 
 static void glu_setup(OpTest *t) {
-    Operand *x = op_test_add(t, "x", ROLE_INPUT, D(0), 2 * D(1));
+    Operand *x = op_test_add(t, ACT_X, "x", ROLE_INPUT, D(ACT_T), 2 * D(ACT_C));
     x->low = -5;
     x->high = 5;
-    op_test_add(t, "out", ROLE_OUTPUT, D(0), D(1));
+    op_test_add(t, ACT_OUT, "out", ROLE_OUTPUT, D(ACT_T), D(ACT_C));
 }
 
 static void glu_reference(OpTest *t) {
-    int64_t n = D(1);
-    for (int64_t r = 0; r < D(0); r++) {
-        const double *gate = V(0) + 2 * r * n, *up = gate + n;
-        double *out = V(1) + r * n;
-        for (int64_t i = 0; i < n; i++) out[i] = act_value((Activation)D(2), gate[i]) * up[i];
+    int64_t n = D(ACT_C);
+    for (int64_t r = 0; r < D(ACT_T); r++) {
+        const double *gate = V(ACT_X) + 2 * r * n, *up = gate + n;
+        double *out = V(ACT_OUT) + r * n;
+        for (int64_t i = 0; i < n; i++)
+            out[i] = act_value((Activation)D(ACT_KIND), gate[i]) * up[i];
     }
 }
 
 static void glu_forward(Exec *ex, OpTest *t) {
-    op_glu_fwd(ex, T(1), T(0), (Activation)D(2));
+    op_glu_fwd(ex, T(ACT_OUT), T(ACT_X), (Activation)D(ACT_KIND));
 }
 
 static void glu_backward(Exec *ex, OpTest *t) {
-    op_glu_bwd(ex, G(0), G(1), T(0), (Activation)D(2));
+    op_glu_bwd(ex, G(ACT_X), G(ACT_OUT), T(ACT_X), (Activation)D(ACT_KIND));
 }
 
-/* ---- patchify: images size channels patch ---- */
+/* ---- patchify ---- */
+
+enum { PATCHIFY_IMAGES, PATCHIFY_SIZE, PATCHIFY_CHANNELS, PATCHIFY_PATCH }; /* sizes */
+enum { PATCHIFY_OUT };
 
 static PatchSpec patch_spec(const OpTest *t) {
-    return (PatchSpec){.images = (int)D(0),
-                       .image_size = (int)D(1),
-                       .channels = (int)D(2),
-                       .patch = (int)D(3),
+    return (PatchSpec){.images = (int)D(PATCHIFY_IMAGES),
+                       .image_size = (int)D(PATCHIFY_SIZE),
+                       .channels = (int)D(PATCHIFY_CHANNELS),
+                       .patch = (int)D(PATCHIFY_PATCH),
                        .mean = {0.48f, 0.46f, 0.41f},
                        .std = {0.27f, 0.26f, 0.28f}};
 }
 
 static void patchify_setup(OpTest *t) {
-    int64_t side = D(1) / D(3), count = D(0) * D(1) * D(1) * D(2);
-    op_test_add(t, "patches", ROLE_OUTPUT, D(0) * side * side, D(2) * D(3) * D(3));
+    int64_t side = D(PATCHIFY_SIZE) / D(PATCHIFY_PATCH),
+            count = D(PATCHIFY_IMAGES) * D(PATCHIFY_SIZE) * D(PATCHIFY_SIZE) * D(PATCHIFY_CHANNELS);
+    op_test_add(t, PATCHIFY_OUT, "patches", ROLE_OUTPUT, D(PATCHIFY_IMAGES) * side * side,
+                D(PATCHIFY_CHANNELS) * D(PATCHIFY_PATCH) * D(PATCHIFY_PATCH));
     op_test_add_bytes(t, count);
     for (int64_t i = 0; i < count; i++) t->bytes[i] = (uint8_t)(i * 31 + i / 256);
 }
 
 static void patchify_reference(OpTest *t) {
     PatchSpec spec = patch_spec(t);
-    int64_t size = D(1), channels = D(2), patch = D(3), side = size / patch,
-            width = channels * patch * patch;
-    for (int64_t r = 0; r < D(0) * side * side; r++)
+    int64_t size = D(PATCHIFY_SIZE), channels = D(PATCHIFY_CHANNELS), patch = D(PATCHIFY_PATCH),
+            side = size / patch, width = channels * patch * patch;
+    for (int64_t r = 0; r < D(PATCHIFY_IMAGES) * side * side; r++)
         for (int64_t i = 0; i < width; i++) {
             int64_t c = i / (patch * patch), y = r / side % side * patch + i / patch % patch,
                     x = r % side * patch + i % patch;
             double pixel =
                 t->bytes[((r / (side * side) * size + y) * size + x) * channels + c] / 255.0;
-            V(0)[r * width + i] = (pixel - (double)spec.mean[c]) / (double)spec.std[c];
+            V(PATCHIFY_OUT)[r * width + i] = (pixel - (double)spec.mean[c]) / (double)spec.std[c];
         }
 }
 
 static void patchify_forward(Exec *ex, OpTest *t) {
     PatchSpec spec = patch_spec(t);
-    op_patchify(ex, T(0), t->device_bytes, &spec);
+    op_patchify(ex, T(PATCHIFY_OUT), t->device_bytes, &spec);
 }
 
-/* ---- positions: pictures P C ---- */
+/* ---- positions ---- */
+
+enum { POS_PICTURES, POS_P, POS_C }; /* sizes */
+enum { POS_TABLE, POS_X, POS_OUT };
 
 static void positions_setup(OpTest *t) {
-    op_test_add(t, "table", ROLE_PARAM, D(1), D(2));
-    op_test_add(t, "x", ROLE_FIXED, D(0) * D(1), D(2));
-    op_test_add(t, "out", ROLE_OUTPUT, D(0) * D(1), D(2));
+    op_test_add(t, POS_TABLE, "table", ROLE_PARAM, D(POS_P), D(POS_C));
+    op_test_add(t, POS_X, "x", ROLE_FIXED, D(POS_PICTURES) * D(POS_P), D(POS_C));
+    op_test_add(t, POS_OUT, "out", ROLE_OUTPUT, D(POS_PICTURES) * D(POS_P), D(POS_C));
 }
 
 static void positions_reference(OpTest *t) {
-    for (int64_t i = 0; i < D(0) * D(1) * D(2); i++) V(2)[i] = V(1)[i] + V(0)[i % (D(1) * D(2))];
+    for (int64_t i = 0; i < D(POS_PICTURES) * D(POS_P) * D(POS_C); i++)
+        V(POS_OUT)[i] = V(POS_X)[i] + V(POS_TABLE)[i % (D(POS_P) * D(POS_C))];
 }
 
 static void positions_prepare(OpTest *t, bool backward) {
-    if (!backward) copy_values(HOST_T(2), HOST_T(1));
+    if (!backward) copy_values(HOST_T(POS_OUT), HOST_T(POS_X));
 }
 
 static void positions_forward(Exec *ex, OpTest *t) {
-    op_add_positions(ex, T(2), T(0));
+    op_add_positions(ex, T(POS_OUT), T(POS_TABLE));
 }
 
 static void positions_backward(Exec *ex, OpTest *t) {
-    op_add_positions_bwd(ex, G(0), G(2));
+    op_add_positions_bwd(ex, G(POS_TABLE), G(POS_OUT));
 }
 
-/* ---- embed: T V C feature rows ---- */
+/* ---- embed ---- */
+
+enum { EMBED_T, EMBED_V, EMBED_C, EMBED_FEATURES }; /* sizes */
+enum { EMBED_TABLE, EMBED_ROWS, EMBED_OUT };
+enum { EMBED_IDS }; /* index arrays */
 
 static void embed_setup(OpTest *t) {
-    op_test_add(t, "table", ROLE_PARAM, D(1), D(2));
-    op_test_add(t, "features", ROLE_INPUT, D(3), D(2));
-    op_test_add(t, "out", ROLE_OUTPUT, D(0), D(2));
-    int32_t *ids = op_test_add_ints(t, 0, D(0));
-    for (int64_t r = 0; r < D(0); r++)
-        ids[r] = r < D(3) ? (int32_t)(-1 - r) : (int32_t)(r * 7 % D(1));
+    op_test_add(t, EMBED_TABLE, "table", ROLE_PARAM, D(EMBED_V), D(EMBED_C));
+    op_test_add(t, EMBED_ROWS, "features", ROLE_INPUT, D(EMBED_FEATURES), D(EMBED_C));
+    op_test_add(t, EMBED_OUT, "out", ROLE_OUTPUT, D(EMBED_T), D(EMBED_C));
+    int32_t *ids = op_test_add_ints(t, EMBED_IDS, D(EMBED_T));
+    for (int64_t r = 0; r < D(EMBED_T); r++)
+        ids[r] = r < D(EMBED_FEATURES) ? (int32_t)(-1 - r) : (int32_t)(r * 7 % D(EMBED_V));
 }
 
 static void embed_reference(OpTest *t) {
-    for (int64_t r = 0; r < D(0); r++)
-        for (int64_t c = 0; c < D(2); c++) {
-            int32_t id = t->ints[0][r];
-            V(2)[r * D(2) + c] = id >= 0 ? V(0)[id * D(2) + c] : V(1)[(-1 - id) * D(2) + c];
+    for (int64_t r = 0; r < D(EMBED_T); r++)
+        for (int64_t c = 0; c < D(EMBED_C); c++) {
+            int32_t id = t->ints[EMBED_IDS][r];
+            V(EMBED_OUT)
+            [r * D(EMBED_C) + c] = id >= 0 ? V(EMBED_TABLE)[id * D(EMBED_C) + c]
+                                           : V(EMBED_ROWS)[(-1 - id) * D(EMBED_C) + c];
         }
 }
 
 static void embed_forward(Exec *ex, OpTest *t) {
-    op_embed_fwd(ex, T(2), I(0), T(0), D(3) ? T(1) : tensor_none());
+    op_embed_fwd(ex, T(EMBED_OUT), I(EMBED_IDS), T(EMBED_TABLE),
+                 D(EMBED_FEATURES) ? T(EMBED_ROWS) : tensor_none());
 }
 
 static void embed_backward(Exec *ex, OpTest *t) {
-    op_embed_bwd(ex, G(0), D(3) ? G(1) : tensor_none(), G(2), I(0));
+    op_embed_bwd(ex, G(EMBED_TABLE), D(EMBED_FEATURES) ? G(EMBED_ROWS) : tensor_none(),
+                 G(EMBED_OUT), I(EMBED_IDS));
 }
 
-/* ---- gather (backward: scatter): T C rows taken ---- */
+/* ---- gather (backward ---- */
+
+enum { GATHER_T, GATHER_C, GATHER_TAKEN }; /* sizes */
+enum { GATHER_X, GATHER_OUT };
+enum { GATHER_ROWS }; /* index arrays */
 
 static void gather_setup(OpTest *t) {
-    op_test_add(t, "x", ROLE_INPUT, D(0), D(1));
-    op_test_add(t, "out", ROLE_OUTPUT, D(2), D(1));
-    int32_t *rows = op_test_add_ints(t, 0, D(2));
-    for (int64_t i = 0; i < D(2); i++) rows[i] = (int32_t)(i * D(0) / D(2));
+    op_test_add(t, GATHER_X, "x", ROLE_INPUT, D(GATHER_T), D(GATHER_C));
+    op_test_add(t, GATHER_OUT, "out", ROLE_OUTPUT, D(GATHER_TAKEN), D(GATHER_C));
+    int32_t *rows = op_test_add_ints(t, GATHER_ROWS, D(GATHER_TAKEN));
+    for (int64_t i = 0; i < D(GATHER_TAKEN); i++)
+        rows[i] = (int32_t)(i * D(GATHER_T) / D(GATHER_TAKEN));
 }
 
 static void gather_reference(OpTest *t) {
-    for (int64_t i = 0; i < D(2); i++)
-        for (int64_t c = 0; c < D(1); c++) V(1)[i * D(1) + c] = V(0)[t->ints[0][i] * D(1) + c];
+    for (int64_t i = 0; i < D(GATHER_TAKEN); i++)
+        for (int64_t c = 0; c < D(GATHER_C); c++) V(GATHER_OUT)
+    [i * D(GATHER_C) + c] = V(GATHER_X)[t->ints[GATHER_ROWS][i] * D(GATHER_C) + c];
 }
 
 static void gather_forward(Exec *ex, OpTest *t) {
-    op_gather_rows(ex, T(1), T(0), I(0));
+    op_gather_rows(ex, T(GATHER_OUT), T(GATHER_X), I(GATHER_ROWS));
 }
 
 static void gather_backward(Exec *ex, OpTest *t) {
-    op_scatter_rows(ex, G(0), G(1), I(0));
+    op_scatter_rows(ex, G(GATHER_X), G(GATHER_OUT), I(GATHER_ROWS));
 }
 
-/* ---- cross_entropy: rows V ---- */
+/* ---- cross_entropy ---- */
 
 /* As fp16's loss scale would be, but small: the gradient is that of so many times the loss. */
 static const float LOSS_FACTOR = 0.375f;
 
+enum { CE_T, CE_V }; /* sizes */
+enum { CE_LOGITS, CE_LOSS, CE_HITS, CE_FACTOR };
+enum { CE_TARGETS }; /* index arrays */
+
 static void cross_entropy_setup(OpTest *t) {
-    Operand *logits = op_test_add(t, "logits", ROLE_INPUT, D(0), D(1));
+    Operand *logits = op_test_add(t, CE_LOGITS, "logits", ROLE_INPUT, D(CE_T), D(CE_V));
     logits->low = -4;
     logits->high = 4;
-    op_test_add_f32(t, "loss", ROLE_OUTPUT, 1, D(0));
-    op_test_add_f32(t, "hits", ROLE_OUTPUT, 1, D(0));
-    Operand *factor = op_test_add_f32(t, "factor", ROLE_FIXED, 1, 1);
+    op_test_add_f32(t, CE_LOSS, "loss", ROLE_OUTPUT, 1, D(CE_T));
+    op_test_add_f32(t, CE_HITS, "hits", ROLE_OUTPUT, 1, D(CE_T));
+    Operand *factor = op_test_add_f32(t, CE_FACTOR, "factor", ROLE_FIXED, 1, 1);
     factor->low = factor->high = (double)LOSS_FACTOR;
-    int32_t *targets = op_test_add_ints(t, 0, D(0));
-    for (int64_t r = 0; r < D(0); r++) targets[r] = (int32_t)(r * 13 % D(1));
+    int32_t *targets = op_test_add_ints(t, CE_TARGETS, D(CE_T));
+    for (int64_t r = 0; r < D(CE_T); r++) targets[r] = (int32_t)(r * 13 % D(CE_V));
 }
 
 static void cross_entropy_reference(OpTest *t) {
-    for (int64_t r = 0; r < D(0); r++) {
-        double sum = 0, target = V(0)[r * D(1) + t->ints[0][r]], top = target;
-        for (int64_t i = 0; i < D(1); i++) {
-            sum += exp(V(0)[r * D(1) + i]);
-            top = fmax(top, V(0)[r * D(1) + i]);
+    for (int64_t r = 0; r < D(CE_T); r++) {
+        double sum = 0, target = V(CE_LOGITS)[r * D(CE_V) + t->ints[CE_TARGETS][r]], top = target;
+        for (int64_t i = 0; i < D(CE_V); i++) {
+            sum += exp(V(CE_LOGITS)[r * D(CE_V) + i]);
+            top = fmax(top, V(CE_LOGITS)[r * D(CE_V) + i]);
         }
-        V(1)[r] = log(sum) - target;
-        V(2)[r] = target >= top ? 1 : 0;
+        V(CE_LOSS)[r] = log(sum) - target;
+        V(CE_HITS)[r] = target >= top ? 1 : 0;
     }
 }
 
 static void cross_entropy_forward(Exec *ex, OpTest *t) {
-    op_cross_entropy(ex, T(1), T(2), T(0), I(0), NULL);
+    op_cross_entropy(ex, T(CE_LOSS), T(CE_HITS), T(CE_LOGITS), I(CE_TARGETS), NULL);
 }
 
 /* The gradient is that of the sum of losses: the losses' gradients are all the factor. */
 static void cross_entropy_prepare(OpTest *t, bool backward) {
     if (!backward) return;
-    tensor_fill(HOST_G(1), (double)LOSS_FACTOR);
-    tensor_fill(HOST_G(2), 0);
-    copy_values(HOST_G(0), HOST_T(0));
+    tensor_fill(HOST_G(CE_LOSS), (double)LOSS_FACTOR);
+    tensor_fill(HOST_G(CE_HITS), 0);
+    copy_values(HOST_G(CE_LOGITS), HOST_T(CE_LOGITS));
 }
 
 static void cross_entropy_backward(Exec *ex, OpTest *t) {
-    op_cross_entropy(ex, T(1), tensor_none(), G(0), I(0), T(3).data);
+    op_cross_entropy(ex, T(CE_LOSS), tensor_none(), G(CE_LOGITS), I(CE_TARGETS), T(CE_FACTOR).data);
 }
 
-/* ---- convert: T C ---- */
+/* ---- convert ---- */
+
+enum { CONV_T, CONV_C }; /* sizes */
+enum { CONV_SRC, CONV_DST };
 
 static void convert_setup(OpTest *t) {
-    op_test_add_f32(t, "src", ROLE_FIXED, D(0), D(1));
-    op_test_add(t, "dst", ROLE_OUTPUT, D(0), D(1));
+    op_test_add_f32(t, CONV_SRC, "src", ROLE_FIXED, D(CONV_T), D(CONV_C));
+    op_test_add(t, CONV_DST, "dst", ROLE_OUTPUT, D(CONV_T), D(CONV_C));
 }
 
 static void convert_reference(OpTest *t) {
-    for (int64_t i = 0; i < D(0) * D(1); i++) V(1)[i] = rounded(t, V(0)[i]);
+    for (int64_t i = 0; i < D(CONV_T) * D(CONV_C); i++) V(CONV_DST)[i] = rounded(t, V(CONV_SRC)[i]);
 }
 
 static void convert_forward(Exec *ex, OpTest *t) {
-    op_convert(ex, T(1), T(0));
+    op_convert(ex, T(CONV_DST), T(CONV_SRC));
 }
 
 /* ---- the table ---- */

@@ -1,11 +1,11 @@
-/* What the reference implementations share: short names for a case's operands and sizes, and their
- * two tables. */
+/* What the reference implementations share: short names for a case's operands and sizes, by the
+ * enums of its kind, and their two tables. */
 #ifndef CADVLM_TESTS_OPS_OP_REFERENCE_H
 #define CADVLM_TESTS_OPS_OP_REFERENCE_H
 
 #include "tests/ops/op_kinds.h"
 
-#define V(i) (t->operands[i].value)
+#define V(i) (t->operands[i].value) /* in double */
 #define D(i) (t->dim[i])
 
 /* What operations are given: tensors, gradients, index arrays of the device. */

@@ -10,37 +10,41 @@
 enum { GUARD = 64 }; /* elements before and after every tensor */
 static const double GUARD_VALUE = -7777;
 
-Operand *op_test_add(OpTest *t, const char *name, Role role, int64_t rows, int64_t cols) {
+Operand *op_test_add(OpTest *t, int index, const char *name, Role role, int64_t rows,
+                     int64_t cols) {
     CHECK(t->operand_count < OPERANDS_MAX, "operands of %s", t->kind->name);
+    CHECK(t->operand_count == index, "%s of %s is operand %d, not %d", name, t->kind->name,
+          t->operand_count, index);
     Operand *o = &t->operands[t->operand_count++];
     *o = (Operand){
         .name = name, .role = role, .rows = rows, .cols = cols, .host = -1, .low = -1, .high = 1};
     return o;
 }
 
-Operand *op_test_add_f32(OpTest *t, const char *name, Role role, int64_t rows, int64_t cols) {
-    Operand *o = op_test_add(t, name, role, rows, cols);
+Operand *op_test_add_f32(OpTest *t, int index, const char *name, Role role, int64_t rows,
+                         int64_t cols) {
+    Operand *o = op_test_add(t, index, name, role, rows, cols);
     o->f32 = true;
     return o;
 }
 
-Operand *op_test_add_inside(OpTest *t, const char *name, Role role, int64_t rows, int64_t cols,
-                            int host, int64_t row, int64_t col) {
+Operand *op_test_add_inside(OpTest *t, int index, const char *name, Role role, int64_t rows,
+                            int64_t cols, int host, int64_t row, int64_t col) {
     const Operand *h = &t->operands[host];
     CHECK(row + rows <= h->rows + h->room_rows && col + cols <= h->cols + h->room_cols,
           "%s has no room at %s", name, h->name);
-    Operand *o = op_test_add(t, name, role, rows, cols);
+    Operand *o = op_test_add(t, index, name, role, rows, cols);
     o->host = host;
     o->at_row = row;
     o->at_col = col;
     return o;
 }
 
-int32_t *op_test_add_ints(OpTest *t, int slot, int64_t count) {
-    t->ints[slot] = calloc((size_t)count + 1, sizeof(int32_t));
-    CHECK(t->ints[slot], "out of memory");
-    t->int_counts[slot] = count;
-    return t->ints[slot];
+int32_t *op_test_add_ints(OpTest *t, int index, int64_t count) {
+    t->ints[index] = calloc((size_t)count + 1, sizeof(int32_t));
+    CHECK(t->ints[index], "out of memory");
+    t->int_counts[index] = count;
+    return t->ints[index];
 }
 
 uint8_t *op_test_add_bytes(OpTest *t, int64_t count) {
