@@ -11,6 +11,7 @@
 #include "core/clock.h"
 #include "core/hash.h"
 #include "core/log.h"
+#include "core/signals.h"
 #include "core/text.h"
 #include "hub/cache.h"
 #include "model/files/adapter.h"
@@ -168,8 +169,17 @@ typedef struct BaseReader {
     Model *shape;
     AdapterPlace *places;
     int place_count;
-    WeightSource source;
+    WeightSource unstopped; /* what reads a parameter */
+    WeightSource source;    /* the same, until a signal comes */
 } BaseReader;
+
+/* Reading a large base takes minutes, in which a scheduler's warning must not go unheard. */
+static Err read_until_signal(void *context, const Param *p, float *out) {
+    const BaseReader *r = context;
+    REQUIRE(!signals_pending(), ERR_STOPPED, "stopped by a signal while weights were read, at %s",
+            p->name);
+    return r->unstopped.read(r->unstopped.context, p, out);
+}
 
 static Err read_trained(const BaseReader *r, const Param *p, ParamId id, float *out) {
     const Params *params = model_params(r->shape);
@@ -210,7 +220,7 @@ static Err open_checkpoint(BaseReader *r, const char *checkpoint, int vocab) {
     int found;
     TRY(model_load(r->shape, path, NULL, &found));
     r->places = adapter_places(r->shape, &r->place_count);
-    r->source = (WeightSource){read_checkpoint, r};
+    r->unstopped = (WeightSource){read_checkpoint, r};
     TRY(path_join(path, checkpoint, "frozen.safetensors"));
     return file_exists(path) ? weight_files_open_one(&r->files, path, NULL) : OK;
 }
@@ -220,7 +230,7 @@ static Err open_published(BaseReader *r, Base *base, const Model *model) {
     TRY(weight_files_open(&r->files, base->folder));
     if (base->adapter[0]) TRY(adapter_open(&r->adapter, base->adapter));
     r->published = (PublishedSource){.ex = r->ex, .files = r->files, .merge = r->adapter};
-    r->source = (WeightSource){published_read_param, &r->published};
+    r->unstopped = (WeightSource){published_read_param, &r->published};
     TRY(published_check(model, &r->published, &report));
     if (report.unknown && !base->reported_unknown)
         log_warn("%s has %d tensors that the model has no place for, %s the first: they are not "
@@ -232,6 +242,7 @@ static Err open_published(BaseReader *r, Base *base, const Model *model) {
 
 static Err base_reader_open(BaseReader *r, Base *base, const Model *model) {
     *r = (BaseReader){0};
+    r->source = (WeightSource){read_until_signal, r};
     TRY(exec_open(&r->ex, EXEC_CPU, 1));
     return base->kind == BASE_PUBLISHED
                ? open_published(r, base, model)

@@ -6,6 +6,7 @@
 #include "core/clock.h"
 #include "core/json.h"
 #include "core/log.h"
+#include "core/signals.h"
 #include "core/text.h"
 #include "eval/generator.h"
 #include "eval/summary.h"
@@ -338,6 +339,11 @@ static Err run_all(GenerateRun *g) {
     Drawings drawings = drawings_new(g->generator.options.size);
     Err err = OK;
     for (int next = 0; next < g->count && err == OK;) {
+        if (signals_pending()) {
+            err = err_raise(ERR_STOPPED, __FILE__, __LINE__,
+                            "stopped by a signal after %d of %d drawings", next, g->count);
+            break;
+        }
         drawings_take(&drawings, g, &next);
         if (drawings.count) err = run_batch(g, &drawings);
         drawings_clear(&drawings);
@@ -355,6 +361,7 @@ static Err generate(Comm *comm, const GenerateArguments *a, const Arguments *ima
     g.items = calloc((size_t)g.count, sizeof *g.items);
     CHECK(g.items, "out of memory: %d images", g.count);
     Err err = OK;
+    signals_catch();
     REQUIRE_GOTO(err, comm_size(comm) == 1, ERR_CONFIG,
                  "cadvlm generate is one process: run it without mpirun");
     for (int i = 0; i < g.count; i++) {
@@ -371,6 +378,7 @@ done:
     generator_close(&g.generator);
     for (int i = 0; i < g.count; i++) js_free(&g.items[i].result);
     free(g.items);
+    signals_release();
     return err;
 }
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/signals.h"
 #include "model/model_internal.h"
 
 typedef struct Session {
@@ -192,6 +193,11 @@ static Err generate(Session *s, const Batch *batch, int eos, int max_new, Genera
     while (err == OK) {
         collect(s, eos, max_new, generations, ids);
         if (!s->active_count) break;
+        if (signals_pending()) {
+            err = err_raise(ERR_STOPPED, __FILE__, __LINE__,
+                            "stopped by a signal while the model wrote");
+            break;
+        }
         for (int i = 0; i < s->active_count; i++) rows_of[i] = 1;
         run_pass(s, rows_of, ids, s->active_count);
     }

@@ -190,7 +190,7 @@ typedef struct Generation {
 
 /* Greedy decoding with a key-value cache. The prompts are the batch's rows up to the first label's
  * row (for a batch without labels: all rows). generations[batch->samples]; at most max_new tokens
- * each. */
+ * each. ERR_STOPPED when a signal comes (core/signals.h). */
 Err model_generate(Model *model, const Batch *batch, int eos, int max_new, Generation *generations);
 
 #endif

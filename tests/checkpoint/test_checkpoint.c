@@ -1,10 +1,13 @@
 /* checkpoint: what is saved, what is refused, and what is believed. */
 #include <math.h>
+#include <signal.h>
 
+#include "checkpoint/base.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/manifest.h"
 #include "core/file.h"
 #include "core/json.h"
+#include "core/signals.h"
 #include "tests/support/test.h"
 #include "tests/support/tiny.h"
 #include "tests/support/train_fixture.h"
@@ -422,4 +425,29 @@ TEST(a_base_whose_place_cannot_be_kept_is_refused_before_the_run) {
     strcpy(lineage.folder, "/models");
     strcpy(lineage.adapter, "/adapters/a\xc2\x9b");
     ASSERT_ERR(lineage_check(&lineage), ERR_CONFIG, "the base lies in /adapters/a\\u009b");
+}
+
+/* Reading a base of billions of weights takes minutes. */
+TEST(a_signal_ends_the_reading_of_weights) {
+    static Config config;
+    Base base;
+    ModelSpec spec;
+    Exec *ex;
+    Model *model;
+    char folder[PATH_SIZE];
+    snprintf(folder, sizeof folder, "%s/tests/golden/models/openecad_0.55b", test_source_folder());
+    config_defaults(&config);
+    ASSERT_OK(base_find(&base, folder));
+    ASSERT_OK(base_describe(&base, &config));
+    model_spec_from_config(&spec, &config, (int)config.model.llm.vocab);
+    ASSERT_OK(exec_open(&ex, EXEC_CPU, 1));
+    ASSERT_OK(model_open(&model, ex, &spec, DT_F32));
+    ASSERT_OK(base_fill(model, &base));
+    signals_catch();
+    ASSERT_INT(raise(SIGUSR1), ==, 0);
+    ASSERT_ERR(base_fill(model, &base), ERR_STOPPED, "stopped by a signal while weights were read");
+    err_clear();
+    signals_release();
+    model_close(&model);
+    exec_close(&ex);
 }

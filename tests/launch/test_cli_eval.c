@@ -271,6 +271,21 @@ TEST(a_drawing_that_cannot_be_read_does_not_cost_the_others) {
     ASSERT_CONTAINS(said, "2 of 2 drawings gave no sound solid");
 }
 
+/* With thousands still to read. */
+TEST(generate_ends_with_75_when_a_signal_comes) {
+    const char *said;
+    prepare(4, 3);
+    make_picture(test_path("a.png"), 32);
+    int code = test_run(&said,
+                        "cd %s && { %s/cadvlm generate -c run $(yes a.png | head -n 4000) -o out "
+                        "--max-tokens 5 & pid=$!; for i in $(seq 1200); do [ -e out/a.py ] && "
+                        "break; sleep 0.1; done; kill -TERM $pid; wait $pid; }",
+                        test_folder(), test_build_folder());
+    ASSERT(code == 75, "exit code %d:\n%.400s", code, said);
+    ASSERT_CONTAINS(said, "stopped by a signal");
+    ASSERT_TRUE(!file_exists(test_path("out/a-3999.py")));
+}
+
 TEST(eval_says_what_went_wrong_on_one_and_two_ranks) {
     const char *said;
     prepare(20, 3);

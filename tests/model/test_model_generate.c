@@ -1,4 +1,7 @@
 /* Generation: with a cache, side by side, to its end. */
+#include <signal.h>
+
+#include "core/signals.h"
 #include "model/model.h"
 #include "model/model_internal.h"
 #include "tests/model/model_fixture.h"
@@ -162,6 +165,32 @@ TEST(a_model_that_gives_no_numbers_says_so) {
         ASSERT_TRUE(generations[s].broken && !generations[s].ended);
         ASSERT_INT(generations[s].count, ==, 0);
         ASSERT_REAL(generations[s].confidence, ==, 0);
+        free(generations[s].ids);
+    }
+    tiny_batch_free(&batch);
+    tiny_close(&tiny);
+}
+
+TEST(a_signal_ends_generation) {
+    ModelSpec spec;
+    tiny_spec(&spec, TUNE_FULL, TUNE_FULL, TUNE_FULL);
+    Tiny tiny;
+    tiny_open(&tiny, &spec, DT_F32, 1);
+    shake(&tiny);
+    Batch batch = tiny_batch(&spec, 2, 6);
+    Generation generations[2];
+    signals_catch();
+    ASSERT_INT(raise(SIGTERM), ==, 0);
+    ASSERT_ERR(model_generate(tiny.model, &batch, -1, 8, generations), ERR_STOPPED,
+               "stopped by a signal");
+    err_clear();
+    for (int s = 0; s < 2; s++) free(generations[s].ids);
+    signals_release();
+    signals_catch(); /* forgets the one before */
+    ASSERT_OK(model_generate(tiny.model, &batch, -1, 8, generations));
+    signals_release();
+    for (int s = 0; s < 2; s++) {
+        ASSERT_INT(generations[s].count, ==, 8);
         free(generations[s].ids);
     }
     tiny_batch_free(&batch);
